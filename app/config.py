@@ -1,0 +1,222 @@
+"""The settings, read once from the environment.
+
+This is the only module that reads environment variables. A value that cannot be used stops the
+start with one sentence that names the variable.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+MIN_TOKEN_LENGTH = 32
+
+
+class ConfigError(Exception):
+    """A setting is missing or unusable; the message names the variable and says what to do."""
+
+
+def _text(name: str, value: str) -> str:
+    return value
+
+
+def _integer(minimum: int, maximum: int) -> Callable[[str, str], int]:
+    def parse(name: str, value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = minimum - 1
+        if not minimum <= number <= maximum:
+            raise ConfigError(f"{name} must be a whole number from {minimum} to {maximum}, not {value!r}.")
+        return number
+
+    return parse
+
+
+def _number(minimum: float, maximum: float) -> Callable[[str, str], float]:
+    def parse(name: str, value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not minimum <= number <= maximum:
+            raise ConfigError(f"{name} must be a number from {minimum:g} to {maximum:g}, not {value!r}.")
+        return number
+
+    return parse
+
+
+def _flag(name: str, value: str) -> bool:
+    if value.lower() in {"1", "true", "yes", "on"}:
+        return True
+    if value.lower() in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigError(f"{name} must be true or false, not {value!r}.")
+
+
+def _choice(*choices: str) -> Callable[[str, str], str]:
+    def parse(name: str, value: str) -> str:
+        if value not in choices:
+            raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
+        return value
+
+    return parse
+
+
+def _list(name: str, value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _tokens(name: str, value: str) -> tuple[str, ...]:
+    tokens = _list(name, value)
+    if any(len(token) < MIN_TOKEN_LENGTH for token in tokens):
+        raise ConfigError(
+            f"{name} holds a token of fewer than {MIN_TOKEN_LENGTH} characters; "
+            "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    return tokens
+
+
+def _http_url(name: str, value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ConfigError(f"{name} must be an http:// or https:// address.")
+    return value.rstrip("/")
+
+
+def _redis_url(name: str, value: str) -> str:
+    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+        raise ConfigError(f"{name} must start with redis://, rediss:// or unix://.")
+    return value
+
+
+def database_url(name: str, value: str) -> str:
+    """Return `value` as a psycopg2 address, whichever driver's spelling it came in.
+
+    `postgres://`, `postgresql://` and `postgresql+asyncpg://` are one server to us; asyncpg's
+    `ssl=` parameter is libpq's `sslmode=`.
+    """
+    parts = urlsplit(value)
+    if not re.fullmatch(r"postgres(ql)?(\+\w+)?", parts.scheme) or not parts.path.strip("/"):
+        raise ConfigError(f"{name} must look like postgresql://user:password@host:5432/database.")
+    query = re.sub(r"(^|&)ssl=", r"\1sslmode=", parts.query)
+    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, query, parts.fragment))
+
+
+def masked(url: str) -> str:
+    """Return `url` with its password, if any, replaced by asterisks: for logs and messages."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    userinfo, _, host = parts.netloc.rpartition("@")
+    user = userinfo.split(":", 1)[0]
+    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
+
+
+def _setting(default: Any, parse: Callable[[str, str], Any], help: str, secret: bool = False) -> Any:
+    """A field of Settings: its default, how its variable is parsed, and one line for .env.example."""
+    return field(default=default, repr=not secret, metadata={"parse": parse, "help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that can be configured. A field's variable is its name in capitals."""
+
+    app_env: str = _setting("production", _choice("production", "development"), "production or development")
+    # services
+    database_url: str = _setting(
+        "", database_url, "PostgreSQL 14+: postgresql://kibotos:secret@localhost:5432/kibotos", secret=True
+    )
+    redis_url: str = _setting(
+        "redis://localhost:6379/0", _redis_url, "Redis or Valkey; rediss:// for TLS", secret=True
+    )
+    s3_bucket: str = _setting("kibotos-videos", _text, "bucket the videos go to")
+    s3_region: str = _setting("us-east-1", _text, "region of the bucket")
+    s3_endpoint: str = _setting("", _http_url, "S3 endpoint; empty for AWS itself")
+    s3_public_endpoint: str = _setting(
+        "", _http_url, "endpoint written into presigned URLs, where it differs from S3_ENDPOINT"
+    )
+    s3_addressing_style: str = _setting(
+        "auto", _choice("auto", "path", "virtual"), "auto, path or virtual bucket addressing"
+    )
+    aws_access_key_id: str = _setting("", _text, "S3 access key")
+    aws_secret_access_key: str = _setting("", _text, "S3 secret key", secret=True)
+    vlm_api_url: str = _setting("", _http_url, "OpenAI-compatible endpoint, e.g. https://llm.chutes.ai/v1")
+    vlm_api_key: str = _setting("", _text, "key of that endpoint", secret=True)
+    vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _text, "vision language model that judges")
+    vlm_daily_token_budget: int = _setting(
+        0, _integer(0, 10**12), "tokens a UTC day the judge may use; over it evaluations wait; 0: no limit"
+    )
+    netuid: int | None = _setting(
+        None, _integer(0, 65535), "subnet id; empty: registration of miners is not checked"
+    )
+    network: str = _setting("finney", _text, "chain network name or its ws:// address")
+    # who may call
+    admin_token: tuple[str, ...] = _setting(
+        (),
+        _tokens,
+        "admin bearer tokens, at least 32 characters each; two, comma-separated, while rotating",
+        True,
+    )
+    evaluator_token: tuple[str, ...] = _setting((), _tokens, "evaluator bearer token, likewise", True)
+    cors_origins: tuple[str, ...] = _setting((), _list, "origins allowed to read the API from a browser")
+    # rules
+    max_submissions_per_hour: int = _setting(4, _integer(1, 100_000), "submissions per hotkey and hour")
+    max_presigns_per_hour: int = _setting(20, _integer(1, 100_000), "presigned uploads per hotkey and hour")
+    presign_expires_seconds: int = _setting(3600, _integer(60, 604_800), "life of a presigned upload URL")
+    min_relevance: float = _setting(0.3, _number(0, 1), "relevance under which a submission is rejected")
+    cycle_duration_minutes: float = _setting(60.0, _number(0.05, 100_000), "length of a collection cycle")
+    check_interval_seconds: float = _setting(30.0, _number(0.5, 3600), "seconds between two cycle ticks")
+    auto_start_cycles: bool = _setting(True, _flag, "start the next cycle as soon as one is over")
+    evaluation_deadline_minutes: float = _setting(
+        120.0, _number(0.05, 100_000), "minutes after a cycle's end until open work is carried over"
+    )
+    evaluation_lease_seconds: int = _setting(600, _integer(5, 86_400), "lease of a remote evaluator's claim")
+    # processes
+    web_workers: int = _setting(2, _integer(1, 256), "gunicorn processes")
+    web_threads: int = _setting(4, _integer(1, 256), "threads of each gunicorn process")
+    database_pool_size: int = _setting(5, _integer(1, 200), "connections a process keeps at the most")
+    database_pool_timeout_seconds: float = _setting(
+        5.0, _number(0.1, 300), "wait for a free connection before a 503"
+    )
+    database_statement_timeout_seconds: float = _setting(
+        30.0, _number(0.1, 3600), "longest a statement may run"
+    )
+    job_timeout_seconds: int = _setting(900, _integer(30, 86_400), "longest an evaluation job may run")
+    log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "lowest level logged")
+    log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console in a terminal")
+
+    @property
+    def development(self) -> bool:
+        return self.app_env == "development"
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings from `environ` (the process's by default).
+
+        An empty variable counts as not set. Raises ConfigError for a value that cannot be used.
+        """
+        environ = os.environ if environ is None else environ
+        values = {}
+        for setting in fields(cls):
+            name = setting.name.upper()
+            if text := environ.get(name, "").strip():
+                values[setting.name] = setting.metadata["parse"](name, text)
+        return cls(**values)
+
+    def require_server(self) -> "Settings":
+        """Return self if a web, worker or scheduler process may start with it; raise ConfigError if not."""
+        if not self.database_url:
+            raise ConfigError(
+                "DATABASE_URL is not set; e.g. postgresql://kibotos:secret@localhost:5432/kibotos."
+            )
+        if not self.development:
+            for name in ("admin_token", "evaluator_token"):
+                if not getattr(self, name):
+                    raise ConfigError(
+                        f"{name.upper()} is not set; production does not start without it "
+                        f"(at least {MIN_TOKEN_LENGTH} characters)."
+                    )
+        return self

@@ -1,0 +1,5 @@
+"""Endpoints of cycles."""
+
+from flask import Blueprint
+
+blueprint = Blueprint("cycles", __name__)

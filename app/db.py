@@ -1,0 +1,166 @@
+"""PostgreSQL: the engine and session, rows as frozen dataclasses, the schema and its migrations."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import TextClause
+
+from app.config import Settings
+from app.errors import Conflict
+
+log = structlog.get_logger(__name__)
+
+SCHEMA = Path(__file__).parent.parent / "schema.sql"
+MIGRATIONS = Path(__file__).parent / "migrations"
+# Key of the advisory lock under which the schema is changed ("kibo" in ASCII).
+SCHEMA_LOCK = 0x6B69626F
+
+Row = TypeVar("Row")
+
+db = SQLAlchemy()
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Connect `app` to settings.database_url: a bounded pool of checked connections, UTC sessions.
+
+    A dead server is noticed within seconds (TCP keepalive and user timeout), a connection that died in
+    the pool is replaced before use (pre-ping), and no statement runs longer than the configured time.
+    """
+    timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
+    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
+    app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
+        "pool_pre_ping": True,
+        "pool_size": settings.database_pool_size,
+        "max_overflow": 0,
+        "pool_timeout": settings.database_pool_timeout_seconds,
+        "connect_args": {
+            "connect_timeout": 5,
+            "application_name": "kibotos",
+            "options": f"-c statement_timeout={timeout_ms} -c timezone=UTC",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+        },
+    }
+    db.init_app(app)
+
+
+def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
+    """Run `statement` and return its rows as instances of the dataclass `row`, by column name."""
+    return [row(**mapping) for mapping in db.session.execute(statement, binds).mappings()]
+
+
+def fetch_one(row: type[Row], statement: TextClause, **binds: Any) -> Row | None:
+    """Run `statement` and return its only row as an instance of `row`, or None if it gave none."""
+    mapping = db.session.execute(statement, binds).mappings().one_or_none()
+    return None if mapping is None else row(**mapping)
+
+
+def fetch_value(statement: TextClause, **binds: Any) -> Any:
+    """Run `statement` and return the first column of its first row, or None if it gave none."""
+    return db.session.execute(statement, binds).scalar()
+
+
+def execute(statement: TextClause, **binds: Any) -> int:
+    """Run `statement` and return how many rows it changed."""
+    return db.session.execute(statement, binds).rowcount  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _locked_cursor() -> Iterator[Any]:
+    """A raw psycopg2 cursor in one transaction under the schema lock; commits when the block ends well.
+
+    Raw, because SQL files hold `:` and `%` that text() and exec_driver_sql would read as parameters.
+    """
+    connection: Any = db.engine.raw_connection()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 0")
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
+            yield cursor
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    finally:
+        connection.close()
+
+
+def migrations() -> list[Path]:
+    """Every migration there is, in order."""
+    return sorted(MIGRATIONS.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+
+
+def _applied(cursor: Any) -> set[str] | None:
+    cursor.execute("SELECT to_regclass('schema_migrations')")
+    if cursor.fetchone()[0] is None:
+        return None
+    cursor.execute("SELECT version FROM schema_migrations")
+    return {version for (version,) in cursor.fetchall()}
+
+
+def pending_migrations() -> list[str] | None:
+    """The versions that `db migrate` would apply, or None for a database without our schema."""
+    with _locked_cursor() as cursor:
+        applied = _applied(cursor)
+    return None if applied is None else [m.stem for m in migrations() if m.stem not in applied]
+
+
+def init_schema() -> bool:
+    """Load schema.sql into an empty database and stamp all migrations.
+
+    Returns False, having changed nothing, if the schema is there already. Raises Conflict if the
+    database holds tables that are not ours.
+    """
+    with _locked_cursor() as cursor:
+        if _applied(cursor) is not None:
+            return False
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LIMIT 1")
+        if row := cursor.fetchone():
+            raise Conflict(
+                f"The database is not empty (it has a table {row[0]}); name an empty one in DATABASE_URL."
+            )
+        cursor.execute(SCHEMA.read_text())
+        for migration in migrations():
+            cursor.execute("INSERT INTO schema_migrations (version) VALUES (%s)", (migration.stem,))
+    return True
+
+
+def migrate() -> list[str]:
+    """Bring the database to the current schema, a transaction a file, and return what was applied.
+
+    An empty database gets every migration from the first on.
+    """
+    done = []
+    for migration in migrations():
+        with _locked_cursor() as cursor:
+            if migration.stem in (_applied(cursor) or ()):
+                continue
+            cursor.execute(migration.read_text())
+            cursor.execute("INSERT INTO schema_migrations (version) VALUES (%s)", (migration.stem,))
+        log.info("migration_applied", version=migration.stem)
+        done.append(migration.stem)
+    return done
+
+
+def drop_schema() -> None:
+    """Drop every table and function of the current schema: all data is gone.
+
+    Object by object, since before PostgreSQL 15 only a superuser may drop the schema `public` itself.
+    """
+    with _locked_cursor() as cursor:
+        cursor.execute(
+            "SELECT format('DROP TABLE %I CASCADE', tablename) FROM pg_tables "
+            "WHERE schemaname = current_schema() "
+            "UNION ALL SELECT format('DROP FUNCTION %s CASCADE', oid::regprocedure) FROM pg_proc "
+            "WHERE pronamespace = current_schema()::regnamespace AND prolang <> "
+            "(SELECT oid FROM pg_language WHERE lanname = 'c')"
+        )
+        for (statement,) in cursor.fetchall():
+            cursor.execute(statement)

@@ -1,0 +1,156 @@
+"""Domain errors and the one place where any error becomes an `application/problem+json` answer."""
+
+import math
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, Response, json, request
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from app.logs import request_id
+
+log = structlog.get_logger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+
+
+class DomainError(Exception):
+    """A request or job that cannot be done. `detail` is a sentence that tells the caller what to do."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    retry_after: float | None = None
+
+    def __init__(self, detail: str):
+        super().__init__(detail)
+        self.detail = detail
+
+
+class BadRequest(DomainError):
+    status = HTTPStatus.BAD_REQUEST
+
+
+class Unauthorized(DomainError):
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class Forbidden(DomainError):
+    status = HTTPStatus.FORBIDDEN
+
+
+class NotFound(DomainError):
+    status = HTTPStatus.NOT_FOUND
+
+
+class Conflict(DomainError):
+    status = HTTPStatus.CONFLICT
+
+
+class UnsupportedMediaType(DomainError):
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+
+
+class Invalid(DomainError):
+    """One or more fields of a request are wrong: `errors` is a list of {field, message}."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+    def __init__(self, detail: str, errors: list[dict[str, str]]):
+        super().__init__(detail)
+        self.errors = errors
+
+
+def invalid_field(field: str, message: str) -> Invalid:
+    """Return the Invalid for a single wrong field."""
+    return Invalid(f"Correct the field {field}: {message}", [{"field": field, "message": message}])
+
+
+class TooManyRequests(DomainError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, detail: str, retry_after: float):
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class Unavailable(DomainError):
+    """PostgreSQL, Redis, storage or the VLM is out of reach: our fault, not the caller's."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+    def __init__(self, detail: str, retry_after: float = RETRY_AFTER_SECONDS):
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    retry_after: float | None = None,
+) -> Response:
+    """Build the RFC 9457 answer for `status`."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        "request_id": request_id(),
+    }
+    if errors is not None:
+        body["errors"] = errors
+    response = Response(json.dumps(body), status=status, mimetype="application/problem+json")
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return response
+
+
+def _domain_error(error: DomainError) -> Response:
+    return problem(error.status, error.detail, getattr(error, "errors", None), error.retry_after)
+
+
+# Sentences for what the framework itself refuses; what is not listed gets werkzeug's own text.
+_FRAMEWORK_DETAILS = {
+    404: "There is nothing at this address; GET /openapi.json lists every endpoint.",
+    405: "This address does not accept the method {method}; use {allowed}.",
+    413: "The request body is larger than 1 MiB; send a smaller one.",
+}
+
+
+def _http_exception(error: HTTPException) -> Response:
+    if error.code is None or error.code < 400:
+        return error.get_response()  # type: ignore[return-value]
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
+    detail = _FRAMEWORK_DETAILS.get(error.code, error.description or "The request could not be served.")
+    response = problem(error.code, detail.format(method=request.method, allowed=allowed))
+    if allowed:
+        response.headers["Allow"] = allowed
+    return response
+
+
+def _database_error(error: Exception) -> Response:
+    """503 while PostgreSQL is away or out of connections; any other database error is a bug."""
+    lost = isinstance(error, OperationalError | PoolTimeout) or getattr(
+        error, "connection_invalidated", False
+    )
+    if not lost:
+        return _unexpected(error)
+    log.warning("database_unavailable", error=type(getattr(error, "orig", error)).__name__)
+    return problem(
+        503, "The database is out of reach at the moment; try again shortly.", retry_after=RETRY_AFTER_SECONDS
+    )
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("unexpected_error", exc_info=error)
+    return problem(500, "Something failed on our side; report it with the request_id and try again later.")
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of `app` with problem+json."""
+    app.register_error_handler(DomainError, _domain_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(PoolTimeout, _database_error)
+    app.register_error_handler(Exception, _unexpected)

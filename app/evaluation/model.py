@@ -1,0 +1,68 @@
+"""What an evaluation is given and what comes of it: shared by our workers and remote evaluators."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A submission under a live lease: everything an evaluation may know of it.
+
+    The miner's own description of the action is not among it: it must not reach the judge.
+    """
+
+    id: int
+    submission_uuid: UUID
+    attempt: int
+    claim_token: UUID
+    lease_expires_at: datetime
+    video_key: str
+    video_hash: str
+    prompt_id: str
+    category: str
+    task: str
+    scenario: str
+    requirements: dict[str, Any]
+    # what the miner claims of the video
+    duration_sec: float
+    resolution_width: int
+    resolution_height: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class FrameHash:
+    """The perceptual hash (PDQ, 256 bits) of the frame shown at `seconds`."""
+
+    seconds: float
+    pdq: bytes
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the evaluation of a video found. The three scores lie in [0, 1].
+
+    `quality_score` is before duplicates, which only the database can tell. `rejection_reason` names a
+    fault of the video that the miner can act on, or is None. `action_match` is None where no judge
+    was asked.
+    """
+
+    technical_score: float
+    relevance_score: float
+    quality_score: float
+    action_match: float | None
+    rejection_reason: str | None
+    judge_model: str | None
+    prompt_version: str | None
+    report: dict[str, Any]
+    fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
+
+
+class OurFault(Exception):
+    """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing."""
+
+
+class LeaseLost(Exception):
+    """The claim is no longer ours: stop at once and write nothing."""

@@ -1,0 +1,264 @@
+-- The whole current schema of Kibotos: the source of truth, for PostgreSQL 14 to 18.
+--
+-- `kibotos db init` loads this file into an empty database. Every change here comes with a file in
+-- app/migrations/ that brings an older database to the same catalog; a test compares the two.
+--
+-- What can be wrong is forbidden here, not only in the code: a status without its columns, two active
+-- cycles, a second result, a score changed after its cycle was completed.
+
+CREATE TABLE schema_migrations (
+    version     text PRIMARY KEY,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- What miners are asked to film.
+CREATE TABLE prompts (
+    id            text PRIMARY KEY CHECK (id ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$'),
+    category      text NOT NULL
+                  CHECK (category IN ('manipulation', 'locomotion', 'navigation', 'household', 'industrial')),
+    task          text NOT NULL CHECK (char_length(task) BETWEEN 1 AND 200),
+    scenario      text NOT NULL CHECK (char_length(scenario) BETWEEN 1 AND 2000),
+    requirements  jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
+    -- factor on the final score in a miner's total
+    weight        double precision NOT NULL DEFAULT 1.0 CHECK (weight >= 0 AND weight <= 1000),
+    is_active     boolean NOT NULL DEFAULT true,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz
+);
+CREATE INDEX prompts_active_category ON prompts (category, id) WHERE is_active;
+
+-- How many submissions each prompt has had: the sum over its shards. One counter row a prompt would make
+-- all submissions to it wait for each other's commit.
+CREATE TABLE prompt_submission_counts (
+    prompt_id  text NOT NULL REFERENCES prompts (id) ON DELETE CASCADE,
+    shard      smallint NOT NULL CHECK (shard BETWEEN 0 AND 15),
+    n          bigint NOT NULL CHECK (n > 0),
+    PRIMARY KEY (prompt_id, shard)
+);
+
+-- Every presigned upload that was handed out. `miner_hotkey` is null only where signatures are optional
+-- (development).
+CREATE TABLE uploads (
+    video_key     text PRIMARY KEY CHECK (char_length(video_key) <= 200),
+    miner_hotkey  text CHECK (char_length(miner_hotkey) BETWEEN 47 AND 48),
+    content_type  text NOT NULL CHECK (content_type IN
+                  ('video/mp4', 'video/webm', 'video/quicktime', 'video/x-msvideo', 'video/x-matroska')),
+    size_bytes    bigint CHECK (size_bytes > 0),
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz NOT NULL,
+    CHECK (expires_at > created_at)
+);
+-- presigns of the last hour
+CREATE INDEX uploads_miner_created ON uploads (miner_hotkey, created_at);
+
+-- Collection cycles. ACTIVE -> EVALUATING -> COMPLETED, never back.
+CREATE TABLE cycles (
+    id                       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    status                   text NOT NULL DEFAULT 'ACTIVE'
+                             CHECK (status IN ('ACTIVE', 'EVALUATING', 'COMPLETED')),
+    started_at               timestamptz NOT NULL DEFAULT now(),
+    ends_at                  timestamptz NOT NULL,
+    closed_at                timestamptz,
+    completed_at             timestamptz,
+    -- the chain's block when the weights were computed; the last known one if the chain was out of reach
+    block_number             bigint CHECK (block_number >= 0),
+    block_number_is_current  boolean,
+    CHECK (ends_at > started_at),
+    CHECK ((status = 'ACTIVE') = (closed_at IS NULL)),
+    CHECK ((status = 'COMPLETED') = (completed_at IS NOT NULL)),
+    CHECK (completed_at >= closed_at AND closed_at >= started_at),
+    CHECK (block_number IS NULL OR completed_at IS NOT NULL),
+    CHECK ((block_number IS NULL) = (block_number_is_current IS NULL))
+);
+CREATE UNIQUE INDEX cycles_one_active ON cycles (status) WHERE status = 'ACTIVE';
+CREATE INDEX cycles_evaluating ON cycles (id) WHERE status = 'EVALUATING';
+CREATE INDEX cycles_completed ON cycles (id DESC) WHERE status = 'COMPLETED';
+
+CREATE FUNCTION forbid_cycle_rewind() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF array_position(ARRAY['ACTIVE', 'EVALUATING', 'COMPLETED'], NEW.status)
+       NOT IN (array_position(ARRAY['ACTIVE', 'EVALUATING', 'COMPLETED'], OLD.status),
+               array_position(ARRAY['ACTIVE', 'EVALUATING', 'COMPLETED'], OLD.status) + 1)
+       OR OLD.status = 'COMPLETED' THEN
+        RAISE EXCEPTION 'cycle % cannot go from % to %', OLD.id, OLD.status, NEW.status
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER cycles_forward_only BEFORE UPDATE ON cycles
+    FOR EACH ROW EXECUTE FUNCTION forbid_cycle_rewind();
+
+-- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; a lapsed or given-back claim
+-- goes EVALUATING -> PENDING.
+CREATE TABLE submissions (
+    id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    uuid                uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
+    -- null: accepted while no cycle was active; joins the next that starts
+    cycle_id            bigint REFERENCES cycles (id),
+    prompt_id           text NOT NULL REFERENCES prompts (id),
+    -- the prompt's weight when the submission was accepted: a later change does not touch it
+    prompt_weight       double precision NOT NULL CHECK (prompt_weight >= 0 AND prompt_weight <= 1000),
+    video_key           text NOT NULL UNIQUE REFERENCES uploads (video_key),
+    -- SHA-256 the miner claims, checked against the bytes by the evaluation
+    video_hash          text NOT NULL CHECK (video_hash ~ '^[0-9a-f]{64}$'),
+    miner_uid           integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
+    miner_hotkey        text NOT NULL CHECK (char_length(miner_hotkey) BETWEEN 47 AND 48),
+    -- sr25519 over the submission statement, hex; null only where signatures are optional (development)
+    signature           text CHECK (signature ~ '^[0-9a-f]{128}$'),
+    -- what the miner claims of the video
+    duration_sec        double precision NOT NULL CHECK (duration_sec >= 0 AND duration_sec <= 86400),
+    resolution_width    integer NOT NULL CHECK (resolution_width BETWEEN 1 AND 65536),
+    resolution_height   integer NOT NULL CHECK (resolution_height BETWEEN 1 AND 65536),
+    fps                 double precision NOT NULL CHECK (fps >= 0 AND fps <= 1000),
+    camera_type         text NOT NULL
+                        CHECK (camera_type IN ('ego_head', 'ego_chest', 'ego_wrist', 'robot_head', 'robot_wrist')),
+    actor_type          text NOT NULL CHECK (actor_type IN ('human', 'robot', 'human_with_robot')),
+    camera_intrinsics   jsonb CHECK (jsonb_typeof(camera_intrinsics) = 'object'),
+    robot_model         text CHECK (char_length(robot_model) <= 200),
+    environment         text CHECK (char_length(environment) <= 200),
+    action_description  text CHECK (char_length(action_description) <= 2000),
+    task_success        boolean,
+    -- the state machine
+    status              text NOT NULL DEFAULT 'PENDING'
+                        CHECK (status IN ('PENDING', 'EVALUATING', 'SCORED', 'REJECTED')),
+    submitted_at        timestamptz NOT NULL DEFAULT now(),
+    -- not claimed before this moment (back-off after a fault of ours)
+    not_before          timestamptz NOT NULL DEFAULT now(),
+    -- when a job for this row was last put into the queue; null: none since it became due
+    dispatched_at       timestamptz,
+    -- claims so far, and those of them that ended in a fault of ours
+    attempts            integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    faults              integer NOT NULL DEFAULT 0 CHECK (faults BETWEEN 0 AND attempts),
+    last_fault          text CHECK (char_length(last_fault) <= 1000),
+    claim_token         uuid,
+    claimed_by          text CHECK (char_length(claimed_by) <= 200),
+    lease_expires_at    timestamptz,
+    evaluated_at        timestamptz,
+    final_score         double precision CHECK (final_score >= 0 AND final_score <= 1),
+    CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
+    CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
+    CHECK ((status IN ('SCORED', 'REJECTED')) = (final_score IS NOT NULL)),
+    CHECK ((status IN ('SCORED', 'REJECTED')) = (evaluated_at IS NOT NULL)),
+    CHECK (status <> 'REJECTED' OR final_score = 0)
+);
+-- evaluate/fetch and the reconciler: the due ones, oldest first
+CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 'PENDING';
+-- the reconciler: lapsed leases
+CREATE INDEX submissions_leased ON submissions (lease_expires_at) WHERE status = 'EVALUATING';
+-- is a cycle's work done; carry-over
+CREATE INDEX submissions_open ON submissions (cycle_id) WHERE status IN ('PENDING', 'EVALUATING');
+-- a starting cycle takes in who waited
+CREATE INDEX submissions_waiting ON submissions (id) WHERE cycle_id IS NULL;
+-- scores of a cycle
+CREATE INDEX submissions_cycle ON submissions (cycle_id);
+-- submissions of a hotkey in the last hour
+CREATE INDEX submissions_miner_submitted ON submissions (miner_hotkey, submitted_at);
+-- exact duplicates, and the order of evaluation among equal claims
+CREATE INDEX submissions_hash ON submissions (video_hash, id);
+
+-- The one result of a submission. Its final score and time stand in the submission's own row.
+CREATE TABLE evaluations (
+    submission_id     bigint PRIMARY KEY REFERENCES submissions (id),
+    technical_score   double precision NOT NULL CHECK (technical_score BETWEEN 0 AND 1),
+    relevance_score   double precision NOT NULL CHECK (relevance_score BETWEEN 0 AND 1),
+    quality_score     double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1),
+    rejection_reason  text CHECK (char_length(rejection_reason) BETWEEN 1 AND 2000),
+    -- 'worker' (a job of ours) or 'evaluator' (over HTTP)
+    evaluated_by      text NOT NULL CHECK (evaluated_by IN ('worker', 'evaluator')),
+    -- model and version of the prompt template that judged; null where no judge was asked
+    judge_model       text CHECK (char_length(judge_model) <= 200),
+    prompt_version    text CHECK (char_length(prompt_version) <= 50),
+    created_at        timestamptz NOT NULL DEFAULT now()
+);
+
+-- The verification report: how the result came about, check by check.
+CREATE TABLE verification_reports (
+    submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
+    report         jsonb NOT NULL CHECK (jsonb_typeof(report) = 'object'),
+    created_at     timestamptz NOT NULL DEFAULT now()
+);
+
+-- A completed cycle's scores, one row a miner (a uid with the hotkey that submitted). Never changed.
+CREATE TABLE miner_scores (
+    cycle_id              bigint NOT NULL REFERENCES cycles (id),
+    miner_uid             integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
+    miner_hotkey          text NOT NULL,
+    total_submissions     integer NOT NULL CHECK (total_submissions > 0),
+    accepted_submissions  integer NOT NULL CHECK (accepted_submissions BETWEEN 0 AND total_submissions),
+    -- mean final score of the accepted ones, unweighted; 0 without any
+    avg_score             double precision NOT NULL CHECK (avg_score BETWEEN 0 AND 1),
+    -- sum of final score times prompt weight over the accepted ones
+    total_score           double precision NOT NULL CHECK (total_score >= 0),
+    -- {category: total_score within it}
+    scores_by_category    jsonb NOT NULL CHECK (jsonb_typeof(scores_by_category) = 'object'),
+    PRIMARY KEY (cycle_id, miner_uid, miner_hotkey)
+);
+
+-- A completed cycle's weights, one row a uid. Never changed.
+CREATE TABLE computed_weights (
+    cycle_id    bigint NOT NULL REFERENCES cycles (id),
+    miner_uid   integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
+    -- share of the cycle's totals; a cycle's sum is 1
+    weight      double precision NOT NULL CHECK (weight > 0 AND weight <= 1),
+    -- the share in units of 1/65535 by largest remainder; a cycle's sum is 65535
+    weight_u16  integer NOT NULL CHECK (weight_u16 BETWEEN 0 AND 65535),
+    PRIMARY KEY (cycle_id, miner_uid)
+);
+
+CREATE FUNCTION forbid_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% are never changed once written', TG_TABLE_NAME USING ERRCODE = 'check_violation';
+END $$;
+CREATE TRIGGER miner_scores_immutable BEFORE UPDATE OR DELETE ON miner_scores
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER computed_weights_immutable BEFORE UPDATE OR DELETE ON computed_weights
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER evaluations_immutable BEFORE UPDATE OR DELETE ON evaluations
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+
+-- The subnet's registered neurons as of the last snapshot.
+CREATE TABLE metagraph (
+    uid                integer PRIMARY KEY CHECK (uid BETWEEN 0 AND 65535),
+    hotkey             text NOT NULL UNIQUE,
+    validator_permit   boolean NOT NULL
+);
+
+-- What the chain last told us: one row.
+CREATE TABLE chain_state (
+    only_row               boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    block_number           bigint CHECK (block_number >= 0),
+    block_seen_at          timestamptz,
+    metagraph_netuid       integer CHECK (metagraph_netuid BETWEEN 0 AND 65535),
+    metagraph_snapshot_at  timestamptz
+);
+
+-- Periodic work: when each last ran and how it went.
+CREATE TABLE ticks (
+    name              text PRIMARY KEY,
+    last_started_at   timestamptz NOT NULL,
+    last_finished_at  timestamptz,
+    last_error        text CHECK (char_length(last_error) <= 1000)
+);
+
+-- Circuit breakers on what an evaluation needs. While one is open nothing is claimed.
+CREATE TABLE circuit_breakers (
+    name                  text PRIMARY KEY CHECK (name IN ('storage', 'vlm')),
+    consecutive_failures  integer NOT NULL DEFAULT 0 CHECK (consecutive_failures >= 0),
+    open_until            timestamptz,
+    last_error            text CHECK (char_length(last_error) <= 1000),
+    updated_at            timestamptz NOT NULL DEFAULT now()
+);
+
+-- Answers of the judge by what it was asked: the same frames are not paid for twice. Also the account of
+-- tokens used, by day.
+CREATE TABLE judge_answers (
+    -- SHA-256 over model, prompt version, prompt text, frames and seed
+    cache_key          text PRIMARY KEY CHECK (cache_key ~ '^[0-9a-f]{64}$'),
+    model              text NOT NULL,
+    prompt_version     text NOT NULL,
+    answer             jsonb NOT NULL,
+    prompt_tokens      integer NOT NULL DEFAULT 0 CHECK (prompt_tokens >= 0),
+    completion_tokens  integer NOT NULL DEFAULT 0 CHECK (completion_tokens >= 0),
+    created_at         timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX judge_answers_created ON judge_answers (created_at);

@@ -1,0 +1,110 @@
+"""What a prompt is, inside and on the wire."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.api import JsonObject, LongText, QueryModel, RequestModel, ShortText, Text, Timestamp
+
+PromptId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Weight = Annotated[float, Field(ge=0, le=1000)]
+
+
+class Category(StrEnum):
+    MANIPULATION = "manipulation"
+    LOCOMOTION = "locomotion"
+    NAVIGATION = "navigation"
+    HOUSEHOLD = "household"
+    INDUSTRIAL = "industrial"
+
+
+CategoryName = Annotated[Category, Field(strict=False)]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    id: str
+    category: str
+    task: str
+    scenario: str
+    requirements: dict[str, Any]
+    weight: float
+    created_at: datetime
+    expires_at: datetime | None
+    total_submissions: int
+    is_active: bool
+
+
+@dataclass(frozen=True)
+class CategoryCount:
+    category: str
+    count: int
+
+
+class PromptOut(BaseModel):
+    """A task miners are asked to film."""
+
+    id: str
+    category: Category
+    task: str
+    scenario: str
+    requirements: dict[str, Any]
+    weight: float
+    created_at: Timestamp
+    expires_at: Timestamp | None
+    total_submissions: int
+    is_active: bool
+
+
+class CategoryCountOut(BaseModel):
+    category: Category
+    count: int
+
+
+class PromptQuery(QueryModel):
+    category: Category | None = None
+    active_only: bool = True
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+    after: PromptId | None = None
+
+
+class Limits(RequestModel):
+    """Limits a prompt may set in place of the defaults; other keys are kept for people and the judge."""
+
+    min_width: Annotated[int, Field(ge=1, le=65536)] | None = None
+    min_height: Annotated[int, Field(ge=1, le=65536)] | None = None
+    min_fps: Annotated[float, Field(ge=0, le=1000)] | None = None
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    min_duration: Annotated[float, Field(ge=0, le=86400)] | None = None
+    max_duration: Annotated[float, Field(gt=0, le=86400)] | None = None
+    max_file_size_mb: Annotated[float, Field(gt=0, le=5000)] | None = None
+
+
+def _check_limits(value: dict[str, Any]) -> dict[str, Any]:
+    Limits.model_validate(value)
+    return value
+
+
+Requirements = Annotated[JsonObject, AfterValidator(_check_limits)]
+
+
+class NewPrompt(RequestModel):
+    id: PromptId
+    category: CategoryName
+    task: ShortText
+    scenario: LongText
+    requirements: Requirements = Field(default_factory=dict)
+    weight: Weight = 1.0
+    expires_at: Timestamp | None = None
+
+
+class PromptChange(RequestModel):
+    """Any of the fields; what is left out stays as it is."""
+
+    is_active: bool | None = None
+    weight: Weight | None = None
+    requirements: Requirements | None = None
+    expires_at: Timestamp | None = None

@@ -1,0 +1,68 @@
+"""SQL on prompts."""
+
+import json
+from typing import Any
+
+from sqlalchemy import text
+
+from app.db import execute, fetch_all, fetch_one
+from app.prompts.models import CategoryCount, Prompt
+
+_COLUMNS = """
+    p.id, p.category, p.task, p.scenario, p.requirements, p.weight, p.created_at, p.expires_at, p.is_active,
+    coalesce((SELECT sum(c.n) FROM prompt_submission_counts c WHERE c.prompt_id = p.id), 0)::bigint
+        AS total_submissions
+"""
+
+_LIST = text(f"""
+    SELECT {_COLUMNS} FROM prompts p
+    WHERE (CAST(:category AS text) IS NULL OR p.category = :category)
+      AND (NOT :active_only OR (p.is_active AND (p.expires_at IS NULL OR p.expires_at > now())))
+      AND (CAST(:after AS text) IS NULL OR p.id > :after)
+    ORDER BY p.id LIMIT :limit
+""")
+_FIND = text(f"SELECT {_COLUMNS} FROM prompts p WHERE p.id = :id")
+_CATEGORIES = text("""
+    SELECT category, count(*) AS count FROM prompts
+    WHERE is_active AND (expires_at IS NULL OR expires_at > now())
+    GROUP BY category ORDER BY category
+""")
+_INSERT = text("""
+    INSERT INTO prompts (id, category, task, scenario, requirements, weight, expires_at)
+    VALUES (:id, :category, :task, :scenario, CAST(:requirements AS jsonb), :weight, :expires_at)
+    ON CONFLICT (id) DO NOTHING
+""")
+_UPDATE = text("""
+    UPDATE prompts SET
+        is_active = CASE WHEN :set_is_active THEN CAST(:is_active AS boolean) ELSE is_active END,
+        weight = CASE WHEN :set_weight THEN CAST(:weight AS double precision) ELSE weight END,
+        requirements = CASE WHEN :set_requirements THEN CAST(:requirements AS jsonb) ELSE requirements END,
+        expires_at = CASE WHEN :set_expires_at THEN CAST(:expires_at AS timestamptz) ELSE expires_at END
+    WHERE id = :id
+""")
+
+
+def list_prompts(category: str | None, active_only: bool, limit: int, after: str | None) -> list[Prompt]:
+    return fetch_all(Prompt, _LIST, category=category, active_only=active_only, limit=limit, after=after)
+
+
+def find_prompt(id: str) -> Prompt | None:
+    return fetch_one(Prompt, _FIND, id=id)
+
+
+def list_categories() -> list[CategoryCount]:
+    return fetch_all(CategoryCount, _CATEGORIES)
+
+
+def insert_prompt(values: dict[str, Any]) -> bool:
+    """Insert a prompt; False if its id is taken."""
+    return bool(execute(_INSERT, **values | {"requirements": json.dumps(values["requirements"])}))
+
+
+def update_prompt(id: str, changes: dict[str, Any]) -> bool:
+    """Set the columns named in `changes`; False if there is no such prompt."""
+    names = ("is_active", "weight", "requirements", "expires_at")
+    binds = {name: changes.get(name) for name in names} | {f"set_{name}": name in changes for name in names}
+    if binds["set_requirements"]:
+        binds["requirements"] = json.dumps(binds["requirements"])
+    return bool(execute(_UPDATE, id=id, **binds))

@@ -1,0 +1,39 @@
+"""The rules of prompts."""
+
+from typing import Any
+
+from app.db import db
+from app.errors import Conflict, NotFound, invalid_field
+from app.prompts import queries
+from app.prompts.models import Prompt
+
+
+def get_prompt(id: str) -> Prompt:
+    """Return the prompt, active or not; raise NotFound if there is none."""
+    prompt = queries.find_prompt(id)
+    if prompt is None:
+        raise NotFound("There is no such prompt; GET /v1/prompts lists them.")
+    return prompt
+
+
+def create_prompt(values: dict[str, Any]) -> Prompt:
+    """Publish a prompt; raise Conflict if its id is taken."""
+    if not queries.insert_prompt(values):
+        raise Conflict(f"A prompt with the id {values['id']} exists; choose another id or PATCH that one.")
+    db.session.commit()
+    return get_prompt(values["id"])
+
+
+def change_prompt(id: str, changes: dict[str, Any]) -> Prompt:
+    """Change is_active, weight, requirements or expires_at; raise NotFound if there is no such prompt.
+
+    Only `expires_at` can be set to null: the prompt then never expires. Submissions already accepted
+    keep the weight they were accepted under.
+    """
+    for name, value in changes.items():
+        if value is None and name != "expires_at":
+            raise invalid_field(name, "must not be null; leave the field out to keep it as it is.")
+    if not queries.update_prompt(id, changes):
+        raise NotFound("There is no such prompt; GET /v1/prompts lists them.")
+    db.session.commit()
+    return get_prompt(id)

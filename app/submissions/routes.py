@@ -1,0 +1,5 @@
+"""Endpoints of submissions."""
+
+from flask import Blueprint
+
+blueprint = Blueprint("submissions", __name__)

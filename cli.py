@@ -1,0 +1,7 @@
+import click
+
+
+@click.group()
+def kibotos(): ...
+def main():
+    kibotos()
