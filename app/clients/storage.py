@@ -1,8 +1,146 @@
 """S3-compatible object storage (AWS, R2, MinIO, SeaweedFS)."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
 from app.config import Settings
+from app.errors import Unavailable
+
+log = structlog.get_logger(__name__)
+
+CONNECT_TIMEOUT_SECONDS = 2
+READ_TIMEOUT_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    size_bytes: int
+    content_type: str
 
 
 class Storage:
+    """The bucket of the videos. Connects on first use; every method raises Unavailable while it is away.
+
+    A request to storage gives up within seconds and is not repeated here: a web client gets a 503 and a
+    job goes back to its queue.
+    """
+
     def __init__(self, settings: Settings):
-        self.settings = settings
+        self._settings = settings
+        self._clients: dict[tuple[int, str], Any] = {}
+
+    def _client(self, endpoint: str) -> Any:
+        """Return this process's client of `endpoint` ("": AWS itself).
+
+        A client must not be shared across a fork, hence the process id in its key. Threads share it; two
+        that both find none make one each, from sessions of their own, and the later stays.
+        """
+        key = (os.getpid(), endpoint)
+        if key not in self._clients:
+            # a quarter of a second and 20 MB that commands without storage are spared
+            import boto3
+            from botocore.config import Config
+
+            settings = self._settings
+            self._clients[key] = boto3.session.Session().client(
+                "s3",
+                endpoint_url=endpoint or None,
+                region_name=settings.s3_region,
+                aws_access_key_id=settings.aws_access_key_id or None,
+                aws_secret_access_key=settings.aws_secret_access_key or None,
+                config=Config(
+                    signature_version="s3v4",
+                    s3={"addressing_style": settings.s3_addressing_style},
+                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                    read_timeout=READ_TIMEOUT_SECONDS,
+                    retries={"total_max_attempts": 1},
+                    # else a presigned PUT demands a checksum header that an upload by curl does not send
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                ),
+            )
+        return self._clients[key]
+
+    @property
+    def _inner(self) -> Any:
+        return self._client(self._settings.s3_endpoint)
+
+    @property
+    def _public(self) -> Any:
+        return self._client(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
+
+    def presign_put(
+        self, key: str, content_type: str, size_bytes: int | None, expires_seconds: int
+    ) -> tuple[str, dict[str, str]]:
+        """Return the URL that takes the upload of `key`, and the headers the PUT must carry.
+
+        They are signed: another type, or another length where `size_bytes` is known, is refused by storage.
+        """
+        signed: dict[str, Any] = {"ContentType": content_type}
+        headers = {"Content-Type": content_type}
+        if size_bytes is not None:
+            signed["ContentLength"] = size_bytes
+            headers["Content-Length"] = str(size_bytes)
+        with _translated():
+            url = self._public.generate_presigned_url(
+                "put_object",
+                Params={"Bucket": self._settings.s3_bucket, "Key": key, **signed},
+                ExpiresIn=expires_seconds,
+            )
+        return url, headers
+
+    def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
+        """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
+        with _translated():
+            return (self._public if public else self._inner).generate_presigned_url(
+                "get_object",
+                Params={"Bucket": self._settings.s3_bucket, "Key": key},
+                ExpiresIn=expires_seconds,
+            )
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return size and type of `key`, or None if there is no such object."""
+        with _translated(missing_ok=True):
+            answer = self._inner.head_object(Bucket=self._settings.s3_bucket, Key=key)
+            return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
+        return None
+
+    def check(self) -> None:
+        """Return if the bucket can be reached."""
+        with _translated():
+            self._inner.head_bucket(Bucket=self._settings.s3_bucket)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it does not exist."""
+        bucket = self._settings.s3_bucket
+        with _translated(missing_ok=True):
+            self._inner.head_bucket(Bucket=bucket)
+            return
+        region = self._settings.s3_region
+        # AWS refuses its default region when it is named; others do not care
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        with _translated():
+            self._inner.create_bucket(Bucket=bucket, **where)
+
+
+@contextmanager
+def _translated(missing_ok: bool = False) -> Iterator[None]:
+    """Turn what botocore raises into Unavailable; swallow a 404 if `missing_ok`."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if missing_ok and status == 404:
+            return
+        log.warning("storage_unavailable", status=status, code=error.response.get("Error", {}).get("Code"))
+        raise Unavailable("Storage refused the request at the moment; try again shortly.") from error
+    except BotoCoreError as error:
+        log.warning("storage_unavailable", error=type(error).__name__)
+        raise Unavailable("Storage is out of reach at the moment; try again shortly.") from error

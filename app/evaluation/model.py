@@ -34,10 +34,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class FrameHash:
-    """The perceptual hash (PDQ, 256 bits) of the frame shown at `seconds`."""
+    """The perceptual hash (PDQ, 256 bits) of the frame shown at `seconds`, and that of its mirror image."""
 
     seconds: float
     pdq: bytes
+    mirrored: bytes
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""The formulas and gates of a score: pure rules, the only place where they stand.
+
+All scores lie in [0, 1].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
+TECHNICAL_WEIGHTS = {
+    "readable": 1.0,
+    "valid_format": 1.0,
+    "valid_codec": 1.0,
+    "resolution": 1.0,
+    "fps": 0.5,
+    "duration": 1.0,
+    "file_size": 0.5,
+}
+REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
+
+MIN_ACTION_MATCH = 0.3
+
+SCORED = "SCORED"
+REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a submission gets: `status` SCORED or REJECTED, the reason of a rejection, the final score."""
+
+    status: str
+    rejection_reason: str | None
+    final_score: float
+
+
+def technical_score(passed: Mapping[str, bool]) -> float:
+    """Return the weighted share of the passed checks; a check that is not in `passed` has failed."""
+    points = sum(weight for name, weight in TECHNICAL_WEIGHTS.items() if passed.get(name, False))
+    return points / sum(TECHNICAL_WEIGHTS.values())
+
+
+def relevance_score(
+    action_match: float, perspective_correct: float, demonstration_quality: float, training_utility: float
+) -> float:
+    """Return the weighted sum of the judge's four scores."""
+    return (
+        0.4 * action_match + 0.2 * perspective_correct + 0.2 * demonstration_quality + 0.2 * training_utility
+    )
+
+
+def final_score(technical: float, relevance: float, quality: float) -> float:
+    """Return the score of a submission that passes every gate, rounded to 4 places."""
+    return round(0.2 * technical + 0.5 * relevance + 0.3 * quality, 4)
+
+
+def verdict(
+    technical: float,
+    relevance: float,
+    quality: float,
+    *,
+    min_relevance: float,
+    action_match: float | None = None,
+    rejection_reason: str | None = None,
+    reasoning: str = "",
+) -> Verdict:
+    """Apply the gates, then the formula.
+
+    `rejection_reason` is a fault found before (technical, duplicate); it comes first. `action_match` is
+    None where it is not known: then only the relevance is gated. `reasoning` is the judge's, told to the
+    miner whose video does not show the task.
+    """
+    if rejection_reason is None and (
+        relevance < min_relevance or (action_match is not None and action_match < MIN_ACTION_MATCH)
+    ):
+        rejection_reason = "The video does not show the requested task" + (
+            f": {reasoning}" if reasoning else "."
+        )
+    if rejection_reason is not None:
+        return Verdict(REJECTED, rejection_reason[:2000], 0.0)
+    return Verdict(SCORED, None, final_score(technical, relevance, quality))
