@@ -62,7 +62,17 @@ class Outcome:
 
 
 class OurFault(Exception):
-    """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing."""
+    """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing.
+
+    `dependency` is `"storage"` or `"vlm"` where one of them is to blame (it counts against its circuit
+    breaker), else None. `retry_after` is how many seconds to wait at the least, where that is known.
+    """
+
+    def __init__(self, reason: str, dependency: str | None = None, retry_after: float | None = None):
+        super().__init__(reason)
+        self.reason = reason
+        self.dependency = dependency
+        self.retry_after = retry_after
 
 
 class LeaseLost(Exception):
