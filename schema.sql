@@ -124,8 +124,6 @@ CREATE TABLE submissions (
     submitted_at        timestamptz NOT NULL DEFAULT now(),
     -- not claimed before this moment (back-off after a fault of ours)
     not_before          timestamptz NOT NULL DEFAULT now(),
-    -- when a job for this row was last put into the queue; null: none since it became due
-    dispatched_at       timestamptz,
     -- claims so far, and those of them that ended in a fault of ours
     attempts            integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     faults              integer NOT NULL DEFAULT 0 CHECK (faults BETWEEN 0 AND attempts),
@@ -240,13 +238,19 @@ CREATE TABLE ticks (
     last_error        text CHECK (char_length(last_error) <= 1000)
 );
 
--- Circuit breakers on what an evaluation needs. While one is open nothing is claimed.
+-- Circuit breakers on what an evaluation needs. A tripped one (open_until is set) lets nothing be claimed
+-- until then, and afterwards one submission at a time, as a probe.
 CREATE TABLE circuit_breakers (
     name                  text PRIMARY KEY CHECK (name IN ('storage', 'vlm')),
-    consecutive_failures  integer NOT NULL DEFAULT 0 CHECK (consecutive_failures >= 0),
+    -- since the last success
+    consecutive_failures  integer NOT NULL CHECK (consecutive_failures >= 0),
+    trips                 integer NOT NULL DEFAULT 0 CHECK (trips >= 0),
     open_until            timestamptz,
+    probe_until           timestamptz,
     last_error            text CHECK (char_length(last_error) <= 1000),
-    updated_at            timestamptz NOT NULL DEFAULT now()
+    updated_at            timestamptz NOT NULL DEFAULT now(),
+    CHECK ((trips > 0) = (open_until IS NOT NULL)),
+    CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
 
 -- Answers of the judge by what it was asked: the same frames are not paid for twice. Also the account of

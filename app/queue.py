@@ -1,11 +1,12 @@
 """Redis queues: their names, and how work is put into them.
 
-What is queued is a hint: the database says what is due, and a lost or doubled entry changes nothing.
-Jobs are named by dotted path, since the app never imports what runs in workers.
+A queued evaluation is a hint that something is due, not which: the job takes the oldest due submission
+from the database. So an entry that is lost or doubled changes nothing, and the queue never needs to hold
+more entries than the workers can take before the next reconciliation. Jobs are named by dotted path,
+since the app never imports what runs in workers.
 """
 
 import uuid
-from collections.abc import Iterable
 
 from redis import Redis
 from rq import Queue
@@ -13,26 +14,41 @@ from rq import Queue
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
 
-# A job that no worker took within this time is dropped; the reconciler dispatches its row again.
-JOB_TTL_SECONDS = 3600
+# Entries the evaluations queue holds at the most. Refilled every few seconds, that keeps 200 evaluations a
+# second going, and a backlog of a million rows costs Redis no more than one of a thousand.
+MAX_QUEUED = 1000
 
 
-def enqueue_evaluations(redis: Redis, submission_ids: Iterable[int], timeout: int) -> None:
-    """Queue one evaluation job a submission, each under a fresh id, in one round trip.
+def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
+    """Queue `count` evaluation jobs, fewer where the queue is full, and return how many.
 
-    `timeout` is in seconds. Raises RedisError if Redis is out of reach.
+    `timeout` is the longest a job may run, in seconds. Raises RedisError if Redis is out of reach.
     """
-    Queue(EVALUATIONS, connection=redis).enqueue_many(
+    queue = Queue(EVALUATIONS, connection=redis)
+    count = min(count, MAX_QUEUED - queue.count)
+    if count <= 0:
+        return 0
+    queue.enqueue_many(
         [
             Queue.prepare_data(
-                "jobs.evaluate.evaluate_submission",
-                args=(submission_id,),
-                job_id=f"evaluate-{submission_id}-{uuid.uuid4().hex}",
+                "jobs.evaluate.evaluate_next",
+                job_id=f"evaluate-{uuid.uuid4().hex}",
                 timeout=timeout,
-                ttl=JOB_TTL_SECONDS,
                 result_ttl=0,
                 failure_ttl=86_400,
             )
-            for submission_id in submission_ids
+            for _ in range(count)
         ]
     )
+    return count
+
+
+def count_queued(redis: Redis) -> int:
+    """How many evaluation jobs wait for a worker. Raises RedisError if Redis is out of reach."""
+    return Queue(EVALUATIONS, connection=redis).count
+
+
+def count_workers(redis: Redis) -> int:
+    """How many evaluation workers have sent a sign of life in the last minutes. Raises RedisError."""
+    keys = list(redis.smembers(f"rq:workers:{EVALUATIONS}"))
+    return redis.exists(*keys) if keys else 0
