@@ -1,0 +1,44 @@
+"""The life of a cycle: ACTIVE -> EVALUATING -> COMPLETED, and when it takes the next step."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum, StrEnum, auto
+
+
+class CycleStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    EVALUATING = "EVALUATING"
+    COMPLETED = "COMPLETED"
+
+
+class Step(Enum):
+    """What is to be done with a cycle now."""
+
+    WAIT = auto()
+    CLOSE = auto()
+    COMPLETE = auto()
+    # its open submissions move on to the next cycle, then it completes without them
+    CARRY_OVER = auto()
+
+
+@dataclass(frozen=True)
+class Cycle:
+    id: int
+    status: CycleStatus
+    started_at: datetime
+    ends_at: datetime
+    closed_at: datetime | None
+    completed_at: datetime | None
+    block_number: int | None
+    block_number_is_current: bool | None
+
+
+def next_step(cycle: Cycle, has_open_submissions: bool, now: datetime, deadline: timedelta) -> Step:
+    """Say what `cycle` needs at `now`, where open work is waited for until `deadline` after its close."""
+    if cycle.status == CycleStatus.ACTIVE:
+        return Step.CLOSE if now >= cycle.ends_at else Step.WAIT
+    if cycle.closed_at is None or cycle.status == CycleStatus.COMPLETED:
+        return Step.WAIT
+    if not has_open_submissions:
+        return Step.COMPLETE
+    return Step.CARRY_OVER if now >= cycle.closed_at + deadline else Step.WAIT
