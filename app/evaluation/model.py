@@ -33,6 +33,14 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """A picture of the video as the judge sees it: a JPEG, and the second it is shown at."""
+
+    seconds: float
+    jpeg: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class FrameHash:
     """The perceptual hash (PDQ, 256 bits) of the frame shown at `seconds`, and that of its mirror image."""
 
@@ -73,6 +81,10 @@ class OurFault(Exception):
         self.reason = reason
         self.dependency = dependency
         self.retry_after = retry_after
+
+
+class Deferred(OurFault):
+    """Nothing failed, but it has to wait for `retry_after` seconds: goes back without counting as a fault."""
 
 
 class LeaseLost(Exception):

@@ -1,0 +1,48 @@
+"""Does text seen in a video speak to whoever judges it? A second opinion beside the model's own."""
+
+import re
+import unicodedata
+
+_READER = (
+    r"(?:ai|llm|vlm|(?:chat)?gpt|qwen|model|judge|evaluator|grader|reviewer|annotator|assistant|validator)"
+)
+_AWARD = r"\b(?:give|award|assign|grant|return|output|respond|answer|report|set|rate|score|grade|mark)\b"
+_SCORE = r"\b(?:score|mark|grade|rating|point|reward)s?\b"
+_TOP = r"\b(?:full|top|high|highest|maximum|max|perfect|best|excellent)\b"
+_TOP_FIGURE = r"\b(?:1\.0|10\s*/\s*10|100\s*%|5 stars)"
+
+_PATTERNS = [
+    re.compile(pattern)
+    for pattern in (
+        # overriding what the reader was told
+        r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}"
+        r"\b(?:instruction|prompt|rule|guideline|task|above|previous|prior|earlier|everything)",
+        r"\b(?:new|updated|important|hidden|secret|system)\s+(?:instruction|prompt|message|directive)s?\b",
+        r"(?:^|[^a-z])(?:system|assistant|user|developer)\s*:\s",
+        r"<\s*/?\s*(?:task|system|instructions?|s|im_start|im_end)\b|<\||\[/?inst\]",
+        # speaking to it by name
+        r"\b(?:dear|hey|hello|hi|attention|(?:note|message) (?:to|for)|to the|as an?|you are (?:an?|the))\s+"
+        rf"(?:\w+\s+){{0,2}}{_READER}\b",
+        # asking for points, or counting them out
+        rf"{_AWARD}.{{0,60}}{_TOP}.{{0,20}}{_SCORE}",
+        rf"{_AWARD}.{{0,40}}{_TOP_FIGURE}",
+        rf"\b(?:deserves?|worth|receives?|gets?|earns?)\b.{{0,30}}{_TOP}.{{0,20}}{_SCORE}",
+        r"\b(?:action.?match|perspective.?correct|demonstration.?quality|training.?utility)\b",
+        # giving the verdict itself
+        r"\b(?:task|scenario|action|requirements?|video|submission)\b.{0,30}"
+        r"\b(?:is|are|was|were|has been|have been)\b.{0,20}"
+        r"\b(?:completed?|fulfilled|satisfied|verified|approved|accepted|correct|perfect|successful)",
+        r"\b(?:accept|approve|pass)\s+(?:this|the)\s+(?:video|submission|clip)\b",
+    )
+]
+
+
+def addresses_judge(text: str) -> bool:
+    """Whether `text` overrides instructions, speaks to a judge, asks for points or gives the verdict.
+
+    Case, line breaks, full-width letters and letters s p a c e d out make no difference.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    # runs of three or more single letters are put together again
+    joined = re.sub(r"\b(?:\w[ .\-_*]){3,}\w\b", lambda run: re.sub(r"[ .\-_*]", "", run.group()), plain)
+    return any(pattern.search(plain) or pattern.search(joined) for pattern in _PATTERNS)
