@@ -21,7 +21,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     from app import api, auth, db, errors, logs
     from app.clients.storage import Storage
-from app.clients.vlm import Vlm
+    from app.clients.vlm import Vlm
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation

@@ -3,9 +3,7 @@
 import re
 import unicodedata
 
-_READER = (
-    r"(?:ai|llm|vlm|(?:chat)?gpt|qwen|model|judge|evaluator|grader|reviewer|annotator|assistant|validator)"
-)
+_READER = r"(?:ai|llm|vlm|(?:chat)?gpt|qwen|model|judge|evaluator|grader|reviewer|assistant|validator)"
 _AWARD = r"\b(?:give|award|assign|grant|return|output|respond|answer|report|set|rate|score|grade|mark)\b"
 _SCORE = r"\b(?:score|mark|grade|rating|point|reward)s?\b"
 _TOP = r"\b(?:full|top|high|highest|maximum|max|perfect|best|excellent)\b"
