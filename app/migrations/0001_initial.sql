@@ -189,6 +189,9 @@ CREATE TABLE miner_scores (
     total_score           double precision NOT NULL CHECK (total_score >= 0),
     -- {category: total_score within it}
     scores_by_category    jsonb NOT NULL CHECK (jsonb_typeof(scores_by_category) = 'object'),
+    -- the hotkey held the uid when the cycle was completed, or registration was not checked: only such a
+    -- row counts for weights
+    holds_uid             boolean NOT NULL,
     PRIMARY KEY (cycle_id, miner_uid, miner_hotkey)
 );
 
@@ -227,7 +230,9 @@ CREATE TABLE chain_state (
     block_number           bigint CHECK (block_number >= 0),
     block_seen_at          timestamptz,
     metagraph_netuid       integer CHECK (metagraph_netuid BETWEEN 0 AND 65535),
-    metagraph_snapshot_at  timestamptz
+    metagraph_snapshot_at  timestamptz,
+    -- when a snapshot was last attempted, successfully or not
+    metagraph_tried_at     timestamptz
 );
 
 -- Periodic work: when each last ran and how it went.

@@ -20,8 +20,9 @@ def normalise(totals: Mapping[int, float]) -> list[Weight]:
     """Turn {uid: total} into weights in the order of uids; without a total above 0 there are none.
 
     The u16 weights are apportioned by largest remainder, ties going to the lower uid, in exact
-    arithmetic: the same totals give the same weights, bit by bit, whatever order they come in. Totals of 0
-    and shares too small for a float are left out. Raises ValueError for a total that is negative or not finite.
+    arithmetic: the same totals give the same weights, bit by bit, whatever order they come in. Totals of
+    0 and shares too small for a float are left out. Raises ValueError for a total that is negative or not
+    finite.
     """
     shares = _integers({uid: totals[uid] for uid in sorted(totals)})
     whole = sum(shares.values())
