@@ -15,8 +15,7 @@ _PATTERNS = [
         # overriding what the reader was told
         r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}"
         r"\b(?:instruction|prompt|rule|guideline|task|above|previous|prior|earlier|everything)",
-        r"\b(?:new|updated|important|hidden|secret|system)\s+(?:instruction|prompt|message|directive)s?\b",
-        r"(?:^|[^a-z])(?:system|assistant|user|developer)\s*:\s",
+        r"\b(?:new|updated|hidden|secret|system)\s+(?:instruction|prompt|directive)s?\b|\bsystem message\b",
         r"<\s*/?\s*(?:task|system|instructions?|s|im_start|im_end)\b|<\||\[/?inst\]",
         # speaking to it by name
         r"\b(?:dear|hey|hello|hi|attention|(?:note|message) (?:to|for)|to the|as an?|you are (?:an?|the))\s+"
@@ -38,9 +37,10 @@ _PATTERNS = [
 def addresses_judge(text: str) -> bool:
     """Whether `text` overrides instructions, speaks to a judge, asks for points or gives the verdict.
 
-    Case, line breaks, full-width letters and letters s p a c e d out make no difference.
+    Case, line breaks, full-width letters and words s p a c e d  o u t make no difference.
     """
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    # runs of three or more single letters are put together again
-    joined = re.sub(r"\b(?:\w[ .\-_*]){3,}\w\b", lambda run: re.sub(r"[ .\-_*]", "", run.group()), plain)
-    return any(pattern.search(plain) or pattern.search(joined) for pattern in _PATTERNS)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    # three or more letters one by one are a word again
+    text = re.sub(r"\b(?:\w[ .\-_*]){2,}\w\b", lambda word: re.sub(r"[ .\-_*]", "", word.group()), text)
+    text = " ".join(text.split())
+    return any(pattern.search(text) for pattern in _PATTERNS)
