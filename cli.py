@@ -1,7 +1,247 @@
+"""The command line: `kibotos …`, and the same as `flask kibotos …`.
+
+Only what a command needs is imported, and only when it runs.
+"""
+
+import os
+import sys
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+from dotenv import load_dotenv
+
+from app.config import ConfigError, Settings, unknown_variables
+from app.version import VERSION
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+ROOT = Path(__file__).parent
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+# Commands that live with what they are about: name -> module that has a click command of that name, help.
+COMMANDS = {
+    "cycles": ("app.cycles.commands", "Look at cycles and move them on."),
+    "doctor": ("app.doctor", "Check everything this installation needs, and say what to do."),
+    "evaluate": ("app.evaluation.commands", "Evaluate one video file and show the report."),
+    "evaluator": ("app.evaluation.remote", "Evaluate submissions pulled over HTTP."),
+    "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),
+    "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
+    "up": ("app.local.up", "Run everything on this machine."),
+    "validate": ("app.weights.commands", "Set the latest weights on the chain."),
+    "weights": ("app.weights.commands", "Show the weights of a cycle."),
+}
 
 
-@click.group()
-def kibotos(): ...
-def main():
-    kibotos()
+class Commands(click.Group):
+    """A group that loads the modules of COMMANDS on use, and tells expected errors in one sentence."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {name: command.get_short_help_str(100) for name, command in self.commands.items()}
+        rows |= {name: help for name, (_, help) in COMMANDS.items()}
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(rows.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            sentence = _sentence(error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from error
+
+
+def _sentence(error: Exception) -> str | None:
+    """What to tell about `error`, or None if it is a bug that deserves its traceback."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    # such an error comes from a module that is loaded already: looking for it must not load it
+    if (errors := sys.modules.get("app.errors")) and isinstance(error, errors.DomainError):
+        return error.detail
+    if (model := sys.modules.get("app.evaluation.model")) and isinstance(error, model.OurFault):
+        return error.reason
+    if (sqlalchemy := sys.modules.get("sqlalchemy.exc")) and isinstance(error, sqlalchemy.OperationalError):
+        return f"The database is out of reach: {str(error.orig).strip()}"
+    if (redis := sys.modules.get("redis")) and isinstance(error, redis.RedisError):
+        return f"Redis is out of reach: {error}"
+    return None
+
+
+@click.group(cls=Commands)
+@click.version_option(VERSION, package_name="kibotos")
+@click.pass_context
+def kibotos(ctx: click.Context) -> None:
+    """The backend of the Kibotos subnet: collects, evaluates and rewards first-person videos.
+
+    Settings come from the environment and from .env in the working directory; the environment wins.
+    """
+    load_dotenv(".env")
+    for name, hint in unknown_variables(os.environ):
+        click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
+    ctx.obj = settings = Settings.from_environ()
+
+    from app import logs
+
+    # a command's own output has stdout to itself; services log there
+    logs.configure(settings.log_level, settings.log_format, sys.stderr)
+
+
+@kibotos.command()
+@click.option("--host", help="Bind address.  [default: 0.0.0.0; 127.0.0.1 in development]")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, envvar="PORT", show_default=True)
+@click.option("--reload", is_flag=True, help="Restart when the code changes (development only).")
+@click.pass_obj
+def api(settings: Settings, host: str | None, port: int, reload: bool) -> None:
+    """Run the web service."""
+    settings.require_server()
+    host = host or ("127.0.0.1" if settings.development else "0.0.0.0")  # noqa: S104
+    if settings.development and host not in LOOPBACK:
+        raise ConfigError(
+            f"APP_ENV=development accepts unsigned requests and so binds to loopback only, not to {host}; "
+            "leave out --host, or set APP_ENV=production with its tokens."
+        )
+    if not reload:
+        command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{host}:{port}"]
+        os.execv(sys.executable, [sys.executable, "-m", *command, "--chdir", str(ROOT), "wsgi:app"])  # noqa: S606
+    if not settings.development:
+        raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
+
+    from app import create_app, logs
+
+    logs.configure(settings.log_level, settings.log_format)
+    create_app(settings).run(host, port, use_reloader=True, load_dotenv=False)
+
+
+@kibotos.command()
+@click.option("--count", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.pass_obj
+def worker(settings: Settings, count: int) -> None:
+    """Run workers that evaluate submissions."""
+    from app import logs
+    from jobs.worker import run
+
+    logs.configure(settings.log_level, settings.log_format)
+    run(settings.require_server(), count)
+
+
+@kibotos.command()
+@click.option("--cycle-duration", type=click.FloatRange(0.05, 100_000), help="Minutes.  [default: 60]")
+@click.option("--check-interval", type=click.FloatRange(0.5, 3600), help="Seconds.  [default: 30]")
+@click.option("--no-auto-start", is_flag=True, help="Do not start cycles.")
+@click.pass_obj
+def scheduler(
+    settings: Settings, cycle_duration: float | None, check_interval: float | None, no_auto_start: bool
+) -> None:
+    """Run the clock of the cycles. One is enough; a second does no harm.
+
+    Options win over CYCLE_DURATION_MINUTES, CHECK_INTERVAL_SECONDS and AUTO_START_CYCLES.
+    """
+    from app import logs
+    from jobs.scheduler import run
+
+    changes: dict[str, Any] = {}
+    if cycle_duration is not None:
+        changes["cycle_duration_minutes"] = cycle_duration
+    if check_interval is not None:
+        changes["check_interval_seconds"] = check_interval
+    if no_auto_start:
+        changes["auto_start_cycles"] = False
+    logs.configure(settings.log_level, settings.log_format)
+    run(replace(settings, **changes).require_server())
+
+
+@kibotos.group()
+def db() -> None:
+    """Create, migrate, check or empty the database. Needs no superuser."""
+
+
+def _database(settings: Settings) -> "Flask":
+    """An application with the database and nothing else, so that a release step needs no other setting."""
+    from flask import Flask
+
+    from app import db
+
+    app = Flask("kibotos")
+    db.init_app(app, settings.require_database())
+    return app
+
+
+@db.command()
+@click.pass_obj
+def init(settings: Settings) -> None:
+    """Load the schema into an empty database. Twice is harmless."""
+    from app.db import init_schema
+
+    with _database(settings).app_context():
+        created = init_schema()
+    click.echo("The schema is in place." if created else "The schema was there already; nothing changed.")
+
+
+@db.command()
+@click.pass_obj
+def migrate(settings: Settings) -> None:
+    """Bring the database to the current schema; an empty one gets all of it."""
+    from app.db import migrate
+
+    with _database(settings).app_context():
+        applied = migrate()
+    click.echo(f"Applied: {', '.join(applied)}." if applied else "The schema is current; nothing changed.")
+
+
+@db.command()
+@click.option("--force", is_flag=True, help="Do not ask.")
+@click.option("--yes-delete-everything", is_flag=True, help="Demanded as well in production.")
+@click.pass_obj
+def reset(settings: Settings, force: bool, yes_delete_everything: bool) -> None:
+    """Delete all data, then load the schema anew."""
+    from app.config import masked
+    from app.db import drop_schema, init_schema
+
+    target = masked(settings.require_database().database_url)
+    if not settings.development and not (force and yes_delete_everything):
+        raise ConfigError(
+            f"{target} belongs to production (APP_ENV): deleting all of its data takes both --force and "
+            "--yes-delete-everything."
+        )
+    if not force:
+        click.confirm(f"Delete all data in {target}?", abort=True)
+    with _database(settings).app_context():
+        drop_schema()
+        init_schema()
+    click.echo(f"{target} is empty and has the current schema.")
+
+
+@db.command()
+@click.pass_obj
+def check(settings: Settings) -> None:
+    """Exit with 0 if the database is reachable and has the current schema."""
+    from app.db import pending_migrations
+
+    with _database(settings).app_context():
+        pending = pending_migrations()
+    if pending is None:
+        raise click.ClickException("The database has no schema yet: run `kibotos db init`.")
+    if pending:
+        raise click.ClickException(f"{', '.join(pending)} not applied yet: run `kibotos db migrate`.")
+    click.echo("The database is reachable and has the current schema.")
+
+
+def main() -> None:
+    """Run the command line."""
+    kibotos(prog_name="kibotos")
+
+
+if __name__ == "__main__":
+    main()

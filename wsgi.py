@@ -1,5 +1,11 @@
 """The WSGI entry point: `gunicorn wsgi:app`."""
 
-from app import create_app
+from dotenv import load_dotenv
 
-app = create_app()
+from app import create_app, logs
+from app.config import Settings
+
+load_dotenv(".env")
+settings = Settings.from_environ()
+logs.configure(settings.log_level, settings.log_format)
+app = create_app(settings)

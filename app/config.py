@@ -115,6 +115,16 @@ def masked(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the KIBOTOS_* variables of `environ`, none of which is a setting, each with a hint or ""."""
+    known = {setting.name.upper() for setting in fields(Settings)}
+    return [
+        (name, f"; its name is {plain}" if (plain := name.removeprefix("KIBOTOS_")) in known else "")
+        for name in sorted(environ)
+        if name.startswith("KIBOTOS_")
+    ]
+
+
 def _setting(default: Any, parse: Callable[[str, str], Any], help: str, secret: bool = False) -> Any:
     """A field of Settings: its default, how its variable is parsed, and one line for .env.example."""
     return field(default=default, repr=not secret, metadata={"parse": parse, "help": help})
@@ -206,12 +216,17 @@ class Settings:
                 values[setting.name] = setting.metadata["parse"](name, text)
         return cls(**values)
 
-    def require_server(self) -> "Settings":
-        """Return self if a web, worker or scheduler process may start with it; raise ConfigError if not."""
+    def require_database(self) -> "Settings":
+        """Return self if it names a database; raise ConfigError if not."""
         if not self.database_url:
             raise ConfigError(
                 "DATABASE_URL is not set; e.g. postgresql://kibotos:secret@localhost:5432/kibotos."
             )
+        return self
+
+    def require_server(self) -> "Settings":
+        """Return self if a web, worker or scheduler process may start with it; raise ConfigError if not."""
+        self.require_database()
         if not self.development:
             for name in ("admin_token", "evaluator_token"):
                 if not getattr(self, name):

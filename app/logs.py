@@ -5,7 +5,7 @@ import re
 import sys
 import time
 import uuid
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from flask import Flask, Response, g, has_request_context, request
@@ -16,24 +16,25 @@ log = structlog.get_logger("kibotos.http")
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
-def configure(level: str, log_format: str) -> None:
-    """Send every logger of the process, the libraries' too, through one formatter to stdout.
+def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
+    """Send every logger of the process, the libraries' too, through one formatter to `stream` (stdout).
 
-    `log_format` is `console`, `json` or `auto` (console where stdout is a terminal).
+    `log_format` is `console`, `json` or `auto` (console where the stream is a terminal).
     """
+    stream = stream or sys.stdout
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    pretty = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
+    pretty = log_format == "console" or (log_format == "auto" and stream.isatty())
     render: list[Any] = (
         [structlog.dev.ConsoleRenderer()]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
