@@ -1,5 +1,62 @@
-"""Endpoints of evaluation."""
+"""Endpoints of evaluation: work for remote evaluators, and the verification report."""
 
-from flask import Blueprint
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app, jsonify, request
+from spectree import Response as Answers
+
+from app.api import Problem, spec
+from app.auth import require_evaluator
+from app.evaluation import service, wire
 
 blueprint = Blueprint("evaluation", __name__)
+
+
+@blueprint.post("/v1/evaluate/fetch")
+@require_evaluator
+@spec.validate(resp=Answers(HTTP_200=wire.FetchOut, HTTP_401=Problem), tags=["evaluation"])
+def fetch(json: wire.FetchIn) -> Response:
+    """Claim up to `limit` due submissions for the caller, oldest first; 0 claims nothing and only counts.
+
+    Each is the caller's alone until `lease_expires_at`, and then anybody's again.
+    """
+    settings = current_app.extensions["settings"]
+    storage = current_app.extensions["storage"]
+    claims = service.claim_due(
+        json.limit, f"evaluator at {request.remote_addr}", settings.evaluation_lease_seconds
+    )
+    counts = service.count_open(exact=json.limit == 0)
+    return jsonify(
+        submissions=[
+            wire.show_claim(claim, storage.presign_get(claim.video_key, settings.evaluation_lease_seconds))
+            for claim in claims
+        ],
+        pending=counts.pending,
+        evaluating=counts.evaluating,
+    )
+
+
+@blueprint.post("/v1/evaluate/submit")
+@require_evaluator
+@spec.validate(
+    resp=Answers(HTTP_200=wire.SubmitOut, HTTP_401=Problem, HTTP_404=Problem, HTTP_409=Problem),
+    tags=["evaluation"],
+)
+def submit(json: wire.SubmitIn) -> Response:
+    """Report the result of a claimed submission. The first result stands.
+
+    Formula and gates are applied here: numbers that contradict the formula are 422, and numbers that
+    fail a gate are recorded as REJECTED with final score 0.
+    """
+    claim = service.get_live_claim(json.submission_id, json.claim_token)
+    verdict = service.record_reported(
+        claim, wire.read_outcome(json), json.final_score, current_app.extensions["settings"]
+    )
+    return jsonify(success=True, submission_uuid=claim.submission_uuid, final_score=verdict.final_score)
+
+
+@blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
+@spec.validate(resp=Answers(HTTP_404=Problem), tags=["submissions"])
+def get_report(submission_uuid: UUID) -> Response:
+    """Return the verification report: every check with its value, threshold and verdict."""
+    return jsonify(service.get_report(submission_uuid))

@@ -1,0 +1,177 @@
+"""SQL on claims and results."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import execute, fetch_all, fetch_one, fetch_value
+from app.evaluation.model import Claim
+
+# A row whose hash an earlier open row claims as well waits for that one: of equal videos the first
+# submitted is the original, whichever worker is faster.
+_DUE = """
+    s.status = 'PENDING' AND s.not_before <= now()
+    AND NOT EXISTS (
+        SELECT 1 FROM submissions earlier
+        WHERE earlier.video_hash = s.video_hash AND earlier.id < s.id
+          AND earlier.status IN ('PENDING', 'EVALUATING'))
+"""
+_FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
+
+
+def _back_off(faults: str) -> str:
+    """SQL: 30 s after the first fault, doubled by each further one up to 30 min, give or take a quarter."""
+    return f"make_interval(secs => least(1800, 30 * 2 ^ least({faults}, 10)) * (0.75 + 0.5 * random()))"
+
+
+_CLAIM = text(f"""
+    WITH due AS (
+        SELECT s.id FROM submissions s WHERE {_DUE}
+        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), claimed AS (
+        UPDATE submissions s SET
+            status = 'EVALUATING', attempts = attempts + 1, claim_token = gen_random_uuid(),
+            claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
+        FROM due WHERE s.id = due.id
+        RETURNING s.*
+    )
+    SELECT c.id, c.uuid AS submission_uuid, c.attempts AS attempt, c.claim_token, c.lease_expires_at,
+           c.video_key, c.video_hash, c.prompt_id, p.category, p.task, p.scenario, p.requirements,
+           c.duration_sec, c.resolution_width, c.resolution_height, c.fps
+    FROM claimed c JOIN prompts p ON p.id = c.prompt_id ORDER BY c.id
+""")
+_COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) due")
+_COUNT_OPEN = text("""
+    SELECT (SELECT count(*) FROM (
+                SELECT 1 FROM submissions WHERE status = 'PENDING' LIMIT :at_most) p) AS pending,
+           (SELECT count(*) FROM (
+                SELECT 1 FROM submissions WHERE status = 'EVALUATING' LIMIT :at_most) e) AS evaluating
+""")
+_EXTEND = text("""
+    UPDATE submissions SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
+    WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
+""")
+_GIVE_BACK = text(f"""
+    UPDATE submissions SET
+        status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
+        last_fault = CASE WHEN :is_fault THEN :reason ELSE last_fault END,
+        not_before = now() + greatest(
+            make_interval(secs => :at_least),
+            CASE WHEN :is_fault THEN {_back_off("faults")} ELSE interval '0' END)
+    WHERE id = :id AND claim_token = :claim_token
+    RETURNING not_before
+""")
+# The first lapse costs no wait: its worker is gone and another takes over. From the second on the row backs
+# off, for it may be what kills the workers.
+_RETURN_LAPSED = text(f"""
+    WITH lapsed AS (
+        SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
+        ORDER BY lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    )
+    UPDATE submissions s SET
+        status = 'PENDING', {_FREE}, faults = faults + 1,
+        last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' lapsed.',
+        not_before = now() + CASE WHEN faults = 0 THEN interval '0' ELSE {_back_off("faults - 1")} END
+    FROM lapsed WHERE s.id = lapsed.id
+""")
+_RECORD = text(f"""
+    WITH done AS (
+        UPDATE submissions SET status = :status, {_FREE}, final_score = :final_score, evaluated_at = now()
+        WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
+        RETURNING id
+    ), result AS (
+        INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score,
+                                 rejection_reason, evaluated_by, judge_model, prompt_version)
+        SELECT id, :technical_score, :relevance_score, :quality_score,
+               :rejection_reason, :evaluated_by, :judge_model, :prompt_version FROM done
+        RETURNING submission_id
+    )
+    INSERT INTO verification_reports (submission_id, report)
+    SELECT submission_id, CAST(:report AS jsonb) FROM result
+""")
+_FIND_CLAIM = text("""
+    SELECT s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at,
+           s.video_key, s.video_hash, s.prompt_id, p.category, p.task, p.scenario, p.requirements,
+           s.duration_sec, s.resolution_width, s.resolution_height, s.fps
+    FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
+""")
+_FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
+_FIND_REPORT = text("""
+    SELECT s.status, r.report FROM submissions s
+    LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
+""")
+
+
+@dataclass(frozen=True)
+class OpenCounts:
+    pending: int
+    evaluating: int
+
+
+@dataclass(frozen=True)
+class StoredReport:
+    status: str
+    report: dict[str, Any] | None
+
+
+def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
+    """Put the oldest due rows under a lease; no two callers ever get the same one."""
+    return fetch_all(Claim, _CLAIM, limit=limit, claimed_by=claimed_by, lease_seconds=lease_seconds)
+
+
+def count_due(at_most: int) -> int:
+    return fetch_value(_COUNT_DUE, at_most=at_most)
+
+
+def count_open(at_most: int | None) -> OpenCounts:
+    """Count rows by open status, each up to `at_most` (None: all of them)."""
+    counts = fetch_one(OpenCounts, _COUNT_OPEN, at_most=at_most)
+    assert counts is not None
+    return counts
+
+
+def extend_lease(claim: Claim, lease_seconds: float) -> bool:
+    """False if the lease has ended."""
+    return bool(execute(_EXTEND, id=claim.id, claim_token=claim.claim_token, lease_seconds=lease_seconds))
+
+
+def give_back(claim: Claim, reason: str, is_fault: bool, at_least: float) -> datetime | None:
+    """Return the row to PENDING, due in `at_least` seconds or later; None if it is not ours any more."""
+    return fetch_value(
+        _GIVE_BACK,
+        id=claim.id,
+        claim_token=claim.claim_token,
+        reason=reason,
+        is_fault=is_fault,
+        at_least=at_least,
+    )
+
+
+def return_lapsed(limit: int) -> int:
+    """Return up to `limit` rows whose lease has ended to PENDING, and how many there were."""
+    return execute(_RETURN_LAPSED, limit=limit)
+
+
+def record(claim: Claim, values: dict[str, Any], report: dict[str, Any]) -> bool:
+    """Write status, evaluation and report; False, having written nothing, if the lease has ended."""
+    return bool(
+        execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=json.dumps(report), **values)
+    )
+
+
+def find_claim(submission_id: int) -> Claim | None:
+    """The live claim on a submission, whoever holds it."""
+    return fetch_one(Claim, _FIND_CLAIM, id=submission_id)
+
+
+def find_status(submission_id: int) -> str | None:
+    return fetch_value(_FIND_STATUS, id=submission_id)
+
+
+def find_report(uuid: UUID) -> StoredReport | None:
+    return fetch_one(StoredReport, _FIND_REPORT, uuid=uuid)

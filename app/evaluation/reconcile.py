@@ -1,0 +1,38 @@
+"""Brings the queue in line with the database: what lapsed is due again, and what is due has a job."""
+
+import structlog
+from redis import Redis
+
+from app.config import Settings
+from app.db import db
+from app.evaluation import breaker, queries
+from app.evaluation.judge import judge_ready
+from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+def return_lapsed_claims() -> int:
+    """Make every submission whose lease has ended claimable again, in batches; return how many."""
+    total = 0
+    while True:
+        returned = queries.return_lapsed(BATCH)
+        db.session.commit()
+        total += returned
+        if returned < BATCH:
+            break
+    if total:
+        log.warning("leases_lapsed", submissions=total)
+    return total
+
+
+def dispatch(redis: Redis, settings: Settings) -> int:
+    """Queue a job for each due submission that has none, up to what the queue holds; return how many.
+
+    Nothing is queued while the workers may take nothing up. Raises RedisError if Redis is out of reach.
+    """
+    due = breaker.allowance(queries.count_due(MAX_QUEUED)) if judge_ready(settings) else 0
+    db.session.rollback()
+    return enqueue_evaluations(redis, due - count_queued(redis), settings.job_timeout_seconds)

@@ -1,0 +1,176 @@
+"""The rules of claims and results.
+
+A claim is a lease in the database: a token and an end. Whoever holds the token may extend the lease, give
+the submission back or record its one result; whoever lost it can do none of the three.
+"""
+
+from uuid import UUID
+
+import structlog
+
+from app.config import Settings
+from app.db import db
+from app.errors import Conflict, NotFound, invalid_field
+from app.evaluation import breaker, queries, scoring
+from app.evaluation.judge import judge_ready
+from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
+
+log = structlog.get_logger(__name__)
+
+# A worker's lease: short, since the worker extends it all the time and its death shows by its end.
+WORKER_LEASE_SECONDS = 30.0
+# Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
+COUNT_AT_MOST = 10_000
+# How far a remote evaluator's final score may be from ours.
+FORMULA_TOLERANCE = 0.001
+
+
+def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
+    """Claim up to `limit` due submissions, oldest first, each for one caller only.
+
+    None are claimed while a circuit breaker is open, and one at a time while it is tried again.
+    """
+    claims = queries.claim_due(breaker.admit(limit), claimed_by, lease_seconds)
+    if claims:
+        db.session.commit()
+    else:
+        # an untaken probe stays for whoever finds work
+        db.session.rollback()
+    return claims
+
+
+def extend_lease(claim: Claim, lease_seconds: float) -> None:
+    """Let the lease end `lease_seconds` from now; raise LeaseLost if it has ended already."""
+    extended = queries.extend_lease(claim, lease_seconds)
+    db.session.commit()
+    if not extended:
+        raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+
+
+def give_back(claim: Claim, fault: OurFault) -> None:
+    """Return a submission to PENDING, to be tried again later; a fault that is not Deferred is counted.
+
+    Does nothing if the claim is not ours any more.
+    """
+    reason = str(fault)[:1000] or type(fault).__name__
+    due_again = queries.give_back(
+        claim, reason, not isinstance(fault, Deferred), at_least=fault.retry_after or 0
+    )
+    if due_again is None:
+        db.session.rollback()
+        return
+    if fault.dependency:
+        breaker.count_failure(fault.dependency, reason)
+    db.session.commit()
+    log.warning(
+        "evaluation_given_back", submission_id=claim.id, reason=reason, due_again=due_again.isoformat()
+    )
+
+
+def _verdict(outcome: Outcome, settings: Settings) -> scoring.Verdict:
+    return scoring.verdict(
+        outcome.technical_score,
+        outcome.relevance_score,
+        outcome.quality_score,
+        min_relevance=settings.min_relevance,
+        action_match=outcome.action_match,
+        rejection_reason=outcome.rejection_reason,
+    )
+
+
+def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: Settings) -> scoring.Verdict:
+    """Apply gates and formula to `outcome`, write the one result of a submission, and return it.
+
+    Status, scores and report are written in one transaction, guarded by the claim's token. Raises LeaseLost,
+    having written nothing, if the lease has ended. `evaluated_by` is `worker` or `evaluator`.
+    """
+    verdict = _verdict(outcome, settings)
+    values = {
+        "status": verdict.status,
+        "final_score": verdict.final_score,
+        "rejection_reason": verdict.rejection_reason,
+        "technical_score": outcome.technical_score,
+        "relevance_score": outcome.relevance_score,
+        "quality_score": outcome.quality_score,
+        "evaluated_by": evaluated_by,
+        "judge_model": outcome.judge_model,
+        "prompt_version": outcome.prompt_version,
+    }
+    if not queries.record(claim, values, outcome.report):
+        db.session.rollback()
+        raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+    breaker.count_success(breaker.STORAGE, *([breaker.VLM] if outcome.judge_model else []))
+    db.session.commit()
+    log.info(
+        "evaluation_recorded",
+        submission_id=claim.id,
+        attempt=claim.attempt,
+        status=verdict.status,
+        final_score=verdict.final_score,
+        reason=verdict.rejection_reason,
+    )
+    return verdict
+
+
+def record_reported(
+    claim: Claim, outcome: Outcome, final_score: float, settings: Settings
+) -> scoring.Verdict:
+    """Record what a remote evaluator found, like `record_result`.
+
+    Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
+    is raised for any other. Raises Conflict if the lease has ended.
+    """
+    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
+    gated = _verdict(outcome, settings)
+    expected = scoring.final_score(*scores)
+    if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
+        raise invalid_field(
+            "final_score", f"the formula gives {gated.final_score} for these scores, not {final_score}."
+        )
+    try:
+        return record_result(claim, outcome, "evaluator", settings)
+    except LeaseLost:
+        raise Conflict("The lease on this submission ended before its result came; fetch it again.") from None
+
+
+def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
+    """Return the claim that a remote evaluator reports on.
+
+    Without a token any live claim will do. Raises NotFound for an unknown submission, Conflict if it has a
+    result, is under no live claim, or under another's.
+    """
+    claim = queries.find_claim(submission_id)
+    if claim is not None and claim_token in {None, claim.claim_token}:
+        return claim
+    status = queries.find_status(submission_id)
+    if status is None:
+        raise NotFound("There is no such submission; send the id that /v1/evaluate/fetch gave.")
+    if status in {scoring.SCORED, scoring.REJECTED}:
+        raise Conflict("This submission has its result already; the first one stands.")
+    raise Conflict("This submission is not under a live claim of yours; fetch it again.")
+
+
+def count_open(exact: bool) -> queries.OpenCounts:
+    """How many submissions are PENDING and EVALUATING, counted up to 10,000 each unless `exact`."""
+    return queries.count_open(None if exact else COUNT_AT_MOST)
+
+
+def get_report(uuid: UUID) -> dict:
+    """Return the verification report; raise NotFound if there is none, or none yet."""
+    stored = queries.find_report(uuid)
+    if stored is None:
+        raise NotFound("There is no such submission; check its UUID.")
+    if stored.report is None:
+        raise NotFound("This submission has not been evaluated yet; its report comes with its result.")
+    return stored.report
+
+
+def find_obstacle(settings: Settings) -> str | None:
+    """Why our workers take nothing up at the moment, in a sentence, or None if they do."""
+    if not judge_ready(settings):
+        return "No judge is configured: submissions wait until VLM_API_URL is set."
+    tripped = breaker.list_tripped()
+    if tripped:
+        names = " and ".join(item.name for item in tripped)
+        return f"Evaluations wait for {names} to recover: {tripped[0].last_error}"
+    return None
