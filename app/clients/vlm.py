@@ -2,16 +2,14 @@
 
 import time
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
 import requests
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
-from tenacity.wait import wait_random_exponential
 
+from app.clients.retry import Passing, retry_after, retrying
 from app.config import Settings
 from app.errors import Unavailable
 
@@ -58,14 +56,6 @@ class _Answer(BaseModel):
     usage: _Usage | None = None
 
 
-class _Passing(Exception):
-    """The attempt failed in a way that may pass. `retry_after`: the seconds the server asked to wait."""
-
-    def __init__(self, reason: str, retry_after: float | None = None):
-        super().__init__(reason)
-        self.retry_after = retry_after
-
-
 class Vlm:
     """The endpoint at VLM_API_URL. Holds no connection, so it may be shared by threads and across forks."""
 
@@ -80,15 +70,9 @@ class Vlm:
         again with growing, jittered waits or after the time the server names. Raises Unavailable when that
         does not help, and at once for any other refusal.
         """
-        retrying = Retrying(
-            retry=retry_if_exception_type(_Passing),
-            stop=stop_after_attempt(MAX_ATTEMPTS) | stop_after_delay(PATIENCE_SECONDS),
-            wait=_wait,
-            reraise=True,
-        )
         try:
-            return retrying(self._attempt, payload)
-        except _Passing as error:
+            return retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)(self._attempt, payload)
+        except Passing as error:
             raise Unavailable(f"The judge does not answer: {error}.", error.retry_after or 30) from error
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -112,7 +96,7 @@ class Vlm:
                 body = _read(response, began + READ_TIMEOUT_SECONDS)
         except requests.RequestException as error:
             log.warning("vlm_unreachable", error=type(error).__name__)
-            raise _Passing(f"{type(error).__name__} while asking it") from error
+            raise Passing(f"{type(error).__name__} while asking it") from error
         if response.status_code == HTTPStatus.OK:
             return _completion(body)
         said = body.decode("utf-8", "replace")[:300]
@@ -121,10 +105,10 @@ class Vlm:
         log.warning("vlm_refused", status=response.status_code, said=said)
         reason = f"it answered with status {response.status_code}"
         if response.status_code in (408, 429) or response.status_code >= 500:
-            wait = _retry_after(response.headers.get("Retry-After"))
+            wait = retry_after(response.headers.get("Retry-After"))
             if wait is not None and wait > PATIENCE_SECONDS:
                 raise Unavailable(f"The judge asks to wait: {reason}.", wait)
-            raise _Passing(reason, wait)
+            raise Passing(reason, wait)
         raise Unavailable(f"The judge refused the request: {reason}.", 60)
 
 
@@ -134,9 +118,9 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     for chunk in response.iter_content(64 * 1024):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise _Passing(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            raise Passing(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise _Passing("its answer takes too long")
+            raise Passing("its answer takes too long")
     return bytes(body)
 
 
@@ -144,7 +128,7 @@ def _completion(body: bytes) -> Completion:
     try:
         answer = _Answer.model_validate_json(body)
     except ValidationError as error:
-        raise _Passing("its answer is no chat completion") from error
+        raise Passing("its answer is no chat completion") from error
     usage = answer.usage or _Usage()
     return Completion(
         text=answer.choices[0].message.content or "",
@@ -152,26 +136,3 @@ def _completion(body: bytes) -> Completion:
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
     )
-
-
-def _retry_after(header: str | None) -> float | None:
-    """Return the seconds a Retry-After header asks for, as a number or as a date; None if it says neither."""
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
-            return None
-    return seconds if 0 <= seconds < 86_400 else None
-
-
-_backoff = wait_random_exponential(multiplier=1, max=20)
-
-
-def _wait(state: RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome else None
-    wanted = error.retry_after if isinstance(error, _Passing) else None
-    return _backoff(state) if wanted is None else wanted
