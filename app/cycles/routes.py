@@ -1,5 +1,28 @@
 """Endpoints of cycles."""
 
-from flask import Blueprint
+from flask import Blueprint, Response, jsonify
+from pydantic import BaseModel
+from spectree import Response as Answers
+
+from app.api import Timestamp, spec
+from app.cycles import queries
 
 blueprint = Blueprint("cycles", __name__)
+
+
+class CyclesStatus(BaseModel):
+    """Where the cycles stand; `evaluating_cycle_id` is the oldest one that waits for its evaluations."""
+
+    active_cycle_id: int | None
+    active_cycle_started_at: Timestamp | None
+    evaluating_cycle_id: int | None
+    last_completed_cycle_id: int | None
+    total_cycles: int
+
+
+@blueprint.get("/v1/cycles/status")
+@spec.validate(resp=Answers(HTTP_200=CyclesStatus), tags=["cycles"])
+def get_cycles_status() -> Response:
+    """Tell which cycle is active, being evaluated and last completed."""
+    overview = queries.get_overview()
+    return jsonify(CyclesStatus.model_validate(overview, from_attributes=True).model_dump(mode="json"))

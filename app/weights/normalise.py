@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm
 
 U16_MAX = 65535
 
@@ -16,7 +17,7 @@ class Weight:
     weight_u16: int
 
 
-def normalise(totals: Mapping[int, float]) -> list[Weight]:
+def normalise(totals: Mapping[int, float | Fraction]) -> list[Weight]:
     """Turn {uid: total} into weights in the order of uids; without a total above 0 there are none.
 
     The u16 weights are apportioned by largest remainder, ties going to the lower uid, in exact
@@ -36,7 +37,7 @@ def normalise(totals: Mapping[int, float]) -> list[Weight]:
     ]
 
 
-def _integers(totals: dict[int, float]) -> dict[int, int]:
+def _integers(totals: dict[int, float | Fraction]) -> dict[int, int]:
     """Scale the totals above 0 to integers of the same ratios."""
     fractions = {}
     for uid, total in totals.items():
@@ -46,6 +47,5 @@ def _integers(totals: dict[int, float]) -> dict[int, int]:
             raise ValueError(f"the total of uid {uid} is {total}") from error
         if fractions[uid] < 0:
             raise ValueError(f"the total of uid {uid} is {total}")
-    # a float's denominator is a power of two, so the largest is a multiple of every other
-    scale = max((fraction.denominator for fraction in fractions.values()), default=1)
+    scale = lcm(*(fraction.denominator for fraction in fractions.values()))
     return {uid: int(fraction * scale) for uid, fraction in fractions.items() if fraction > 0}

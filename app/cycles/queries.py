@@ -1,0 +1,140 @@
+"""SQL on cycles."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+
+from app.cycles.states import Cycle
+from app.db import execute, fetch_one, fetch_value
+from app.metagraph.models import Block
+
+# Key of the advisory lock under which cycles change ("cycl" in ASCII).
+_LOCK_KEY = 0x6379636C
+
+_COLUMNS = """
+    id, status, started_at, ends_at, closed_at, completed_at, block_number, block_number_is_current
+"""
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
+_CLOCK = text("SELECT clock_timestamp()")
+_FIND = text(f"SELECT {_COLUMNS} FROM cycles WHERE id = :id")
+_FIND_ACTIVE = text(f"SELECT {_COLUMNS} FROM cycles WHERE status = 'ACTIVE'")
+_FIND_OLDEST_EVALUATING = text(f"""
+    SELECT {_COLUMNS} FROM cycles WHERE status = 'EVALUATING' ORDER BY id LIMIT 1
+""")
+_FIND_LAST_COMPLETED = text(f"""
+    SELECT {_COLUMNS} FROM cycles WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1
+""")
+_OVERVIEW = text("""
+    SELECT a.id AS active_cycle_id, a.started_at AS active_cycle_started_at,
+           (SELECT min(id) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycle_id,
+           (SELECT max(id) FROM cycles WHERE status = 'COMPLETED') AS last_completed_cycle_id,
+           (SELECT count(*) FROM cycles) AS total_cycles
+    FROM (VALUES (1)) one LEFT JOIN cycles a ON a.status = 'ACTIVE'
+""")
+_INSERT = text("""
+    INSERT INTO cycles (started_at, ends_at) VALUES (:started_at, :ends_at) RETURNING id
+""")
+# Waits for submissions being accepted: they hold the row FOR SHARE.
+_CLOSE = text("UPDATE cycles SET status = 'EVALUATING', closed_at = :now WHERE id = :id")
+_COMPLETE = text("""
+    UPDATE cycles SET status = 'COMPLETED', completed_at = :now, block_number = :block_number,
+                      block_number_is_current = :block_number_is_current
+    WHERE id = :id
+""")
+_ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL")
+_HAS_OPEN = text("""
+    SELECT EXISTS (SELECT 1 FROM submissions
+                   WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING'))
+""")
+_CARRY_OVER = text("""
+    UPDATE submissions SET cycle_id = (SELECT id FROM cycles WHERE status = 'ACTIVE')
+    WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING')
+""")
+_NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+
+
+@dataclass(frozen=True)
+class Overview:
+    active_cycle_id: int | None
+    active_cycle_started_at: datetime | None
+    evaluating_cycle_id: int | None
+    last_completed_cycle_id: int | None
+    total_cycles: int
+
+
+def lock_cycles() -> None:
+    """Wait until no other transaction changes cycles, and keep it so until this one ends."""
+    execute(_LOCK, key=_LOCK_KEY)
+
+
+def try_lock_cycles() -> bool:
+    """Like lock_cycles(), but return False at once if another transaction changes cycles."""
+    return fetch_value(_TRY_LOCK, key=_LOCK_KEY)
+
+
+def lift_statement_timeout() -> None:
+    """Let this transaction's statements take as long as they need."""
+    execute(_NO_TIMEOUT)
+
+
+def clock() -> datetime:
+    """The database's time: the one clock of all processes."""
+    return fetch_value(_CLOCK)
+
+
+def find_cycle(id: int) -> Cycle | None:
+    return fetch_one(Cycle, _FIND, id=id)
+
+
+def find_active() -> Cycle | None:
+    return fetch_one(Cycle, _FIND_ACTIVE)
+
+
+def find_oldest_evaluating() -> Cycle | None:
+    return fetch_one(Cycle, _FIND_OLDEST_EVALUATING)
+
+
+def find_last_completed() -> Cycle | None:
+    return fetch_one(Cycle, _FIND_LAST_COMPLETED)
+
+
+def get_overview() -> Overview:
+    overview = fetch_one(Overview, _OVERVIEW)
+    assert overview is not None
+    return overview
+
+
+def insert_cycle(started_at: datetime, ends_at: datetime) -> int:
+    """Start a cycle and return its id."""
+    return fetch_value(_INSERT, started_at=started_at, ends_at=ends_at)
+
+
+def close_cycle(id: int, now: datetime) -> None:
+    execute(_CLOSE, id=id, now=now)
+
+
+def complete_cycle(id: int, now: datetime, block: Block | None) -> None:
+    execute(
+        _COMPLETE,
+        id=id,
+        now=now,
+        block_number=block.number if block else None,
+        block_number_is_current=block.is_current if block else None,
+    )
+
+
+def adopt_waiting(cycle_id: int) -> int:
+    """Put the submissions without a cycle into this one and return how many there were."""
+    return execute(_ADOPT, cycle_id=cycle_id)
+
+
+def has_open_submissions(cycle_id: int) -> bool:
+    return fetch_value(_HAS_OPEN, cycle_id=cycle_id)
+
+
+def carry_over(cycle_id: int) -> int:
+    """Move the open submissions to the ACTIVE cycle, or to none if there is none; return how many."""
+    return execute(_CARRY_OVER, cycle_id=cycle_id)

@@ -1,0 +1,86 @@
+"""Scores and weights, inside and on the wire."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydantic import BaseModel
+
+from app.api import Timestamp
+from app.cycles.states import CycleStatus
+
+
+@dataclass(frozen=True)
+class MinerScore:
+    """What a miner, that is a uid with the hotkey that submitted, got in a cycle."""
+
+    miner_uid: int
+    miner_hotkey: str
+    total_submissions: int
+    accepted_submissions: int
+    avg_score: float
+    total_score: float
+    scores_by_category: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RecordedScore(MinerScore):
+    holds_uid: bool
+
+
+@dataclass(frozen=True)
+class WeightedCycle:
+    id: int
+    block_number: int | None
+    block_number_is_current: bool | None
+    completed_at: datetime
+
+
+@dataclass(frozen=True)
+class Result:
+    """A scored or rejected submission's result, as its evaluation and as its own row have it."""
+
+    id: int
+    status: str
+    final_score: float
+    technical_score: float | None
+    relevance_score: float | None
+    quality_score: float | None
+
+
+class MinerScoreOut(BaseModel):
+    """`avg_score` is the plain mean over accepted submissions, `total_score` their weighted sum."""
+
+    miner_uid: int
+    miner_hotkey: str
+    total_submissions: int
+    accepted_submissions: int
+    avg_score: float
+    total_score: float
+    scores_by_category: dict[str, float]
+
+
+class ScoresOut(BaseModel):
+    """A cycle's scores, best first: final once it is COMPLETED, until then as they stand."""
+
+    cycle_id: int
+    status: CycleStatus
+    started_at: Timestamp
+    completed_at: Timestamp | None
+    n_submissions: int
+    miner_scores: list[MinerScoreOut]
+
+
+class WeightsU16(BaseModel):
+    uids: list[int]
+    weights: list[int]
+
+
+class WeightsOut(BaseModel):
+    """A completed cycle's weights: shares of 1 by uid, and the same in units of 1/65535."""
+
+    cycle_id: int
+    block_number: int | None
+    block_number_is_current: bool | None
+    created_at: Timestamp
+    weights: dict[str, float]
+    weights_u16: WeightsU16

@@ -1,0 +1,118 @@
+"""SQL on scores and weights."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import text
+
+from app.db import db, execute, fetch_all, fetch_one
+from app.weights.models import MinerScore, RecordedScore, Result, WeightedCycle
+from app.weights.normalise import Weight
+
+_SCORE_COLUMNS = """
+    miner_uid, miner_hotkey, total_submissions, accepted_submissions, avg_score, total_score,
+    scores_by_category
+"""
+
+# A cycle's scores in one pass. Final scores have four places, so within a prompt they are added up as
+# integers; the few sums that are left are weighted and added as decimals. Both are exact: the order of the
+# rows, and so the plan, cannot change a digit, as it could in sums of floats.
+_AGGREGATE = """
+    SELECT miner_uid, miner_hotkey,
+           sum(total)::integer AS total_submissions,
+           sum(accepted)::integer AS accepted_submissions,
+           coalesce(sum(points) / (10000.0 * nullif(sum(accepted), 0)), 0)::double precision AS avg_score,
+           (sum(weighted_points) / 10000)::double precision AS total_score,
+           jsonb_object_agg(category, (weighted_points / 10000)::double precision) AS scores_by_category
+    FROM (
+        SELECT s.miner_uid, s.miner_hotkey, p.category, sum(s.total) AS total, sum(s.accepted) AS accepted,
+               sum(s.points) AS points, sum(s.points * s.prompt_weight::numeric) AS weighted_points
+        FROM (
+            SELECT miner_uid, miner_hotkey, prompt_id, prompt_weight, count(*) AS total,
+                   count(*) FILTER (WHERE status = 'SCORED') AS accepted,
+                   coalesce(sum(round(final_score * 10000)::integer), 0) AS points
+            FROM submissions WHERE cycle_id = :cycle_id
+            GROUP BY miner_uid, miner_hotkey, prompt_id, prompt_weight
+        ) s JOIN prompts p ON p.id = s.prompt_id
+        GROUP BY s.miner_uid, s.miner_hotkey, p.category
+    ) by_category
+    GROUP BY miner_uid, miner_hotkey
+"""
+_BEST_FIRST = "ORDER BY total_score DESC, miner_uid, miner_hotkey"
+
+_LIST_CURRENT = text(f"SELECT {_SCORE_COLUMNS} FROM ({_AGGREGATE}) scores {_BEST_FIRST}")
+_INSERT_SCORES = text(f"""
+    INSERT INTO miner_scores (cycle_id, {_SCORE_COLUMNS}, holds_uid)
+    SELECT :cycle_id, {_SCORE_COLUMNS},
+           NOT :check_registration OR EXISTS (
+               SELECT 1 FROM metagraph m WHERE m.uid = miner_uid AND m.hotkey = miner_hotkey)
+    FROM ({_AGGREGATE}) scores
+""")
+_LIST_RECORDED = text(f"""
+    SELECT {_SCORE_COLUMNS}, holds_uid FROM miner_scores WHERE cycle_id = :cycle_id {_BEST_FIRST}
+""")
+_INSERT_WEIGHTS = text("""
+    INSERT INTO computed_weights (cycle_id, miner_uid, weight, weight_u16)
+    SELECT :cycle_id, * FROM unnest(CAST(:uids AS integer[]), CAST(:weights AS double precision[]),
+                                    CAST(:weights_u16 AS integer[]))
+""")
+_LIST_WEIGHTS = text("""
+    SELECT miner_uid AS uid, weight, weight_u16 FROM computed_weights
+    WHERE cycle_id = :cycle_id ORDER BY miner_uid
+""")
+_WEIGHTED_CYCLE = """
+    SELECT id, block_number, block_number_is_current, completed_at FROM cycles c
+    WHERE status = 'COMPLETED' AND EXISTS (SELECT 1 FROM computed_weights w WHERE w.cycle_id = c.id)
+"""
+_FIND_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} AND id = :id")
+_FIND_LAST_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} ORDER BY id DESC LIMIT 1")
+_STREAM_RESULTS = text("""
+    SELECT s.id, s.status, s.final_score, e.technical_score, e.relevance_score, e.quality_score
+    FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id
+    WHERE s.cycle_id = :cycle_id AND s.status IN ('SCORED', 'REJECTED')
+""").execution_options(yield_per=5000)
+
+
+def list_current_scores(cycle_id: int) -> list[MinerScore]:
+    """Aggregate the cycle's submissions as they stand, best first."""
+    return fetch_all(MinerScore, _LIST_CURRENT, cycle_id=cycle_id)
+
+
+def insert_scores(cycle_id: int, check_registration: bool) -> None:
+    """Aggregate the cycle's submissions into miner_scores.
+
+    A row holds its uid if the metagraph says so, or if registration is not checked.
+    """
+    execute(_INSERT_SCORES, cycle_id=cycle_id, check_registration=check_registration)
+
+
+def list_recorded_scores(cycle_id: int) -> list[RecordedScore]:
+    """The completed cycle's scores, best first."""
+    return fetch_all(RecordedScore, _LIST_RECORDED, cycle_id=cycle_id)
+
+
+def insert_weights(cycle_id: int, weights: Sequence[Weight]) -> None:
+    execute(
+        _INSERT_WEIGHTS,
+        cycle_id=cycle_id,
+        uids=[weight.uid for weight in weights],
+        weights=[weight.weight for weight in weights],
+        weights_u16=[weight.weight_u16 for weight in weights],
+    )
+
+
+def list_weights(cycle_id: int) -> list[Weight]:
+    return fetch_all(Weight, _LIST_WEIGHTS, cycle_id=cycle_id)
+
+
+def find_weighted_cycle(id: int) -> WeightedCycle | None:
+    return fetch_one(WeightedCycle, _FIND_WEIGHTED_CYCLE, id=id)
+
+
+def find_last_weighted_cycle() -> WeightedCycle | None:
+    return fetch_one(WeightedCycle, _FIND_LAST_WEIGHTED_CYCLE)
+
+
+def stream_results(cycle_id: int) -> Iterator[Result]:
+    """Every result of the cycle, fetched in batches: memory does not grow with the cycle."""
+    for row in db.session.execute(_STREAM_RESULTS, {"cycle_id": cycle_id}).mappings():
+        yield Result(**row)

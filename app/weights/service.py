@@ -1,0 +1,134 @@
+"""The rules of scores and weights."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from itertools import islice
+
+from app.cycles.queries import find_cycle, find_last_completed
+from app.cycles.states import Cycle, CycleStatus
+from app.db import db
+from app.errors import Conflict, NotFound
+from app.evaluation.scoring import REJECTED, final_score
+from app.weights import queries
+from app.weights.models import MinerScore, RecordedScore, WeightedCycle
+from app.weights.normalise import Weight, normalise
+
+# How many wrong results recompute() names; it counts on.
+_NAME_AT_MOST = 20
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """A completed cycle's weights anew, and a sentence for each way in which the recorded results differ."""
+
+    cycle_id: int
+    weights: list[Weight]
+    differences: list[str]
+
+
+def record(cycle_id: int, check_registration: bool) -> tuple[int, int]:
+    """Write the scores and weights of a cycle without open submissions, once; the caller commits.
+
+    Returns the numbers of miners with a score and of uids with a weight. With `check_registration` a
+    uid is weighted only by what the hotkey that holds it in the metagraph has earned.
+    """
+    queries.insert_scores(cycle_id, check_registration)
+    scores = queries.list_recorded_scores(cycle_id)
+    weights = _weigh(scores)
+    queries.insert_weights(cycle_id, weights)
+    return len(scores), len(weights)
+
+
+def get_scores(cycle_id: int | None) -> tuple[Cycle, list[MinerScore]]:
+    """Return a cycle (None: the last completed one) and its scores, best first; raise NotFound without one.
+
+    Those of a completed cycle are as recorded; of another, what its submissions amount to so far.
+    """
+    cycle = find_last_completed() if cycle_id is None else find_cycle(cycle_id)
+    if cycle is None:
+        raise NotFound(
+            "No cycle has been completed yet; GET /v1/cycles/status tells how far the first one is."
+            if cycle_id is None
+            else "There is no such cycle; GET /v1/cycles/status names the latest."
+        )
+    if cycle.status == CycleStatus.COMPLETED:
+        return cycle, list(queries.list_recorded_scores(cycle.id))
+    return cycle, queries.list_current_scores(cycle.id)
+
+
+def get_weights(cycle_id: int | None) -> tuple[WeightedCycle, list[Weight]]:
+    """Return a completed cycle (None: the last one that has weights) and its weights in the order of uids.
+
+    Raises NotFound for a cycle that is not completed, or in which nothing was accepted.
+    """
+    cycle = queries.find_last_weighted_cycle() if cycle_id is None else queries.find_weighted_cycle(cycle_id)
+    if cycle is None:
+        raise NotFound(
+            "No weights have been computed yet; try again once a cycle with accepted submissions completed."
+            if cycle_id is None
+            else "This cycle has no weights: it does not exist, is not completed, or accepted nothing."
+        )
+    return cycle, queries.list_weights(cycle.id)
+
+
+def recompute(cycle_id: int) -> Recomputation:
+    """Work out a completed cycle's results again, from the evaluations up, and compare; writes nothing.
+
+    Three steps are checked: each final score against its evaluation and the formula, each miner's score
+    against the submissions, the weights against the scores of the hotkeys that held their uids. Raises
+    NotFound or Conflict if there is no such cycle or it is not completed.
+    """
+    cycle = find_cycle(cycle_id)
+    if cycle is None:
+        raise NotFound(f"There is no cycle {cycle_id}.")
+    if cycle.status != CycleStatus.COMPLETED:
+        raise Conflict(f"Cycle {cycle_id} is {cycle.status}; only a completed cycle has results to check.")
+    wrong = _wrong_results(cycle_id)
+    differences = list(islice(wrong, _NAME_AT_MOST))
+    if more := sum(1 for _ in wrong):
+        differences.append(f"and {more} more final scores differ")
+
+    recorded = {_miner(score): score for score in queries.list_recorded_scores(cycle_id)}
+    current = {_miner(score): score for score in queries.list_current_scores(cycle_id)}
+    for miner in sorted(recorded.keys() | current.keys()):
+        then, now = recorded.get(miner), current.get(miner)
+        if then is None or now is None or then != _held(now, then.holds_uid):
+            differences.append(f"uid {miner[0]} with hotkey {miner[1]}: recorded {then}, recomputed {now}")
+
+    weights = _weigh(_held(current[miner], recorded[miner].holds_uid) for miner in current.keys() & recorded)
+    stored = queries.list_weights(cycle_id)
+    if weights != stored:
+        differences.append(f"weights: recorded {stored}, recomputed {weights}")
+    db.session.rollback()
+    return Recomputation(cycle_id, weights, differences)
+
+
+def _weigh(scores: Iterable[RecordedScore]) -> list[Weight]:
+    totals: dict[int, Fraction] = {}
+    for score in scores:
+        if score.holds_uid:
+            totals[score.miner_uid] = totals.get(score.miner_uid, Fraction(0)) + Fraction(score.total_score)
+    return normalise(totals)
+
+
+def _miner(score: MinerScore) -> tuple[int, str]:
+    return score.miner_uid, score.miner_hotkey
+
+
+def _held(score: MinerScore, holds_uid: bool) -> RecordedScore:
+    return RecordedScore(**asdict(score), holds_uid=holds_uid)
+
+
+def _wrong_results(cycle_id: int) -> Iterable[str]:
+    for result in queries.stream_results(cycle_id):
+        if result.technical_score is None or result.relevance_score is None or result.quality_score is None:
+            yield f"submission {result.id} has a final score without an evaluation"
+            continue
+        expected = (
+            0.0
+            if result.status == REJECTED
+            else final_score(result.technical_score, result.relevance_score, result.quality_score)
+        )
+        if expected != result.final_score:
+            yield f"submission {result.id}: final score {result.final_score}, by its evaluation {expected}"
