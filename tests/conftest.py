@@ -14,6 +14,7 @@ from app.clients.storage import Storage
 from app.config import Settings
 from app.local.service import start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
+from tests.videos import Videos
 from tests.vlm_server import VlmServer
 
 
@@ -126,6 +127,12 @@ def app(make_app):
 @pytest.fixture
 def client(app):
     return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    """Makes real video files: `videos.make(seconds=3, codec="vp9", container="webm")`."""
+    return Videos(tmp_path_factory.mktemp("videos"))
 
 
 @pytest.fixture

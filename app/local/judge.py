@@ -49,7 +49,8 @@ def judge(request: ChatRequest) -> dict[str, Any]:
         "training_utility": round(statistics.mean((exposure, sharpness)), 3),
         "reasoning": (
             f"The {MODEL} does not understand pictures and cannot tell whether they show the task. "
-            f"It measured exposure {exposure}, sharpness {sharpness} and motion {motion} on {len(request.images)} frames."
+            f"On {len(request.images)} frames it measured exposure {exposure}, sharpness {sharpness} and "
+            f"motion between them {motion}."
         ),
     }
     return complete(request.schema, known)
