@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from flask import Flask
 
 ROOT = Path(__file__).parent
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 # Commands that live with what they are about: name -> module that has a click command of that name, help.
 COMMANDS = {
@@ -107,14 +106,11 @@ def api(settings: Settings, host: str | None, port: int, reload: bool) -> None:
     """Run the web service."""
     settings.require_server()
     host = host or ("127.0.0.1" if settings.development else "0.0.0.0")  # noqa: S104
-    if settings.development and host not in LOOPBACK:
-        raise ConfigError(
-            f"APP_ENV=development accepts unsigned requests and so binds to loopback only, not to {host}; "
-            "leave out --host, or set APP_ENV=production with its tokens."
-        )
+    settings.require_bind(host)
     if not reload:
         command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{host}:{port}"]
-        os.execv(sys.executable, [sys.executable, "-m", *command, "--chdir", str(ROOT), "wsgi:app"])  # noqa: S606
+        command += ["--chdir", str(ROOT), "wsgi:app"]
+        os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
     if not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
 

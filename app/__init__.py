@@ -19,20 +19,21 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from flask import Flask
     from redis import Redis
 
-    from app import api, auth, db, errors, logs
+    from app import api, db, errors, logs, openapi
     from app.clients.storage import Storage
     from app.clients.vlm import Vlm
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation
+    from app.health import metrics
     from app.health import routes as health
+    from app.health.service import build_probes
     from app.prompts import routes as prompts
     from app.submissions import routes as submissions
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
     app = Flask(__name__)
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["settings"] = settings
     app.extensions["redis"] = Redis.from_url(
         settings.redis_url, socket_connect_timeout=2, socket_timeout=5, health_check_interval=30
@@ -43,9 +44,11 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     logs.init_app(app)
     errors.init_app(app)
     db.init_app(app, settings)
-    api.init_app(app)
+    api.init_app(app, settings)
+    openapi.init_app(app)
 
-    auth.init_app(app)
+    metrics.init_app(app)
+    app.extensions["probes"] = build_probes(app)
     for noun in (health, prompts, submissions, evaluation, cycles, weights):
         app.register_blueprint(noun.blueprint)
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -92,6 +93,22 @@ def _redis_url(name: str, value: str) -> str:
     return value
 
 
+def _hotkey(name: str, value: str) -> str:
+    from app.hotkeys import is_canonical
+
+    if not is_canonical(value):
+        raise ConfigError(f"{name} must be an SS58 address with prefix 42.")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, means this machine and no other can reach it."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def database_url(name: str, value: str) -> str:
     """Return `value` as a psycopg2 address, whichever driver's spelling it came in.
 
@@ -171,6 +188,9 @@ class Settings:
         True,
     )
     evaluator_token: tuple[str, ...] = _setting((), _tokens, "evaluator bearer token, likewise", True)
+    backend_hotkey: str = _setting(
+        "", _hotkey, "hotkey that signed presigns must name as receiver; empty: they must name none"
+    )
     cors_origins: tuple[str, ...] = _setting((), _list, "origins allowed to read the API from a browser")
     # rules
     max_submissions_per_hour: int = _setting(4, _integer(1, 100_000), "submissions per hotkey and hour")
@@ -195,6 +215,9 @@ class Settings:
         30.0, _number(0.1, 3600), "longest a statement may run"
     )
     job_timeout_seconds: int = _setting(900, _integer(30, 86_400), "longest an evaluation job may run")
+    prometheus_multiproc_dir: str = _setting(
+        "", _text, "where gunicorn's processes share their metrics; empty: a new temporary directory"
+    )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "lowest level logged")
     log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console in a terminal")
 
@@ -234,4 +257,13 @@ class Settings:
                         f"{name.upper()} is not set; production does not start without it "
                         f"(at least {MIN_TOKEN_LENGTH} characters)."
                     )
+        return self
+
+    def require_bind(self, host: str) -> "Settings":
+        """Return self if a web process may listen on `host`; raise ConfigError if not."""
+        if self.development and not is_loopback(host):
+            raise ConfigError(
+                f"APP_ENV=development accepts unsigned requests and so binds to loopback only, not to {host}; "
+                "leave out --host, or set APP_ENV=production with its tokens."
+            )
         return self

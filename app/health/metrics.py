@@ -1,0 +1,114 @@
+"""Metrics for Prometheus.
+
+What web processes count (requests, latencies) they share through the files of prometheus_client's
+multiprocess mode, which gunicorn.conf.py switches on. The state of the work is read from PostgreSQL and
+Redis at each scrape: it is right whichever process is asked, and outlives all of them.
+"""
+
+import time
+from collections.abc import Iterator
+
+from flask import Flask, Response, g, request
+from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+from redis import Redis
+
+from app.config import Settings
+from app.evaluation import breaker
+from app.health import queries
+from app.health.service import ask_redis
+from app.version import VERSION
+
+__all__ = ["CONTENT_TYPE", "init_app", "render"]
+
+REQUESTS = Counter("kibotos_http_requests", "Requests answered", ["method", "route", "status"])
+LATENCY = Histogram(
+    "kibotos_http_request_seconds",
+    "Time to answer a request",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+
+
+def init_app(app: Flask) -> None:
+    """Count each request of `app` under its route's pattern, never under a path a caller made up."""
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule else "none"
+        REQUESTS.labels(request.method, route, response.status_code).inc()
+        LATENCY.labels(route).observe(time.perf_counter() - g.began)
+        return response
+
+
+def render(settings: Settings, redis: Redis) -> bytes:
+    """Return all metrics in Prometheus's text format."""
+    web = CollectorRegistry() if settings.prometheus_multiproc_dir else REGISTRY
+    if settings.prometheus_multiproc_dir:
+        MultiProcessCollector(web, settings.prometheus_multiproc_dir)
+    work = CollectorRegistry()
+    work.register(_Work(settings, redis))
+    return generate_latest(web) + generate_latest(work)
+
+
+class _Work(Collector):
+    """The state of the work, read anew at each scrape."""
+
+    def __init__(self, settings: Settings, redis: Redis):
+        self._settings = settings
+        self._redis = redis
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("kibotos", "The running version", value={"version": VERSION})
+        yield from self._database()
+        yield from self._queue()
+
+    def _database(self) -> Iterator[Metric]:
+        backlog = queries.get_backlog()
+        totals = queries.get_totals()
+        submissions = GaugeMetricFamily("kibotos_submissions", "Open submissions", labels=["status"])
+        submissions.add_metric(["PENDING"], backlog.pending)
+        submissions.add_metric(["EVALUATING"], backlog.evaluating)
+        yield submissions
+        yield _gauge("submissions_accepted", "Submissions ever accepted", totals.total_submissions)
+        yield _gauge("oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds)
+        yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)
+        yield _gauge(
+            "active_cycle_overdue_seconds",
+            "Time since the active cycle should have ended, negative before",
+            backlog.active_cycle_overdue_seconds,
+        )
+        yield _gauge("judge_tokens_today", "Tokens used since 0:00 UTC", backlog.judge_tokens_today)
+        yield _gauge(
+            "judge_token_budget", "VLM_DAILY_TOKEN_BUDGET; 0: none", self._settings.vlm_daily_token_budget
+        )
+        yield _gauge("database_connections", "Connections to the database", backlog.connections)
+        ages = GaugeMetricFamily("kibotos_tick_age_seconds", "Time since the last run", labels=["tick"])
+        failures = GaugeMetricFamily("kibotos_tick_failed", "1 if the last run failed", labels=["tick"])
+        for tick in queries.list_ticks():
+            ages.add_metric([tick.name], tick.age_seconds)
+            failures.add_metric([tick.name], tick.failed)
+        yield ages
+        yield failures
+        circuits = GaugeMetricFamily("kibotos_circuit_open", "1 while it is not used", labels=["dependency"])
+        tripped = {item.name for item in breaker.list_tripped()}
+        for name in (breaker.STORAGE, breaker.VLM):
+            circuits.add_metric([name], name in tripped)
+        yield circuits
+
+    def _queue(self) -> Iterator[Metric]:
+        queued, workers = ask_redis(self._redis)
+        yield _gauge("redis_up", "1 if Redis answers", queued is not None)
+        yield _gauge("queue_depth", "Evaluation jobs that wait for a worker", queued)
+        yield _gauge("workers", "Evaluation workers alive", workers)
+
+
+def _gauge(name: str, help: str, value: float | None) -> GaugeMetricFamily:
+    """A gauge without labels; no sample where the value is not known."""
+    family = GaugeMetricFamily(f"kibotos_{name}", help)
+    if value is not None:
+        family.add_metric([], value)
+    return family

@@ -1,0 +1,41 @@
+"""What the service tells of its own state, on the wire."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from app.api import Timestamp
+
+
+class HealthOut(BaseModel):
+    status: Literal["ok"]
+    version: str
+
+
+class ReadyOut(BaseModel):
+    """`checks` has `ok` or a few words on what is wrong, by dependency."""
+
+    status: Literal["ready", "unready"]
+    checks: dict[str, str]
+
+
+class StatusOut(BaseModel):
+    """What is null could not be found out at the moment."""
+
+    status: Literal["ok", "degraded"]
+    version: str
+    active_cycle_id: int | None
+    total_prompts: int
+    total_submissions: int
+    pending: Annotated[int, Field(description="submissions that wait, counted up to 10,000")]
+    evaluating: Annotated[int, Field(description="submissions under evaluation, counted up to 10,000")]
+    queue_depth: Annotated[int | None, Field(description="jobs that wait for a worker")]
+    workers: Annotated[int | None, Field(description="evaluation workers that are alive")]
+    scheduler_last_tick_at: Timestamp | None
+    waiting_because: Annotated[str | None, Field(description="why nothing is evaluated, if it is not")]
+    judge_model: Annotated[
+        str | None, Field(description="model the workers ask; `offline-judge` does not understand pictures")
+    ]
+    registration_checked: Annotated[
+        bool, Field(description="whether a miner's hotkey must hold its uid in the subnet")
+    ]

@@ -1,0 +1,94 @@
+"""What is known of the service as a whole."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Flask
+from redis import Redis, RedisError
+from sqlalchemy import Engine, text
+
+from app.config import Settings
+from app.db import db
+from app.evaluation import queries as evaluation
+from app.evaluation import service as evaluation_service
+from app.health import queries
+from app.health.probes import Probe
+from app.queue import count_queued, count_workers
+from app.version import VERSION
+
+COUNT_AT_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class Status:
+    status: str
+    version: str
+    active_cycle_id: int | None
+    total_prompts: int
+    total_submissions: int
+    pending: int
+    evaluating: int
+    queue_depth: int | None
+    workers: int | None
+    scheduler_last_tick_at: datetime | None
+    waiting_because: str | None
+    judge_model: str | None
+    registration_checked: bool
+
+
+def get_status(settings: Settings, redis: Redis) -> Status:
+    """Collect the state of the service; what only Redis knows is None while it is away."""
+    totals = queries.get_totals()
+    work = evaluation.count_open(COUNT_AT_MOST)
+    obstacle = evaluation_service.find_obstacle(settings)
+    queue_depth, workers = ask_redis(redis)
+    return Status(
+        status="degraded" if obstacle or queue_depth is None else "ok",
+        version=VERSION,
+        active_cycle_id=totals.active_cycle_id,
+        total_prompts=totals.total_prompts,
+        total_submissions=totals.total_submissions,
+        pending=work.pending,
+        evaluating=work.evaluating,
+        queue_depth=queue_depth,
+        workers=workers,
+        scheduler_last_tick_at=totals.scheduler_last_tick_at,
+        waiting_because=obstacle,
+        judge_model=settings.vlm_model if settings.vlm_api_url else None,
+        registration_checked=settings.netuid is not None,
+    )
+
+
+def ask_redis(redis: Redis) -> tuple[int | None, int | None]:
+    """Return how many jobs wait and how many workers live, or None for both while Redis is away."""
+    try:
+        return count_queued(redis), count_workers(redis)
+    except RedisError:
+        return None, None
+
+
+def check_database(engine: Engine) -> str | None:
+    """What is wrong with the database, if anything; raises if it is out of reach."""
+    with engine.connect() as connection:
+        known = connection.execute(text("SELECT to_regclass('schema_migrations') IS NOT NULL")).scalar()
+    return None if known else "no schema"
+
+
+def build_probes(app: Flask) -> dict[str, Probe]:
+    """Return a probe of each dependency of `app`, by name."""
+    with app.app_context():
+        engine = db.engine
+    redis, storage = app.extensions["redis"], app.extensions["storage"]
+    checks = {
+        "database": lambda: check_database(engine),
+        "redis": lambda: redis.ping() and None,
+        "storage": storage.check,
+    }
+    return {name: Probe(name, check) for name, check in checks.items()}
+
+
+def check_readiness(probes: dict[str, Probe]) -> dict[str, str]:
+    """Run all probes at once and return their verdicts: `ok` or a few words, by dependency."""
+    for probe in probes.values():
+        probe.begin()
+    return {name: probe.verdict() for name, probe in probes.items()}
