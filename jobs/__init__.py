@@ -1,0 +1,1 @@
+"""What RQ and rq-scheduler run: thin, each job calls one service function."""

@@ -20,6 +20,11 @@ _DUE = """
         WHERE earlier.video_hash = s.video_hash AND earlier.id < s.id
           AND earlier.status IN ('PENDING', 'EVALUATING'))
 """
+_CLAIM_COLUMNS = """
+    s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at, s.video_key,
+    s.video_hash, s.prompt_id, p.category, p.task, p.scenario, p.requirements, s.duration_sec,
+    s.resolution_width, s.resolution_height, s.fps
+"""
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 
 
@@ -39,10 +44,7 @@ _CLAIM = text(f"""
         FROM due WHERE s.id = due.id
         RETURNING s.*
     )
-    SELECT c.id, c.uuid AS submission_uuid, c.attempts AS attempt, c.claim_token, c.lease_expires_at,
-           c.video_key, c.video_hash, c.prompt_id, p.category, p.task, p.scenario, p.requirements,
-           c.duration_sec, c.resolution_width, c.resolution_height, c.fps
-    FROM claimed c JOIN prompts p ON p.id = c.prompt_id ORDER BY c.id
+    SELECT {_CLAIM_COLUMNS} FROM claimed s JOIN prompts p ON p.id = s.prompt_id ORDER BY s.id
 """)
 _COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) due")
 _COUNT_OPEN = text("""
@@ -93,12 +95,13 @@ _RECORD = text(f"""
     INSERT INTO verification_reports (submission_id, report)
     SELECT submission_id, CAST(:report AS jsonb) FROM result
 """)
-_FIND_CLAIM = text("""
-    SELECT s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at,
-           s.video_key, s.video_hash, s.prompt_id, p.category, p.task, p.scenario, p.requirements,
-           s.duration_sec, s.resolution_width, s.resolution_height, s.fps
-    FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+_FIND_CLAIM = text(f"""
+    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
     WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
+""")
+_LIST_CLAIMS = text(f"""
+    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    WHERE s.status = 'EVALUATING' AND s.claimed_by = :claimed_by
 """)
 _FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
 _FIND_REPORT = text("""
@@ -167,6 +170,11 @@ def record(claim: Claim, values: dict[str, Any], report: dict[str, Any]) -> bool
 def find_claim(submission_id: int) -> Claim | None:
     """The live claim on a submission, whoever holds it."""
     return fetch_one(Claim, _FIND_CLAIM, id=submission_id)
+
+
+def list_claims(claimed_by: str) -> list[Claim]:
+    """Every claim that `claimed_by` holds, lapsed or not."""
+    return fetch_all(Claim, _LIST_CLAIMS, claimed_by=claimed_by)
 
 
 def find_status(submission_id: int) -> str | None:

@@ -67,6 +67,12 @@ def give_back(claim: Claim, fault: OurFault) -> None:
     )
 
 
+def give_back_all(claimed_by: str, fault: OurFault) -> None:
+    """Give back whatever `claimed_by` holds, like `give_back`."""
+    for claim in queries.list_claims(claimed_by):
+        give_back(claim, fault)
+
+
 def _verdict(outcome: Outcome, settings: Settings) -> scoring.Verdict:
     return scoring.verdict(
         outcome.technical_score,

@@ -1,0 +1,59 @@
+"""Periodic work: done by one process at a time, and its last run kept in the table `ticks`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from app.db import db
+
+log = structlog.get_logger(__name__)
+
+# First key of the advisory locks of ticks; the second is the hash of the tick's name.
+TICK_LOCKS = 0x7469636B
+
+_TRY_LOCK = text("SELECT pg_try_advisory_lock(:locks, hashtext(:name))")
+_UNLOCK = text("SELECT pg_advisory_unlock(:locks, hashtext(:name))")
+_BEGIN = text("""
+    INSERT INTO ticks (name, last_started_at) VALUES (:name, now())
+    ON CONFLICT (name) DO UPDATE SET last_started_at = now()
+""")
+_END = text("UPDATE ticks SET last_finished_at = now(), last_error = :error WHERE name = :name")
+
+
+def run(name: str, work: Callable[[], Any]) -> bool:
+    """Do `work` and return True, or return False at once if another process is at it.
+
+    A failure is logged with its stack and remembered, not raised: the next tick tries again.
+    """
+    try:
+        with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
+            return _run_guarded(guard, name, work)
+    except DBAPIError:
+        log.exception("tick_failed", tick=name)
+        return True
+
+
+def _run_guarded(guard: Connection, name: str, work: Callable[[], Any]) -> bool:
+    """`guard` is a connection of its own, which holds the lock while `work` commits as it likes."""
+    lock = {"locks": TICK_LOCKS, "name": name}
+    if not guard.execute(_TRY_LOCK, lock).scalar():
+        log.info("tick_skipped", tick=name)
+        return False
+    try:
+        guard.execute(_BEGIN, {"name": name})
+        error = None
+        try:
+            work()
+        except Exception as failure:
+            log.exception("tick_failed", tick=name)
+            db.session.rollback()
+            error = f"{type(failure).__name__}: {failure}"[:1000]
+        guard.execute(_END, {"name": name, "error": error})
+    finally:
+        # a connection that went back to the pool with the lock would keep it
+        if not guard.invalidated:
+            guard.execute(_UNLOCK, lock)
+    return True

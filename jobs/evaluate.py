@@ -1,0 +1,138 @@
+"""The evaluation job: claims the oldest due submission, evaluates it and records the result."""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from flask import Flask, current_app
+from rq import get_current_job
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.db import db
+from app.evaluation import pipeline, service
+from app.evaluation.judge import Judge
+from app.evaluation.model import Claim, LeaseLost, OurFault
+
+log = structlog.get_logger(__name__)
+
+EXTEND_EVERY_SECONDS = 10.0
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+
+
+class Lease:
+    """Extends the lease of a claim from a thread while the block runs.
+
+    When the lease is lost, or could not be extended until its end, the whole process group is killed:
+    at once, whatever the job is at. `check` raises LeaseLost should the thread not have come to that.
+    """
+
+    def __init__(self, app: Flask, claim: Claim, began: float):
+        self._app = app
+        self._claim = claim
+        self._ends = began + service.WORKER_LEASE_SECONDS
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise LeaseLost if the lease has ended."""
+        if time.monotonic() > self._ends:
+            raise LeaseLost(f"The lease on submission {self._claim.id} has ended.")
+
+    def _keep(self) -> None:
+        wait = EXTEND_EVERY_SECONDS
+        while not self._over.wait(wait):
+            began = time.monotonic()
+            try:
+                self.check()
+                with self._app.app_context():
+                    service.extend_lease(self._claim, service.WORKER_LEASE_SECONDS)
+                self._ends = began + service.WORKER_LEASE_SECONDS
+                wait = EXTEND_EVERY_SECONDS
+            except DATABASE_AWAY as error:
+                log.warning("lease_not_extended", submission_id=self._claim.id, error=type(error).__name__)
+                wait = 1.0
+            except LeaseLost:
+                # the result may have just been written
+                if not self._over.is_set():
+                    log.warning("lease_lost", submission_id=self._claim.id)
+                    os.killpg(0, signal.SIGKILL)
+
+
+def evaluate_next() -> None:
+    """Evaluate the oldest due submission, if there is any that no other worker has.
+
+    The claim ends with a result, or is given back when the fault is ours. What is left of a job that was
+    killed, its worker or the reconciler gives back.
+    """
+    job = get_current_job()
+    assert job is not None
+    began = time.monotonic()
+    try:
+        claims = service.claim_due(1, str(job.worker_name), service.WORKER_LEASE_SECONDS)
+    except DATABASE_AWAY as error:
+        log.warning("database_away", error=type(error).__name__)
+        # lest the queue be emptied in vain
+        time.sleep(1)
+        return
+    app = current_app._get_current_object()  # type: ignore[attr-defined]
+    for claim in claims:
+        with Lease(app, claim, began) as lease:
+            _evaluate(claim, lease)
+
+
+def _evaluate(claim: Claim, lease: Lease) -> None:
+    extensions = current_app.extensions
+    settings, storage = extensions["settings"], extensions["storage"]
+    structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
+    try:
+        outcome = pipeline.evaluate(
+            claim,
+            lambda: storage.presign_get(claim.video_key, settings.job_timeout_seconds, public=False),
+            Judge(extensions["vlm"], settings),
+            # the worker's own directory, which it empties after each job
+            Path(tempfile.gettempdir()),
+            settings,
+            lease.check,
+        )
+        _persist(lease, lambda: service.record_result(claim, outcome, "worker", settings))
+    except LeaseLost as lost:
+        log.warning("lease_lost", reason=str(lost))
+    except OurFault as fault:
+        _give_back(claim, lease, fault)
+    except Exception as error:
+        log.exception("evaluation_failed")
+        _give_back(claim, lease, OurFault(f"{type(error).__name__}: {error}"))
+
+
+def _give_back(claim: Claim, lease: Lease, fault: OurFault) -> None:
+    try:
+        _persist(lease, lambda: service.give_back(claim, fault))
+    except LeaseLost:
+        log.warning("lease_lost", reason=str(fault))
+
+
+def _persist(lease: Lease, write: Callable[[], object]) -> None:
+    """Do `write`, again and again while the database is away; raise LeaseLost when the lease ends."""
+    while True:
+        lease.check()
+        try:
+            write()
+            return
+        except DATABASE_AWAY as error:
+            log.warning("database_away", error=type(error).__name__)
+            db.session.remove()
+            time.sleep(1)

@@ -1,0 +1,128 @@
+"""The scheduler: a clock that puts periodic jobs into their queue, and a worker of its own for them.
+
+rq-scheduler keeps its schedule in Redis and alone there, where it can be lost. Here the schedule is the list
+in `periodic`, and Redis is brought in line with it on every poll.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import DuplicateJobError
+from rq.job import Job
+from rq_scheduler import Scheduler
+
+from app.config import Settings
+from app.queue import TICKS
+from jobs.processes import Child, supervise
+from jobs.worker import work
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1
+RECONCILE_SECONDS = 5.0
+# Longest a periodic job may run; the next one waits for it.
+TICK_TIMEOUT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """A job that is due every `seconds`; `name` is its fixed id in the schedule."""
+
+    name: str
+    function: str
+    seconds: float
+
+
+def periodic(settings: Settings) -> tuple[Periodic, ...]:
+    """All periodic jobs."""
+    return (
+        Periodic("tick-cycles", "jobs.tick.tick_cycles", settings.check_interval_seconds),
+        Periodic("reconcile", "jobs.tick.reconcile_evaluations", RECONCILE_SECONDS),
+    )
+
+
+class HealingScheduler(Scheduler):
+    """An rq-scheduler whose schedule survives a flushed, restarted or corrupted Redis.
+
+    Each poll registers anew, under their fixed names, the entries that are missing or unreadable. An entry
+    that is due is put off by its interval first and only then queued, as a fresh job named after its time
+    slot: whatever dies in between, and however many schedulers there are, a slot runs once at the most and
+    the entry stays.
+    """
+
+    def __init__(self, redis: Redis, entries: Sequence[Periodic]):
+        super().__init__(queue_name=TICKS, connection=redis, interval=POLL_SECONDS)
+        self._entries = {entry.name: entry for entry in entries}
+
+    def poll(self) -> None:
+        """Queue what is due, unless another scheduler is at it. Raises RedisError."""
+        if self.acquire_lock():
+            try:
+                self.enqueue_jobs()
+            finally:
+                self.remove_lock()
+
+    def enqueue_jobs(self) -> list[Job]:
+        for entry in self._entries.values():
+            if entry.name not in self or not self._is_readable(entry):
+                self.connection.delete(Job.key_for(entry.name))
+                self.schedule(datetime.now(UTC), entry.function, id=entry.name, interval=entry.seconds)
+                log.info("schedule_registered", entry=entry.name)
+        return super().enqueue_jobs()
+
+    def _is_readable(self, entry: Periodic) -> bool:
+        try:
+            job = Job.fetch(entry.name, connection=self.connection)
+            return job.func_name == entry.function
+        except RedisError:
+            raise
+        except Exception as error:
+            # whatever a hash that is missing or corrupt makes RQ raise
+            log.warning("schedule_unreadable", entry=entry.name, error=type(error).__name__)
+            return False
+
+    def enqueue_job(self, job: Job) -> None:
+        entry = self._entries.get(job.id)
+        if entry is None:
+            # of an older version
+            self.cancel(job)
+            return
+        moment = time.time()
+        self.connection.zadd(self.scheduled_jobs_key, {entry.name: moment + entry.seconds})
+        life = math.ceil(entry.seconds)
+        try:
+            Queue(TICKS, connection=self.connection).enqueue_call(
+                entry.function,
+                job_id=f"{entry.name}-{moment // entry.seconds:.0f}",
+                unique=True,
+                timeout=TICK_TIMEOUT_SECONDS,
+                ttl=life,
+                result_ttl=life,
+                failure_ttl=life,
+            )
+        except DuplicateJobError:
+            log.info("slot_queued_already", entry=entry.name)
+
+
+def clock(settings: Settings) -> None:
+    """Queue periodic jobs until killed, through outages of Redis."""
+    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=5)
+    scheduler = HealingScheduler(redis, periodic(settings))
+    while True:
+        try:
+            scheduler.poll()
+        except RedisError as error:
+            log.warning("redis_away", error=type(error).__name__)
+        time.sleep(POLL_SECONDS)
+
+
+def run(settings: Settings) -> None:
+    """Run the clock and the worker of periodic jobs until SIGTERM or SIGINT, a process each."""
+    supervise([Child(clock, settings), Child(work, settings, TICKS)])

@@ -1,0 +1,24 @@
+"""Periodic jobs. Each is idempotent and done by one process at a time."""
+
+from flask import current_app
+
+from app import ticks
+from app.cycles import service as cycles
+from app.evaluation import reconcile
+
+
+def tick_cycles() -> None:
+    """Close, start and complete cycles as their time has come."""
+    settings, chain = current_app.extensions["settings"], current_app.extensions["chain"]
+    ticks.run("cycles", lambda: cycles.tick(settings, chain))
+
+
+def reconcile_evaluations() -> None:
+    """Make lapsed claims claimable again, and queue a job for each due submission that has none."""
+    settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
+
+    def work() -> None:
+        reconcile.return_lapsed_claims()
+        reconcile.dispatch(redis, settings)
+
+    ticks.run("reconcile", work)

@@ -1,0 +1,190 @@
+"""The worker: an RQ worker of one queue, whose work horses have an app context and die with it.
+
+It rides out outages of Redis and PostgreSQL. On SIGTERM it takes no further job and lets the present one
+finish; what is not done after GRACE_SECONDS is killed and given back, well within the 30 s that platforms
+allow. What a killed horse had claimed is given back at once.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+import uuid
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import rq
+import structlog
+from flask import Flask
+from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import RedisError
+from rq import worker_registration
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.utils import now
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import create_app
+from app.config import Settings
+from app.db import db
+from app.evaluation import service
+from app.evaluation.judge import judge_ready
+from app.evaluation.model import Deferred, OurFault
+from app.queue import EVALUATIONS
+from jobs.processes import Child, die_with_parent, supervise
+
+log = structlog.get_logger(__name__)
+
+GRACE_SECONDS = 18
+SCRATCH = "kibotos-worker-"
+
+
+class Worker(rq.Worker):
+    """Works on `queue` until SIGTERM. `work` also returns when Redis is lost: make another worker then."""
+
+    max_connection_wait_time = 5.0
+
+    def __init__(self, app: Flask, queue: str, redis: Redis, scratch: Path):
+        name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        super().__init__(
+            [queue],
+            name,
+            connection=redis,
+            worker_ttl=30,
+            maintenance_interval=60,
+            job_monitoring_interval=5,
+            log_job_description=False,
+        )
+        self._app = app
+        self._scratch = scratch
+        self._horse_exit: int | None = None
+
+    @property
+    def stopping(self) -> bool:
+        return self._shutdown_requested_date is not None
+
+    # in the work horse
+
+    def setup_work_horse_signals(self) -> None:
+        """Leave stopping to the worker: a platform may signal every process at once, and an ffmpeg that
+        ends on it would look like a video that cannot be decoded. Programs inherit what is blocked here.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+    def main_work_horse(self, job: Job, queue: rq.Queue) -> None:
+        assert self.pid is not None
+        die_with_parent(self.pid)
+        # temporary files, whoever makes them, are where the worker clears up after a kill
+        tempfile.tempdir = str(self._scratch)
+        with self._app.app_context():
+            db.engine.dispose(close=False)
+            super().main_work_horse(job, queue)
+
+    # in the worker
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        pid, self._horse_exit, usage = super().wait_for_horse()
+        return pid, self._horse_exit, usage
+
+    def monitor_work_horse(self, job: Job, queue: rq.Queue) -> None:
+        try:
+            super().monitor_work_horse(job, queue)
+        finally:
+            if self._horse_exit:
+                self._give_back()
+            _clear(self._scratch)
+
+    def _give_back(self) -> None:
+        fault: OurFault = OurFault(f"The work horse ended with {self._horse_exit}.")
+        if self.stopping:
+            fault = Deferred("The worker was asked to stop.", retry_after=0)
+        try:
+            with self._app.app_context():
+                service.give_back_all(self.name, fault)
+        except SQLAlchemyError as error:
+            log.warning("claims_not_given_back", error=type(error).__name__)
+
+    def maintain_heartbeats(self, job: Job) -> None:
+        """Called every few seconds while a horse runs, which an outage of Redis must not change."""
+        asked = self._shutdown_requested_date
+        if asked is not None and now() - asked > timedelta(seconds=GRACE_SECONDS):
+            self.kill_horse()
+        with suppress(RedisError):
+            super().maintain_heartbeats(job)
+
+    def set_current_job_working_time(
+        self, current_job_working_time: float, pipeline: Pipeline | None = None
+    ) -> None:
+        with suppress(RedisError):
+            super().set_current_job_working_time(current_job_working_time, pipeline)
+
+    def set_shutdown_requested_date(self) -> None:
+        with suppress(RedisError):
+            super().set_shutdown_requested_date()
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Also register again: Redis may have been emptied."""
+        with suppress(RedisError):
+            worker_registration.register(self, pipeline)
+            super().heartbeat(timeout, pipeline)
+
+
+def _clear(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _make_scratch() -> Path:
+    """Make this process's directory for temporary files, and remove those of workers that were killed."""
+    base = Path(tempfile.gettempdir())
+    for left in base.glob(f"{SCRATCH}*"):
+        pid = left.name.removeprefix(SCRATCH)
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    scratch = base / f"{SCRATCH}{os.getpid()}"
+    scratch.mkdir(mode=0o700)
+    return scratch
+
+
+def work(settings: Settings, queue: str) -> None:
+    """Work on `queue` in this process until SIGTERM or SIGINT."""
+    app = create_app(settings)
+    scratch = _make_scratch()
+    try:
+        while not _work_once(app, settings, queue, scratch):
+            time.sleep(1)
+    except StopRequested:
+        # the signal came between two workers
+        pass
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> bool:
+    """Be one RQ worker for as long as Redis is there; True if it was asked to stop."""
+    try:
+        worker = Worker(app, queue, Redis.from_url(settings.redis_url, socket_connect_timeout=2), scratch)
+        log.info("worker_started", queue=queue, name=worker.name)
+        worker.work(logging_level="WARNING")
+    except RedisError as error:
+        log.warning("redis_away", error=type(error).__name__)
+        return "worker" in locals() and worker.stopping
+    return worker.stopping
+
+
+def run(settings: Settings, count: int = 1) -> None:
+    """Run `count` evaluation workers until SIGTERM or SIGINT, a process each."""
+    if not judge_ready(settings):
+        log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
+    if count == 1:
+        work(settings, EVALUATIONS)
+    else:
+        supervise([Child(work, settings, EVALUATIONS) for _ in range(count)])
