@@ -80,6 +80,11 @@ class Service:
             file.write_text(default())
         return file.read_text()
 
+    @property
+    def pid(self) -> int | None:
+        """The process id while it is started."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
         """Start and return once the server answers; raise ServiceError if it does not."""
         self.launch()
