@@ -1,0 +1,172 @@
+"""schema.sql and the migrations lead to one catalog, and the database itself forbids wrong states."""
+
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+CATALOG = {
+    "columns": """
+        SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity, ordinal_position
+        FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 7""",
+    "constraints": """
+        SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2",
+    "functions": """
+        SELECT proname, pg_get_functiondef(oid) FROM pg_proc
+        WHERE pronamespace = 'public'::regnamespace ORDER BY 1""",
+    "triggers": """
+        SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid)
+        FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1, 2""",
+}
+
+
+def catalog_of(postgres, name, files):
+    """Load `files` into a new database `name`; return {kind: rows} of its catalog."""
+    admin = psycopg2.connect(postgres.database_url("kibotos"))
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    try:
+        with psycopg2.connect(postgres.database_url(name)) as connection, connection.cursor() as cursor:
+            for file in files:
+                cursor.execute(file.read_text())
+            result = {}
+            for kind, query in CATALOG.items():
+                cursor.execute(query)
+                result[kind] = cursor.fetchall()
+        connection.close()
+        return result
+    finally:
+        with admin.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE {name}")
+        admin.close()
+
+
+def test_schema_and_migrations_lead_to_the_same_catalog(postgres):
+    migrations = sorted((ROOT / "app" / "migrations").glob("*.sql"))
+    loaded = catalog_of(postgres, "from_schema", [ROOT / "schema.sql"])
+    migrated = catalog_of(postgres, "from_migrations", migrations)
+    assert loaded["columns"], "the schema is empty"
+    for kind, rows in loaded.items():
+        assert rows == migrated[kind], kind
+
+
+def _insert_cycle(cursor, status="ACTIVE"):
+    cursor.execute(
+        "INSERT INTO cycles (status, ends_at, closed_at, completed_at) VALUES (%s, now() + interval '1 hour', "
+        "CASE WHEN %s <> 'ACTIVE' THEN now() END, CASE WHEN %s = 'COMPLETED' THEN now() END) RETURNING id",
+        (status, status, status),
+    )
+    return cursor.fetchone()[0]
+
+
+@pytest.fixture
+def cursor(database):
+    """A cursor on the test's own database; what it did is rolled back."""
+    connection = psycopg2.connect(database)
+    with connection.cursor() as cursor:
+        yield cursor
+    connection.rollback()
+    connection.close()
+
+
+def test_only_one_cycle_is_active(cursor):
+    _insert_cycle(cursor)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        _insert_cycle(cursor)
+
+
+@pytest.mark.parametrize(
+    ("status", "change"),
+    [
+        ("ACTIVE", "status = 'COMPLETED', closed_at = now(), completed_at = now()"),
+        ("EVALUATING", "status = 'ACTIVE', closed_at = NULL"),
+        ("COMPLETED", "status = 'EVALUATING', completed_at = NULL"),
+        ("COMPLETED", "ends_at = ends_at + interval '1 hour'"),
+        ("ACTIVE", "status = 'EVALUATING'"),
+    ],
+)
+def test_a_cycle_only_goes_forward_one_step_with_its_time(cursor, status, change):
+    cycle_id = _insert_cycle(cursor, status)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        cursor.execute(f"UPDATE cycles SET {change} WHERE id = %s", (cycle_id,))
+
+
+def _insert_submission(cursor, **columns):
+    cursor.execute(
+        "INSERT INTO prompts (id, category, task, scenario) VALUES ('p', 'household', 't', 's') "
+        "ON CONFLICT DO NOTHING"
+    )
+    cursor.execute(
+        "INSERT INTO uploads (video_key, content_type, expires_at) "
+        "VALUES ('k', 'video/mp4', now() + interval '1 hour') ON CONFLICT DO NOTHING"
+    )
+    values = {
+        "prompt_id": "p", "prompt_weight": 1, "video_key": "k", "video_hash": "0" * 64, "miner_uid": 0,
+        "miner_hotkey": "5" * 48, "duration_sec": 1, "resolution_width": 640, "resolution_height": 480,
+        "fps": 30, "camera_type": "ego_head", "actor_type": "human",
+    } | columns  # fmt: skip
+    names = ", ".join(values)
+    cursor.execute(
+        f"INSERT INTO submissions ({names}) VALUES ({', '.join(['%s'] * len(values))}) RETURNING id",
+        tuple(values.values()),
+    )
+    return cursor.fetchone()[0]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"status": "EVALUATING"},
+        {"claim_token": "00000000-0000-0000-0000-000000000000"},
+        {"status": "SCORED"},
+        {"status": "SCORED", "final_score": 0.5},
+        {"final_score": 0.5, "evaluated_at": "now"},
+        {"status": "REJECTED", "final_score": 0.5, "evaluated_at": "now"},
+        {"status": "SCORED", "final_score": 1.5, "evaluated_at": "now"},
+        {"status": "SCORED", "final_score": float("nan"), "evaluated_at": "now"},
+        {"status": "LOST"},
+        {"faults": 1},
+        {"miner_uid": 65536},
+        {"video_hash": "0" * 63},
+        {"signature": "zz"},
+    ],
+)
+def test_a_submission_in_a_wrong_state_cannot_be_written(cursor, columns):
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        _insert_submission(cursor, **columns)
+
+
+def test_a_video_key_is_submitted_once(cursor):
+    _insert_submission(cursor)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        _insert_submission(cursor)
+
+
+def test_a_result_stands(cursor):
+    submission_id = _insert_submission(cursor, status="SCORED", final_score=1, evaluated_at="now")
+    insert = (
+        "INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, evaluated_by) "
+        "VALUES (%s, 1, 1, 1, 'worker')"
+    )
+    cursor.execute(insert, (submission_id,))
+    cursor.execute("SAVEPOINT before")
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        cursor.execute(insert, (submission_id,))
+    cursor.execute("ROLLBACK TO SAVEPOINT before")
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        cursor.execute("UPDATE evaluations SET quality_score = 0")
+
+
+@pytest.mark.parametrize("verb", ["UPDATE {} SET miner_uid = 9", "DELETE FROM {}"])
+@pytest.mark.parametrize("table", ["miner_scores", "computed_weights"])
+def test_scores_and_weights_are_never_changed(cursor, table, verb):
+    cycle_id = _insert_cycle(cursor, "COMPLETED")
+    cursor.execute("INSERT INTO miner_scores VALUES (%s, 1, 'h', 1, 1, 0.5, 0.5, '{}', true)", (cycle_id,))
+    cursor.execute("INSERT INTO computed_weights VALUES (%s, 1, 1, 65535)", (cycle_id,))
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        cursor.execute(verb.format(table))
