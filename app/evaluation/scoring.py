@@ -5,6 +5,7 @@ All scores lie in [0, 1].
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
 TECHNICAL_WEIGHTS = {
@@ -17,6 +18,8 @@ TECHNICAL_WEIGHTS = {
     "file_size": 0.5,
 }
 REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
+
+FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
 
 MIN_ACTION_MATCH = 0.3
 
@@ -50,7 +53,10 @@ def relevance_score(
 
 def final_score(technical: float, relevance: float, quality: float) -> float:
     """Return the score of a submission that passes every gate, rounded to 4 places."""
-    return round(0.2 * technical + 0.5 * relevance + 0.3 * quality, 4)
+    weights = FINAL_WEIGHTS
+    return round(
+        weights["technical"] * technical + weights["relevance"] * relevance + weights["quality"] * quality, 4
+    )
 
 
 def verdict(
@@ -78,3 +84,17 @@ def verdict(
     if rejection_reason is not None:
         return Verdict(REJECTED, rejection_reason[:2000], 0.0)
     return Verdict(SCORED, None, final_score(technical, relevance, quality))
+
+
+def explain(verdict: Verdict, technical: float, relevance: float, quality: float) -> dict[str, Any]:
+    """Return how the final score adds up, for the report."""
+    scores = {"technical": technical, "relevance": relevance, "quality": quality}
+    return {
+        "status": verdict.status,
+        "rejection_reason": verdict.rejection_reason,
+        "final_score": verdict.final_score,
+        "parts": [
+            {"name": name, "score": score, "weight": weight, "points": round(weight * score, 6)}
+            for (name, weight), score in zip(FINAL_WEIGHTS.items(), scores.values(), strict=True)
+        ],
+    }

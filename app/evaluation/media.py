@@ -1,0 +1,128 @@
+"""One decoding pass over the whole video in small, for its measures and its fingerprint."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pdqhash
+
+from app.evaluation.measures import Frame, FrameMeasures, Measures, measure, summarise
+from app.evaluation.model import FrameHash
+from app.evaluation.probe import Probe
+from app.evaluation.sandbox import INPUT_OPTIONS, MediaFault, start
+
+# frames a second that are measured, every second of them hashed; fewer in videos over MAX_FRAMES
+RATE = 4
+MAX_FRAMES = 1200
+# starts of shots that are hashed besides
+MAX_SHOTS = 50
+LONG_SIDE = 384
+# PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
+MIN_HASH_QUALITY = 50
+BORDER_LEVEL = 24
+
+SCAN_CPU_SECONDS = 1200
+SCAN_WALL_SECONDS = 800
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What the pass over all frames found. `damaged` is the share of frames that do not decode cleanly."""
+
+    measures: Measures
+    fingerprint: tuple[FrameHash, ...]
+    damaged: float
+
+
+def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
+    """Decode the whole video once, in small and grey, and measure and hash it as the frames come.
+
+    Memory does not grow with the picture or the rate. Raises MediaFault, OurFault, or what `check_lease`,
+    called every few seconds of video, raises.
+    """
+    rate = min(RATE, MAX_FRAMES / max(probe.duration, 1))
+    width, height = probe.fit(LONG_SIDE)
+    arguments = [
+        *(
+            "-v",
+            "repeat+verbose",
+            "-nostdin",
+            *INPUT_OPTIONS,
+            "-i",
+            f"file:{path}",
+            "-map",
+            f"0:{probe.stream}",
+        ),
+        *("-vf", f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray", "-f", "rawvideo", "pipe:1"),
+    ]
+    measured: list[FrameMeasures] = []
+    small: list[Frame] = []
+    previous = None
+    with start("ffmpeg", arguments, cpu_seconds=SCAN_CPU_SECONDS, wall_seconds=SCAN_WALL_SECONDS) as running:
+        while len(raw := running.stdout.read(width * height)) == width * height:
+            frame = np.frombuffer(raw, np.uint8).reshape(height, width)
+            measured.append(measure(len(measured) / rate, frame, previous))
+            small.append(_halved(frame))
+            previous = frame
+            if len(measured) % 20 == 0:
+                check_lease()
+    if not measured:
+        raise MediaFault("No frame of it can be decoded.")
+    measures = summarise(measured)
+    hashed = {
+        index for index, frame in enumerate(measured) if index % 2 == 0 or frame.seconds in measures.cuts
+    }
+    return Scan(
+        measures=measures,
+        fingerprint=_fingerprint([(measured[index].seconds, small[index]) for index in sorted(hashed)]),
+        damaged=_damaged(running.log, len(probe.times)),
+    )
+
+
+def _damaged(log: str, packets: int) -> float:
+    """Return the share of a video's packets that gave no frame or a corrupt one, by ffmpeg's log."""
+    decoded = re.search(r"(\d+) frames decoded", log)
+    missing = packets - int(decoded[1]) if decoded else 0
+    return min(1.0, (max(missing, 0) + log.count("corrupt decoded frame")) / packets)
+
+
+def _fingerprint(frames: Sequence[tuple[float, Frame]]) -> tuple[FrameHash, ...]:
+    """Hash the frames that have something in them, without the black borders that all of them share."""
+    top, bottom, left, right = _borders([frame for _, frame in frames])
+    hashes = []
+    for seconds, frame in frames:
+        picture = np.repeat(frame[top:bottom, left:right, np.newaxis], 3, axis=2)
+        bits, quality = pdqhash.compute(picture)
+        if quality >= MIN_HASH_QUALITY:
+            mirrored, _ = pdqhash.compute(np.ascontiguousarray(picture[:, ::-1]))
+            hashes.append(FrameHash(seconds, _packed(bits), _packed(mirrored)))
+    return tuple(hashes)
+
+
+def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
+    return np.packbits(bits.astype(np.uint8)).tobytes()
+
+
+def _borders(frames: Sequence[Frame]) -> tuple[int, int, int, int]:
+    """Return the part (top, bottom, left, right) outside of which every frame is black.
+
+    Letterboxing a copy changes its hashes else. A part of less than a quarter of the picture is no picture
+    in a frame but a dark one: then all of it counts.
+    """
+    brightest = np.maximum.reduce(frames)
+    rows = np.flatnonzero(brightest.mean(axis=1) >= BORDER_LEVEL)
+    columns = np.flatnonzero(brightest.mean(axis=0) >= BORDER_LEVEL)
+    height, width = brightest.shape
+    if len(rows) and len(columns):
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        if (bottom - top) * (right - left) * 4 >= height * width:
+            return int(top), int(bottom), int(left), int(right)
+    return 0, height, 0, width
+
+
+def _halved(frame: Frame) -> Frame:
+    height, width = (side // 2 * 2 for side in frame.shape)
+    quads = frame[:height, :width].reshape(height // 2, 2, width // 2, 2)
+    return quads.mean(axis=(1, 3)).astype(np.uint8)

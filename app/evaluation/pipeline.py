@@ -1,0 +1,258 @@
+"""The evaluation of one video: the same for workers, remote evaluators and local files.
+
+No database, no Flask. Whatever goes wrong is either the video's fault, and then it is in the Outcome, or
+ours, and then OurFault is raised and nothing is said about the video.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.config import Settings
+from app.errors import Unavailable
+from app.evaluation import measures, media, quality, sandbox, scoring, stills, technical
+from app.evaluation.download import download
+from app.evaluation.judge import JudgeAnswer, JudgeQuestion
+from app.evaluation.model import Claim, Frame, FrameHash, OurFault, Outcome
+from app.evaluation.probe import Probe, probe
+from app.evaluation.sandbox import MediaFault
+from app.version import VERSION
+
+# stills the judge sees, besides the one at the peak of motion
+STILLS = 8
+# A file is read up to so many times its allowed size: up to there it only loses the points for its size.
+OVERSIZE = 2
+
+
+class Assessor(Protocol):
+    """Who answers what the judge is asked."""
+
+    def assess(self, question: JudgeQuestion) -> JudgeAnswer: ...
+
+
+def evaluate(
+    claim: Claim,
+    open_url: Callable[[], str],
+    judge: Assessor,
+    workdir: Path,
+    settings: Settings,
+    check_lease: Callable[[], None],
+) -> Outcome:
+    """Download the video of `claim` from what `open_url` returns, and evaluate it.
+
+    Works in a directory of its own under `workdir`, which is gone in the end. `check_lease` is called often,
+    so it must be cheap; what it raises ends the evaluation. Raises OurFault for all that is not the video's.
+    """
+    with _directory(workdir) as directory:
+        run = _Run(claim, judge, settings, check_lease, directory, directory / "video")
+        try:
+            with run.stage("download"):
+                run.digest = _fetch(claim, open_url, run.path, check_lease)
+        except MediaFault as fault:
+            return run.reject(f"The video cannot be had: {fault}")
+        if run.digest != claim.video_hash:
+            return run.reject(
+                f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash; "
+                "upload and submit the same file."
+            )
+        return run.evaluate()
+
+
+def evaluate_file(claim: Claim, file: Path, judge: Assessor, workdir: Path, settings: Settings) -> Outcome:
+    """Evaluate a local file as if it had been downloaded for `claim`. Raises OurFault."""
+    with _directory(workdir) as directory:
+        run = _Run(claim, judge, settings, lambda: None, directory, file)
+        run.digest = _sha256(file)
+        return run.evaluate()
+
+
+@contextmanager
+def _directory(workdir: Path) -> Iterator[Path]:
+    """A directory that goes away. What the disk refuses meanwhile is our fault."""
+    directory = None
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="evaluation-", dir=workdir))
+        yield directory
+    except OSError as error:
+        raise OurFault(f"A file of ours could not be read or written: {error.strerror or error}.") from error
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: Callable[[], None]) -> str:
+    """Download the video and return its SHA-256.
+
+    Bytes of another hash than the claimed are downloaded again: only if storage gives the same bytes twice
+    are they what the miner uploaded.
+    """
+    max_bytes = int(technical.limits(claim.requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
+    digest = ""
+    for _ in range(2):
+        try:
+            url = open_url()
+        except Unavailable as error:
+            raise OurFault(error.detail, dependency="storage", retry_after=error.retry_after) from error
+        before, digest = digest, download(url, path, max_bytes, check_lease)
+        if digest == claim.video_hash:
+            return digest
+    if digest != before:
+        raise OurFault("Storage gives other bytes each time.", dependency="storage")
+    return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class _Run:
+    """One evaluation under way: what it works on, and what is known so far."""
+
+    claim: Claim
+    judge: Assessor
+    settings: Settings
+    check_lease: Callable[[], None]
+    directory: Path
+    path: Path
+    digest: str = ""
+    report: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    checks: list[technical.Check] = field(default_factory=list)
+    quality: float = 0.0
+    fingerprint: tuple[FrameHash, ...] = ()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage for the report."""
+        self.check_lease()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 3)
+
+    def evaluate(self) -> Outcome:
+        """Go through the stages. A fault of the video ends them: the judge sees only what passed before."""
+        probed = None
+        try:
+            with self.stage("probe"):
+                probed = probe(self.path)
+            self._check(probed)
+            if rejection := technical.rejection(self.checks):
+                return self.reject(rejection)
+            with self.stage("scan"):
+                scan = media.scan(self.path, probed, self.check_lease)
+            self._note(scan)
+            with self.stage("stills"):
+                targets = stills.targets(probed, STILLS, scan.measures.motion_peak)
+                frames = stills.take(self.path, probed, targets, self.directory)
+        except MediaFault as fault:
+            with self.stage("confirm"):
+                self._confirm()
+            self._check(probed, str(fault))
+            return self.reject(technical.rejection(self.checks) or str(fault))
+        self.report["keyframes"] = [
+            {"seconds": frame.seconds, "sha256": hashlib.sha256(frame.jpeg).hexdigest()} for frame in frames
+        ]
+        with self.stage("judge"):
+            answer = self._ask(frames)
+        return self._conclude(answer)
+
+    def _check(self, probed: Probe | None, fault: str | None = None) -> None:
+        """Make the technical checks, with the `fault` found by decoding if there is one."""
+        claim = self.claim
+        claims = technical.Claims(
+            claim.duration_sec, claim.resolution_width, claim.resolution_height, claim.fps
+        )
+        size = self.path.stat().st_size
+        self.checks = technical.check(probed, size, claims, claim.requirements, fault)
+        if probed:
+            self.report["video"] = probed.summary()
+
+    def _note(self, scan: media.Scan) -> None:
+        """Take up what the scan found. Raises MediaFault if it is no moving picture."""
+        deductions = quality.deductions(scan.measures, scan.damaged)
+        self.quality = quality.score(deductions)
+        self.fingerprint = scan.fingerprint
+        self.report["measures"] = measures.as_json(scan.measures) | {"damaged": round(scan.damaged, 4)}
+        self.report["quality"] = {"score": self.quality, "deductions": quality.as_json(deductions)}
+        if scan.damaged > technical.MAX_DAMAGED:
+            raise MediaFault(f"{scan.damaged:.0%} of its frames are damaged.")
+        if reason := quality.still(scan.measures):
+            raise MediaFault(reason)
+
+    def _confirm(self) -> None:
+        """Raise OurFault unless the failure is the video's: its bytes are intact and the tools do work."""
+        if _sha256(self.path) != self.digest:
+            raise OurFault("Our copy of the video changed while it was evaluated.")
+        sandbox.control(self.directory)
+
+    def _ask(self, frames: list[Frame]) -> JudgeAnswer:
+        claim = self.claim
+        question = JudgeQuestion(
+            claim.category, claim.task, claim.scenario, claim.requirements, tuple(frames)
+        )
+        answer = self.judge.assess(question)
+        self.report["judge"] = asdict(answer)
+        return answer
+
+    def _conclude(self, answer: JudgeAnswer) -> Outcome:
+        relevance = scoring.relevance_score(
+            answer.action_match,
+            answer.perspective_correct,
+            answer.demonstration_quality,
+            answer.training_utility,
+        )
+        reason = None
+        if answer.addresses_judge:
+            relevance = 0.0
+            reason = "Text in the video speaks to the judge; the submission is put up for review."
+            self.report["review"] = reason
+        return self._outcome(relevance, reason, answer)
+
+    def reject(self, reason: str) -> Outcome:
+        """Return the outcome of a video that the judge is not asked about."""
+        return self._outcome(0.0, reason, None)
+
+    def _outcome(self, relevance: float, reason: str | None, answer: JudgeAnswer | None) -> Outcome:
+        technical_score = technical.score(self.checks)
+        verdict = scoring.verdict(
+            technical_score,
+            relevance,
+            self.quality,
+            min_relevance=self.settings.min_relevance,
+            action_match=answer.action_match if answer else None,
+            rejection_reason=reason,
+            reasoning=answer.reasoning if answer else "",
+        )
+        self.report |= {
+            "sha256": self.digest,
+            "technical": {"score": technical_score, "checks": technical.as_json(self.checks)},
+            "relevance": {"score": relevance},
+            "verdict": scoring.explain(verdict, technical_score, relevance, self.quality),
+            "stage_seconds": self.seconds,
+            "software": {
+                "kibotos": VERSION,
+                "ffmpeg": sandbox.version("ffmpeg"),
+                "ffprobe": sandbox.version("ffprobe"),
+            },
+        }
+        return Outcome(
+            technical_score=technical_score,
+            relevance_score=relevance,
+            quality_score=self.quality,
+            action_match=answer.action_match if answer else None,
+            rejection_reason=verdict.rejection_reason,
+            judge_model=answer.model if answer else None,
+            prompt_version=answer.prompt_version if answer else None,
+            report=self.report,
+            fingerprint=self.fingerprint,
+        )

