@@ -180,6 +180,9 @@ class Settings:
         None, _integer(0, 65535), "subnet id; empty: registration of miners is not checked"
     )
     network: str = _setting("finney", _text, "chain network name or its ws:// address")
+    api_url: str = _setting(
+        "http://localhost:8080", _http_url, "the backend, for evaluators, miners and validators elsewhere"
+    )
     # who may call
     admin_token: tuple[str, ...] = _setting(
         (),

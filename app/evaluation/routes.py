@@ -8,6 +8,7 @@ from spectree import Response as Answers
 from app.api import Problem, spec
 from app.auth import require_evaluator
 from app.evaluation import service, wire
+from app.evaluation.model import OurFault
 
 blueprint = Blueprint("evaluation", __name__)
 
@@ -53,6 +54,19 @@ def submit(json: wire.SubmitIn) -> Response:
         claim, wire.read_outcome(json), json.final_score, current_app.extensions["settings"]
     )
     return jsonify(success=True, submission_uuid=claim.submission_uuid, final_score=verdict.final_score)
+
+
+@blueprint.post("/v1/evaluate/release")
+@require_evaluator
+@spec.validate(
+    resp=Answers(HTTP_200=wire.ReleaseOut, HTTP_401=Problem, HTTP_404=Problem, HTTP_409=Problem),
+    tags=["evaluation"],
+)
+def release(json: wire.ReleaseIn) -> Response:
+    """Give a claimed submission back after a fault that is not its video's; it is tried again later."""
+    claim = service.get_live_claim(json.submission_id, json.claim_token)
+    service.give_back(claim, OurFault(json.reason))
+    return jsonify(success=True, submission_uuid=claim.submission_uuid)
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")

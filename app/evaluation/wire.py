@@ -121,6 +121,17 @@ class SubmitIn(RequestModel):
     claim_token: Token | None = None
 
 
+class ReleaseIn(RequestModel):
+    submission_id: Annotated[int, Field(ge=1, lt=2**63)]
+    claim_token: Token
+    reason: Annotated[Text, Field(min_length=1, max_length=1000)]
+
+
+class ReleaseOut(BaseModel):
+    success: bool
+    submission_uuid: UUID
+
+
 class SubmitOut(BaseModel):
     success: bool
     submission_uuid: UUID

@@ -158,9 +158,7 @@ def test_metrics_tell_the_state_of_the_work(make_app):
         factories.make_submission(not_before=now - timedelta(minutes=5))
         factories.make_submission(not_before=now + timedelta(minutes=5))
         factories.insert("ticks", name="cycles", last_started_at=now - timedelta(minutes=3))
-        factories.insert(
-            "circuit_breakers", name="storage", consecutive_failures=5, trips=1, open_until=now
-        )
+        factories.insert("circuit_breakers", name="storage", consecutive_failures=5, trips=1, open_until=now)
         for key, tokens in (("a", 100), ("b", 20)):
             factories.insert(
                 "judge_answers",

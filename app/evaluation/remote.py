@@ -1,0 +1,188 @@
+"""The remote evaluator: pulls work over HTTP and needs neither database nor Redis."""
+
+import signal
+import tempfile
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from app.clients.backend import Backend, Refused
+from app.clients.vlm import Vlm
+from app.config import ConfigError, Settings
+from app.errors import DomainError, Unavailable
+from app.evaluation import pipeline, scoring, wire
+from app.evaluation.judge import Judge, judge_ready
+from app.evaluation.model import Claim, LeaseLost, OurFault, Outcome
+
+log = structlog.get_logger(__name__)
+
+# Pause after a fault of ours, doubled by each further one in a row: while the judge or storage is away,
+# claims would only be burnt.
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 300.0
+# A result sent in the last moment of a lease would come too late.
+LEASE_MARGIN_SECONDS = 5.0
+
+
+class Evaluator:
+    """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
+
+    def __init__(self, backend: Backend, judge: pipeline.Assessor, settings: Settings, batch_size: int):
+        self._backend = backend
+        self._judge = judge
+        self._settings = settings
+        self._batch_size = batch_size
+        self._faults_in_a_row = 0
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Take nothing up any more: `run` returns when what is under way is done."""
+        self._stopping.set()
+
+    def run(self, poll_interval: float) -> None:
+        """Fetch and evaluate until `stop`; raise Refused if the backend does not accept our token.
+
+        Asks for work when an evaluation has ended, and every `poll_interval` seconds.
+        """
+        running: set[Future[None]] = set()
+        with (
+            tempfile.TemporaryDirectory(prefix="kibotos-evaluator-") as directory,
+            ThreadPoolExecutor(self._batch_size) as pool,
+        ):
+            while not self._stopping.is_set():
+                for row in self._fetch(self._batch_size - len(running)):
+                    running.add(pool.submit(self._process, row, Path(directory)))
+                running = self._wait(running, poll_interval)
+            log.info("evaluator_draining", under_way=len(running))
+
+    def _fetch(self, limit: int) -> list[dict[str, Any]]:
+        if limit <= 0:
+            return []
+        try:
+            # once: what a lost answer claimed stays claimed, and asking again would claim more
+            return self._backend.post("/v1/evaluate/fetch", {"limit": limit}, once=True)["submissions"]
+        except Unavailable as error:
+            log.warning("fetch_failed", reason=error.detail)
+            return []
+
+    def _wait(self, running: set[Future[None]], poll_interval: float) -> set[Future[None]]:
+        """Return what still runs when one evaluation has ended, the time is up or we are to stop."""
+        began = time.monotonic()
+        while not self._stopping.is_set():
+            left = began + max(poll_interval, self._pause()) - time.monotonic()
+            if left <= 0:
+                break
+            if not running:
+                self._stopping.wait(min(left, 1.0))
+                continue
+            done, running = wait(running, min(left, 1.0), FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            if done and not self._faults_in_a_row:
+                break
+        return running
+
+    def _pause(self) -> float:
+        if not self._faults_in_a_row:
+            return 0.0
+        return min(FIRST_PAUSE_SECONDS * 2 ** (self._faults_in_a_row - 1), LONGEST_PAUSE_SECONDS)
+
+    def _process(self, row: dict[str, Any], directory: Path) -> None:
+        """Evaluate one submission as fetched, and report its result or give it back."""
+        claim, url = wire.read_claim(row)
+        structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
+
+        def check_lease() -> None:
+            if self._backend.seconds_until(claim.lease_expires_at) < LEASE_MARGIN_SECONDS:
+                raise LeaseLost("The lease ended before the evaluation did.")
+
+        try:
+            outcome = pipeline.evaluate(
+                claim, lambda: url, self._judge, directory, self._settings, check_lease
+            )
+            self._submit(claim, outcome)
+            self._faults_in_a_row = 0
+        except LeaseLost as lost:
+            log.warning("lease_lost", reason=str(lost))
+        except OurFault as fault:
+            self._give_back(claim, fault.reason)
+        except Exception as error:
+            log.exception("evaluation_failed")
+            self._give_back(claim, f"{type(error).__name__}: {error}")
+
+    def _submit(self, claim: Claim, outcome: Outcome) -> None:
+        """Report the result, again and again while the backend is away; raise LeaseLost if it comes late."""
+        verdict = scoring.verdict(
+            outcome.technical_score,
+            outcome.relevance_score,
+            outcome.quality_score,
+            min_relevance=self._settings.min_relevance,
+            action_match=outcome.action_match,
+            rejection_reason=outcome.rejection_reason,
+        )
+        body = wire.show_outcome(claim, outcome, verdict.final_score)
+        while True:
+            try:
+                answer = self._backend.post("/v1/evaluate/submit", body)
+            except Refused as refused:
+                if refused.status != refused.status.CONFLICT:
+                    raise
+                # perhaps by ourselves, when the answer to an earlier attempt was lost
+                log.warning("result_refused", reason=refused.detail)
+                return
+            except Unavailable as error:
+                if self._backend.seconds_until(claim.lease_expires_at) < 0:
+                    raise LeaseLost(f"The result could not be reported in time: {error.detail}") from error
+                log.warning("submit_failed", reason=error.detail)
+            else:
+                log.info("result_reported", final_score=answer["final_score"])
+                return
+
+    def _give_back(self, claim: Claim, reason: str) -> None:
+        """Let the backend hand the submission to another; if that fails, its lease simply ends."""
+        self._faults_in_a_row += 1
+        log.warning("evaluation_given_back", reason=reason)
+        body = {"submission_id": claim.id, "claim_token": str(claim.claim_token), "reason": reason[:1000]}
+        try:
+            self._backend.post("/v1/evaluate/release", body)
+        except DomainError as error:
+            log.warning("release_failed", reason=error.detail)
+
+
+@click.command()
+@click.option("--api-url", help="The backend.  [default: API_URL, http://localhost:8080]")
+@click.option("--poll-interval", type=click.FloatRange(0.1, 3600), default=10, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 100), default=5, show_default=True)
+@click.pass_obj
+def evaluator(settings: Settings, api_url: str | None, poll_interval: float, batch_size: int) -> None:
+    """Evaluate submissions pulled over HTTP: needs EVALUATOR_TOKEN and VLM_API_URL, and no database.
+
+    Looks for work every --poll-interval seconds and keeps --batch-size submissions under way at once. On
+    SIGTERM or Ctrl-C it finishes what it has begun.
+    """
+    from app import logs
+
+    if not judge_ready(settings):
+        raise ConfigError("VLM_API_URL is not set: an evaluator needs a vision language model to ask.")
+    if not settings.development and not settings.evaluator_token:
+        raise ConfigError("EVALUATOR_TOKEN is not set; it must be the same as the backend's.")
+    logs.configure(settings.log_level, settings.log_format)
+    token = settings.evaluator_token[0] if settings.evaluator_token else None
+    backend = Backend(api_url or settings.api_url, token)
+    runner = Evaluator(backend, Judge(Vlm(settings), settings), settings, batch_size)
+
+    def stop(number: int, _frame: object) -> None:
+        runner.stop()
+        # who asks twice means it
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    log.info("evaluator_started", api_url=backend.url, judge=settings.vlm_model, batch_size=batch_size)
+    runner.run(poll_interval)
+    log.info("evaluator_stopped")
