@@ -87,3 +87,23 @@ def make_submission(**values: Any) -> int:
     if "video_key" not in values:
         defaults["video_key"] = make_upload(miner_hotkey=hotkey)
     return insert("submissions", "id", **defaults | values)
+
+
+def make_result(final_score: float = 0.8, status: str = "SCORED", **values: Any) -> int:
+    """Insert a submission with its result and return its id; REJECTED, its final score is 0.
+
+    The evaluation's three scores all equal `final_score`, and so the formula gives it.
+    """
+    final_score = 0.0 if status == "REJECTED" else final_score
+    id = make_submission(
+        status=status, final_score=final_score, evaluated_at=datetime.now(UTC), attempts=1, **values
+    )
+    insert(
+        "evaluations",
+        submission_id=id,
+        technical_score=final_score,
+        relevance_score=final_score,
+        quality_score=final_score,
+        evaluated_by="worker",
+    )
+    return id

@@ -17,35 +17,19 @@ class Weight:
     weight_u16: int
 
 
-def normalise(totals: Mapping[int, float | Fraction]) -> list[Weight]:
-    """Turn {uid: total} into weights in the order of uids; without a total above 0 there are none.
+def normalise(totals: Mapping[int, Fraction]) -> list[Weight]:
+    """Turn {uid: total}, none negative, into weights in the order of uids.
 
-    The u16 weights are apportioned by largest remainder, ties going to the lower uid, in exact
-    arithmetic: the same totals give the same weights, bit by bit, whatever order they come in. Totals of
-    0 and shares too small for a float are left out. Raises ValueError for a total that is negative or not
-    finite.
+    The u16 weights are apportioned by largest remainder, ties going to the lower uid. All is exact until
+    the last division: the same totals give the same weights, bit by bit, whatever order they come in.
+    Totals of 0 and shares too small for a float are left out, so that without a total above 0 there are
+    no weights.
     """
-    shares = _integers({uid: totals[uid] for uid in sorted(totals)})
+    scale = lcm(*(total.denominator for total in totals.values()))
+    shares = {uid: int(totals[uid] * scale) for uid in sorted(totals) if totals[uid] > 0}
     whole = sum(shares.values())
-    floors = {uid: share * U16_MAX // whole for uid, share in shares.items()}
+    units = {uid: share * U16_MAX // whole for uid, share in shares.items()}
     by_remainder = sorted(shares, key=lambda uid: (-(shares[uid] * U16_MAX % whole), uid))
-    rounded_up = set(by_remainder[: U16_MAX - sum(floors.values())]) if shares else set()
-    return [
-        Weight(uid, share / whole, floors[uid] + (uid in rounded_up))
-        for uid, share in shares.items()
-        if share / whole > 0
-    ]
-
-
-def _integers(totals: dict[int, float | Fraction]) -> dict[int, int]:
-    """Scale the totals above 0 to integers of the same ratios."""
-    fractions = {}
-    for uid, total in totals.items():
-        try:
-            fractions[uid] = Fraction(total)
-        except (ValueError, OverflowError) as error:
-            raise ValueError(f"the total of uid {uid} is {total}") from error
-        if fractions[uid] < 0:
-            raise ValueError(f"the total of uid {uid} is {total}")
-    scale = lcm(*(fraction.denominator for fraction in fractions.values()))
-    return {uid: int(fraction * scale) for uid, fraction in fractions.items() if fraction > 0}
+    for uid in by_remainder[: U16_MAX - sum(units.values())]:
+        units[uid] += 1
+    return [Weight(uid, share / whole, units[uid]) for uid, share in shares.items() if share / whole > 0]

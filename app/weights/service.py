@@ -1,5 +1,6 @@
 """The rules of scores and weights."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -105,10 +106,12 @@ def recompute(cycle_id: int) -> Recomputation:
 
 
 def _weigh(scores: Iterable[RecordedScore]) -> list[Weight]:
-    totals: dict[int, Fraction] = {}
+    totals: dict[int, Fraction] = defaultdict(Fraction)
     for score in scores:
         if score.holds_uid:
-            totals[score.miner_uid] = totals.get(score.miner_uid, Fraction(0)) + Fraction(score.total_score)
+            # the decimal number that was aggregated, not the binary one nearest to it: so that 0.1 and
+            # 0.2 tie with 0.3 as they do on paper
+            totals[score.miner_uid] += Fraction(repr(score.total_score))
     return normalise(totals)
 
 

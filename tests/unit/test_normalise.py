@@ -1,5 +1,4 @@
 import math
-import random
 from fractions import Fraction
 
 import pytest
@@ -10,16 +9,16 @@ from app.weights.normalise import U16_MAX, Weight, normalise
 
 # from equal shares and zeros to ratios of 600 orders of magnitude
 TOTAL = st.one_of(
-    st.sampled_from([0.0, 1.0, 0.1, 5e-324, 1e300]),
-    st.floats(min_value=0, max_value=1e300, allow_nan=False, allow_infinity=False),
-    st.integers(0, 40_000).map(lambda points: points / 10_000),
+    st.sampled_from([0.0, 1.0, 0.1, 5e-324, 1e300]).map(Fraction),
+    st.floats(min_value=0, max_value=1e300).map(Fraction),
+    st.integers(0, 40_000).map(lambda points: Fraction(points, 10_000)),
 )
 TOTALS = st.dictionaries(st.integers(0, 65535), TOTAL, max_size=60)
 
 
-def check(totals: dict[int, float]) -> None:
+def check(totals):
     weights = normalise(totals)
-    positive = {uid: Fraction(total) for uid, total in totals.items() if total > 0}
+    positive = {uid: total for uid, total in totals.items() if total > 0}
     assert [w.uid for w in weights] == sorted(w.uid for w in weights)
     assert {w.uid for w in weights} <= set(positive)
     if not positive:
@@ -48,9 +47,9 @@ def test_few_miners_of_any_totals(totals):
 @given(st.integers(1, 5000), st.randoms(use_true_random=False), st.sampled_from(["equal", "even", "extreme"]))
 def test_many_miners(size, rng, kind):
     draw = {
-        "equal": lambda: 0.7342,
-        "even": lambda: rng.randint(0, 40_000) / 10_000,
-        "extreme": lambda: rng.choice([0.0, 10.0 ** rng.randint(-300, 300)]),
+        "equal": lambda: Fraction(7342, 10_000),
+        "even": lambda: Fraction(rng.randint(0, 40_000), 10_000),
+        "extreme": lambda: rng.choice([Fraction(0), Fraction(10) ** rng.randint(-300, 300)]),
     }[kind]
     check({uid: draw() for uid in range(size)})
 
@@ -64,27 +63,19 @@ def test_order_of_the_totals_does_not_matter(totals, rng):
 
 def test_ties_go_to_the_lower_uid():
     # 65535 = 2 x 32767 + 1
-    assert normalise({9: 0.5, 4: 0.5}) == [Weight(4, 0.5, 32768), Weight(9, 0.5, 32767)]
+    assert normalise({9: Fraction(1, 2), 4: Fraction(1, 2)}) == [Weight(4, 0.5, 32768), Weight(9, 0.5, 32767)]
 
 
 def test_share_too_small_for_a_unit_keeps_its_float():
-    weights = normalise({1: 1.0, 2: 1e-6})
+    weights = normalise({1: Fraction(1), 2: Fraction(1, 10**6)})
     assert [(w.uid, w.weight_u16) for w in weights] == [(1, 65535), (2, 0)]
     assert weights[1].weight == pytest.approx(1e-6)
 
 
 def test_thirds_by_hand():
     # quotas 10922.5, 21845, 32767.5: one unit is left, and 1 and 3 tie for it
-    assert [w.weight_u16 for w in normalise({1: 1.0, 2: 2.0, 3: 3.0})] == [10923, 21845, 32767]
-
-
-@pytest.mark.parametrize("total", [-0.1, math.nan, math.inf])
-def test_impossible_total_is_refused(total):
-    with pytest.raises(ValueError, match="total of uid 7"):
-        normalise({3: 1.0, 7: total})
-
-
-def test_five_thousand_random_totals_survive_a_second_run():
-    rng = random.Random(11)
-    totals = {uid: rng.random() for uid in range(5000)}
-    assert normalise(totals) == normalise(dict(reversed(totals.items())))
+    assert [w.weight_u16 for w in normalise({1: Fraction(1), 2: Fraction(2), 3: Fraction(3)})] == [
+        10923,
+        21845,
+        32767,
+    ]
