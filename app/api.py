@@ -4,14 +4,19 @@ One library, spectree with pydantic, does all three. A route names its models in
 `@spec.validate(resp=…)`; what reaches the route has been checked.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from flask import Flask, Request, Response, jsonify
+from flask import Flask, Request, Response, request
+from flask.json.provider import DefaultJSONProvider
+from flask_cors import CORS
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from spectree import SpecTree
+from werkzeug.exceptions import RequestEntityTooLarge
 
-from app.errors import BadRequest, Invalid, UnsupportedMediaType
+from app.config import Settings
+from app.errors import BadRequest, Invalid, NotFound, UnsupportedMediaType, invalid_field
 from app.version import VERSION
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -113,6 +118,17 @@ Timestamp = Annotated[
 ]
 
 
+def at_most_kib(kib: int) -> AfterValidator:
+    """A validator of JSON values: no longer than `kib` KiB when written out."""
+
+    def check(value: Any) -> Any:
+        if len(json.dumps(value)) > kib * 1024:
+            raise ValueError(f"must not be longer than {kib} KiB")
+        return value
+
+    return AfterValidator(check)
+
+
 def _message(error: dict[str, Any]) -> str:
     return error["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
@@ -140,6 +156,12 @@ def _refuse(req: Request, response: Response | None, error: Any, _instance: Any,
     raise Invalid(f"Correct what is wrong with: {fields}.", errors)
 
 
+def _check_answer(_req: Request, _response: Response, error: Any, _instance: Any, _adapter: Any) -> None:
+    """Let an answer that breaks its own model fail like any other bug."""
+    if error is not None:
+        raise error
+
+
 spec = SpecTree(
     "flask",
     title="Kibotos",
@@ -147,17 +169,35 @@ spec = SpecTree(
     description="Collects, evaluates and rewards first-person videos of physical tasks.",
     mode="strict",
     before=_refuse,
+    after=_check_answer,
     validation_error_model=ValidationProblem,
     naming_strategy=lambda model: model.__name__,
     nested_naming_strategy=lambda _parent, child: child,
 )
 
 
-def init_app(app: Flask) -> None:
-    """Serve the OpenAPI document of every route decorated with `spec.validate`."""
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    spec.app = app
+class _Json(DefaultJSONProvider):
+    sort_keys = False
 
-    @app.get("/openapi.json")
-    def openapi() -> Response:
-        return jsonify(spec.spec)
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, **kwargs)
+        except RecursionError:
+            raise invalid_field("body", "must not be nested this deep") from None
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Bound what `app` reads, and let browsers on settings.cors_origins use it."""
+    app.json = _Json(app)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    # no redirects, which would be HTML: an address with doubled slashes is simply not there
+    app.url_map.merge_slashes = False
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), expose_headers=["Link", "Retry-After", "X-Request-ID"])
+
+    @app.before_request
+    def bound() -> None:
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise RequestEntityTooLarge
+        if "\0" in request.path:
+            raise NotFound("There is nothing at this address; no id holds a NUL character.")

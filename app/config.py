@@ -266,7 +266,7 @@ class Settings:
         """Return self if a web process may listen on `host`; raise ConfigError if not."""
         if self.development and not is_loopback(host):
             raise ConfigError(
-                f"APP_ENV=development accepts unsigned requests and so binds to loopback only, not to {host}; "
+                f"APP_ENV=development takes unsigned requests and so binds to loopback only, not to {host}: "
                 "leave out --host, or set APP_ENV=production with its tokens."
             )
         return self

@@ -32,7 +32,13 @@ class BadRequest(DomainError):
 
 
 class Unauthorized(DomainError):
+    """No or bad credentials; `challenge` is the scheme that WWW-Authenticate names."""
+
     status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, detail: str, challenge: str = "Bearer"):
+        super().__init__(detail)
+        self.challenge = challenge
 
 
 class Forbidden(DomainError):
@@ -107,10 +113,13 @@ def problem(
 
 
 def _domain_error(error: DomainError) -> Response:
-    return problem(error.status, error.detail, getattr(error, "errors", None), error.retry_after)
+    response = problem(error.status, error.detail, getattr(error, "errors", None), error.retry_after)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = error.challenge
+    return response
 
 
-# Sentences for what the framework itself refuses; what is not listed gets werkzeug's own text.
+# Sentences for what the framework itself refuses.
 _FRAMEWORK_DETAILS = {
     404: "There is nothing at this address; GET /openapi.json lists every endpoint.",
     405: "This address does not accept the method {method}; use {allowed}.",
@@ -119,11 +128,10 @@ _FRAMEWORK_DETAILS = {
 
 
 def _http_exception(error: HTTPException) -> Response:
-    if error.code is None or error.code < 400:
-        return error.get_response()  # type: ignore[return-value]
+    status = error.code or 500
     allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
-    detail = _FRAMEWORK_DETAILS.get(error.code, error.description or "The request could not be served.")
-    response = problem(error.code, detail.format(method=request.method, allowed=allowed))
+    detail = _FRAMEWORK_DETAILS.get(status, "The request could not be served; check how it was built.")
+    response = problem(status, detail.format(method=request.method[:20], allowed=allowed))
     if allowed:
         response.headers["Allow"] = allowed
     return response

@@ -1,5 +1,71 @@
-"""Endpoints of submissions."""
+"""Endpoints of uploads and submissions."""
 
-from flask import Blueprint
+from dataclasses import asdict
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app, g, jsonify
+from spectree import Response as Answers
+
+from app.api import Problem, spec
+from app.auth import is_open, require_miner
+from app.submissions import service
+from app.submissions.models import (
+    EvaluationOut,
+    NewSubmission,
+    NewUpload,
+    ReceiptOut,
+    Submission,
+    SubmissionOut,
+    UploadOut,
+)
 
 blueprint = Blueprint("submissions", __name__)
+
+
+@blueprint.post("/v1/upload/presign")
+@require_miner
+@spec.validate(resp=Answers(HTTP_200=UploadOut, HTTP_429=Problem), tags=["submissions"])
+def presign(json: NewUpload) -> Response:
+    """Hand out an address to upload one video to."""
+    extensions = current_app.extensions
+    upload = service.presign(json, g.miner_hotkey, extensions["settings"], extensions["storage"])
+    return jsonify(upload.model_dump())
+
+
+@blueprint.post("/v1/submissions")
+@spec.validate(
+    resp=Answers(
+        HTTP_200=ReceiptOut,
+        HTTP_201=ReceiptOut,
+        HTTP_401=Problem,
+        HTTP_403=Problem,
+        HTTP_409=Problem,
+        HTTP_429=Problem,
+    ),
+    tags=["submissions"],
+)
+def submit(json: NewSubmission) -> tuple[Response, int]:
+    """Submit an uploaded video to a prompt.
+
+    The same signed statement again is answered 200 with the same submission_uuid.
+    """
+    extensions = current_app.extensions
+    receipt, is_new = service.submit(
+        json, is_open(), extensions["settings"], extensions["storage"], extensions["redis"]
+    )
+    return jsonify(asdict(receipt)), 201 if is_new else 200
+
+
+@blueprint.get("/v1/submissions/<uuid:submission_uuid>")
+@spec.validate(resp=Answers(HTTP_200=SubmissionOut, HTTP_404=Problem), tags=["submissions"])
+def get_submission(submission_uuid: UUID) -> Response:
+    """Return a submission and, once there is one, its evaluation."""
+    return jsonify(_show(service.get_submission(submission_uuid)))
+
+
+def _show(submission: Submission) -> dict:
+    evaluation = None
+    if submission.technical_score is not None:
+        evaluation = EvaluationOut.model_validate(submission, from_attributes=True)
+    shown = SubmissionOut.model_validate(asdict(submission) | {"evaluation": evaluation})
+    return shown.model_dump(mode="json")

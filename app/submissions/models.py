@@ -1,0 +1,196 @@
+"""What an upload and a submission are, inside and on the wire."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.api import JsonObject, RequestModel, Text, Timestamp, at_most_kib
+from app.hotkeys import is_canonical
+from app.prompts.models import PromptId
+
+# what S3 takes in a single PUT
+MAX_UPLOAD_BYTES = 5 * 1024**3
+
+
+class ContentType(StrEnum):
+    MP4 = "video/mp4"
+    WEBM = "video/webm"
+    MOV = "video/quicktime"
+    AVI = "video/x-msvideo"
+    MKV = "video/x-matroska"
+
+
+class CameraType(StrEnum):
+    EGO_HEAD = "ego_head"
+    EGO_CHEST = "ego_chest"
+    EGO_WRIST = "ego_wrist"
+    ROBOT_HEAD = "robot_head"
+    ROBOT_WRIST = "robot_wrist"
+
+
+class ActorType(StrEnum):
+    HUMAN = "human"
+    ROBOT = "robot"
+    HUMAN_WITH_ROBOT = "human_with_robot"
+
+
+class SubmissionStatus(StrEnum):
+    PENDING = "PENDING"
+    EVALUATING = "EVALUATING"
+    SCORED = "SCORED"
+    REJECTED = "REJECTED"
+
+
+def _check_canonical(address: str) -> str:
+    if not is_canonical(address):
+        raise ValueError("must be an SS58 address with prefix 42, spelled canonically")
+    return address
+
+
+def _plain_hex(digits: str) -> str:
+    return digits.lower().removeprefix("0x")
+
+
+Hotkey = Annotated[str, Field(pattern=r"^[1-9A-HJ-NP-Za-km-z]{47,48}$"), AfterValidator(_check_canonical)]
+VideoKey = Annotated[str, Field(pattern=r"^uploads/[0-9a-f-]{36}/[A-Za-z0-9._-]{1,100}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
+Signature = Annotated[str, Field(pattern=r"^((0x)?[0-9a-fA-F]{128})?$"), AfterValidator(_plain_hex)]
+Word = Annotated[Text, Field(max_length=200)]
+
+
+class NewUpload(RequestModel):
+    filename: Annotated[Text, Field(min_length=1, max_length=1024)]
+    content_type: Annotated[ContentType, Field(strict=False)] = ContentType.MP4
+    size_bytes: Annotated[int, Field(ge=1, le=MAX_UPLOAD_BYTES)] | None = None
+
+
+class UploadOut(BaseModel):
+    """Where to PUT the video within `expires_in` seconds, with exactly these headers."""
+
+    upload_url: str
+    video_key: str
+    expires_in: int
+    headers: dict[str, str]
+
+
+class NewSubmission(RequestModel):
+    """A video that was uploaded, what the miner claims of it, and the hotkey's signature.
+
+    The signature is sr25519 over `kibotos.submission.v1`, miner_hotkey, miner_uid, prompt_id, video_key and
+    video_hash (in lower case), joined by newlines. It may be left out in development only.
+    """
+
+    prompt_id: PromptId
+    video_key: VideoKey
+    video_hash: Sha256
+    miner_uid: Annotated[int, Field(ge=0, le=65535)]
+    miner_hotkey: Hotkey
+    signature: Signature = ""
+    duration_sec: Annotated[float, Field(ge=0, le=86400)]
+    resolution_width: Annotated[int, Field(ge=1, le=65536)]
+    resolution_height: Annotated[int, Field(ge=1, le=65536)]
+    fps: Annotated[float, Field(ge=0, le=1000)]
+    camera_type: Annotated[CameraType, Field(strict=False)]
+    actor_type: Annotated[ActorType, Field(strict=False)]
+    camera_intrinsics: Annotated[JsonObject, at_most_kib(16)] | None = None
+    robot_model: Word | None = None
+    environment: Word | None = None
+    action_description: Annotated[Text, Field(max_length=2000)] | None = None
+    task_success: bool | None = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    submission_uuid: UUID
+    status: str
+    cycle_id: int | None
+
+
+class ReceiptOut(BaseModel):
+    submission_uuid: UUID
+    status: SubmissionStatus
+    cycle_id: int | None
+
+
+@dataclass(frozen=True)
+class Admission:
+    """How things stand for a submission that wants in."""
+
+    is_presigned: bool
+    owner: str | None
+    content_type: str | None
+    size_bytes: int | None
+    # what this key was submitted as before, or nulls
+    submission_uuid: UUID | None
+    status: str | None
+    cycle_id: int | None
+    prompt_id: str | None
+    miner_uid: int | None
+    miner_hotkey: str | None
+    video_hash: str | None
+    # null: no such prompt
+    prompt_is_open: bool | None
+    has_metagraph: bool
+    is_registered: bool
+    # seconds until the quota has room; null: it has
+    quota_wait_seconds: float | None
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What was answered to whoever submitted this key before."""
+        if self.submission_uuid is None or self.status is None:
+            return None
+        return Receipt(self.submission_uuid, self.status, self.cycle_id)
+
+
+@dataclass(frozen=True)
+class UploadAdmission:
+    """How things stand for a hotkey that wants a presigned upload."""
+
+    has_metagraph: bool
+    is_registered: bool
+    quota_wait_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Submission:
+    submission_uuid: UUID
+    prompt_id: str
+    miner_uid: int
+    video_key: str
+    status: str
+    submitted_at: datetime
+    evaluated_at: datetime | None
+    cycle_id: int | None
+    attempts: int
+    final_score: float | None
+    technical_score: float | None
+    relevance_score: float | None
+    quality_score: float | None
+    rejection_reason: str | None
+
+
+class EvaluationOut(BaseModel):
+    technical_score: float
+    relevance_score: float
+    quality_score: float
+    final_score: float
+    rejection_reason: str | None
+    evaluated_at: Timestamp
+
+
+class SubmissionOut(BaseModel):
+    submission_uuid: UUID
+    prompt_id: str
+    miner_uid: int
+    video_key: str
+    status: SubmissionStatus
+    submitted_at: Timestamp
+    evaluated_at: Timestamp | None
+    evaluation: EvaluationOut | None
+    cycle_id: int | None
+    attempts: int

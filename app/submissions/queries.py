@@ -1,0 +1,147 @@
+"""SQL on uploads and submissions."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.db import execute, fetch_one
+from app.submissions.models import Admission, Receipt, Submission, UploadAdmission
+
+# Advisory locks of one miner: a lock for each of the two quotas.
+_SUBMISSIONS, _PRESIGNS = 0, 1
+
+_LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_PRESIGNS}))")
+_LOCK_SUBMISSIONS = text(f"""
+    SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_SUBMISSIONS})),
+        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
+""")
+# The row that has to leave the hour before there is room: the limit-th newest, if there are so many.
+_QUOTA_WAIT = """
+    (SELECT extract(epoch FROM {moment} + interval '1 hour' - now())::float8 FROM {table}
+     WHERE miner_hotkey = :miner_hotkey AND {moment} > now() - interval '1 hour'
+     ORDER BY {moment} DESC OFFSET :quota - 1 LIMIT 1) AS quota_wait_seconds
+"""
+_METAGRAPH = """
+    EXISTS (SELECT FROM chain_state
+            WHERE metagraph_netuid = :netuid AND metagraph_snapshot_at IS NOT NULL) AS has_metagraph
+"""
+_GET_UPLOAD_ADMISSION = text(f"""
+    SELECT {_METAGRAPH},
+        EXISTS (SELECT FROM metagraph WHERE hotkey = :miner_hotkey) AS is_registered,
+        {_QUOTA_WAIT.format(table="uploads", moment="created_at")}
+""")
+_INSERT_UPLOAD = text("""
+    INSERT INTO uploads (video_key, miner_hotkey, content_type, size_bytes, expires_at)
+    VALUES (:video_key, :miner_hotkey, :content_type, :size_bytes, now() + make_interval(secs => :expires_in))
+""")
+_GET_ADMISSION = text(f"""
+    SELECT u.video_key IS NOT NULL AS is_presigned, u.miner_hotkey AS owner, u.content_type, u.size_bytes,
+        s.uuid AS submission_uuid, s.status, s.cycle_id,
+        s.prompt_id, s.miner_uid, s.miner_hotkey, s.video_hash,
+        p.is_active AND (p.expires_at IS NULL OR p.expires_at > now()) AS prompt_is_open,
+        {_METAGRAPH},
+        EXISTS (SELECT FROM metagraph WHERE uid = :miner_uid AND hotkey = :miner_hotkey) AS is_registered,
+        {_QUOTA_WAIT.format(table="submissions", moment="submitted_at")}
+    FROM (SELECT) one
+    LEFT JOIN uploads u ON u.video_key = :video_key
+    LEFT JOIN submissions s ON s.video_key = :video_key
+    LEFT JOIN prompts p ON p.id = :prompt_id
+""")
+_INSERT_SUBMISSION = text("""
+    WITH new AS (
+        INSERT INTO submissions (
+            cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid, miner_hotkey, signature,
+            duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
+            camera_intrinsics, robot_model, environment, action_description, task_success
+        )
+        SELECT
+            (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE), p.id, p.weight,
+            :video_key, :video_hash, :miner_uid, :miner_hotkey, nullif(:signature, ''),
+            :duration_sec, :resolution_width, :resolution_height, :fps, :camera_type, :actor_type,
+            CAST(:camera_intrinsics AS jsonb), :robot_model, :environment, :action_description,
+            CAST(:task_success AS boolean)
+        FROM prompts p WHERE p.id = :prompt_id
+        ON CONFLICT (video_key) DO NOTHING
+        RETURNING uuid, status, cycle_id, prompt_id
+    ), counted AS (
+        INSERT INTO prompt_submission_counts AS c (prompt_id, shard, n)
+        SELECT prompt_id, floor(random() * 16), 1 FROM new
+        ON CONFLICT (prompt_id, shard) DO UPDATE SET n = c.n + 1
+    )
+    SELECT uuid AS submission_uuid, status, cycle_id FROM new
+""")
+_FIND = text("""
+    SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key, s.status, s.submitted_at,
+        s.evaluated_at, s.cycle_id, s.attempts, s.final_score,
+        e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason
+    FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id
+    WHERE s.uuid = :uuid
+""")
+
+
+def lock_presigns(miner_hotkey: str) -> None:
+    """Until the transaction ends, let no other request of this miner past here."""
+    execute(_LOCK_PRESIGNS, miner_hotkey=miner_hotkey)
+
+
+def get_upload_admission(miner_hotkey: str, quota: int, netuid: int | None) -> UploadAdmission:
+    row = fetch_one(
+        UploadAdmission, _GET_UPLOAD_ADMISSION, miner_hotkey=miner_hotkey, quota=quota, netuid=netuid
+    )
+    assert row is not None
+    return row
+
+
+def insert_upload(
+    video_key: str, miner_hotkey: str | None, content_type: str, size_bytes: int | None, expires_in: int
+) -> None:
+    execute(
+        _INSERT_UPLOAD,
+        video_key=video_key,
+        miner_hotkey=miner_hotkey,
+        content_type=content_type,
+        size_bytes=size_bytes,
+        expires_in=expires_in,
+    )
+
+
+def lock_submissions(miner_hotkey: str) -> None:
+    """Until the transaction ends, let no other submission of this miner past here, nor the cycle close.
+
+    A tick that is just closing the cycle is waited for. The next statement, with a snapshot of its own,
+    then sees the cycle that the tick started; were this not apart from the INSERT, that would see none.
+    """
+    execute(_LOCK_SUBMISSIONS, miner_hotkey=miner_hotkey)
+
+
+def get_admission(
+    video_key: str, prompt_id: str, miner_uid: int, miner_hotkey: str, quota: int, netuid: int | None
+) -> Admission:
+    row = fetch_one(
+        Admission,
+        _GET_ADMISSION,
+        video_key=video_key,
+        prompt_id=prompt_id,
+        miner_uid=miner_uid,
+        miner_hotkey=miner_hotkey,
+        quota=quota,
+        netuid=netuid,
+    )
+    assert row is not None
+    return row
+
+
+def insert_submission(values: dict[str, Any]) -> Receipt | None:
+    """Insert a submission into the active cycle, if any, at its prompt's weight, and count it.
+
+    Returns None if its key has been submitted.
+    """
+    intrinsics = values["camera_intrinsics"]
+    binds = values | {"camera_intrinsics": None if intrinsics is None else json.dumps(intrinsics)}
+    return fetch_one(Receipt, _INSERT_SUBMISSION, **binds)
+
+
+def find_submission(uuid: UUID) -> Submission | None:
+    return fetch_one(Submission, _FIND, uuid=uuid)

@@ -1,0 +1,180 @@
+"""The rules of uploads and submissions."""
+
+from uuid import UUID, uuid4
+
+import structlog
+from redis import Redis, RedisError
+from werkzeug.utils import secure_filename
+
+from app.clients.storage import Storage, StoredObject
+from app.config import Settings
+from app.db import db
+from app.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    invalid_field,
+)
+from app.hotkeys import is_signed, submission_statement
+from app.queue import enqueue_evaluations
+from app.submissions import queries
+from app.submissions.models import (
+    Admission,
+    NewSubmission,
+    NewUpload,
+    Receipt,
+    Submission,
+    UploadAdmission,
+    UploadOut,
+)
+
+log = structlog.get_logger(__name__)
+
+MAX_FILENAME_LENGTH = 100
+
+
+def safe_filename(name: str) -> str:
+    """Return `name` reduced to ASCII letters, digits, dots, dashes and underscores, ending as it did."""
+    stem, dot, suffix = (secure_filename(name) or "video").rpartition(".")
+    if not dot or len(suffix) > 10:
+        stem, dot, suffix = stem + dot + suffix, "", ""
+    return stem[: MAX_FILENAME_LENGTH - len(dot + suffix)] + dot + suffix
+
+
+def presign(new: NewUpload, miner_hotkey: str | None, settings: Settings, storage: Storage) -> UploadOut:
+    """Hand out an upload. `miner_hotkey` is None for an unsigned request, which no quota can count.
+
+    Raises Forbidden for a hotkey that is not registered, TooManyRequests over the quota.
+    """
+    video_key = f"uploads/{uuid4()}/{safe_filename(new.filename)}"
+    expires_in = settings.presign_expires_seconds
+    url, headers = storage.presign_put(video_key, new.content_type, new.size_bytes, expires_in)
+    if miner_hotkey is not None:
+        quota = settings.max_presigns_per_hour
+        queries.lock_presigns(miner_hotkey)
+        admission = queries.get_upload_admission(miner_hotkey, quota, settings.netuid)
+        _check_registration(admission, settings.netuid, "This hotkey is not registered")
+        _check_quota(admission.quota_wait_seconds, quota, "presigned uploads")
+    queries.insert_upload(video_key, miner_hotkey, new.content_type, new.size_bytes, expires_in)
+    db.session.commit()
+    return UploadOut(upload_url=url, video_key=video_key, expires_in=expires_in, headers=headers)
+
+
+def submit(
+    new: NewSubmission, unsigned_allowed: bool, settings: Settings, storage: Storage, redis: Redis
+) -> tuple[Receipt, bool]:
+    """Accept a submission; return its receipt and whether it is new.
+
+    The same statement again gets the same receipt, whatever has changed since. Raises for anything that
+    speaks against it; then nothing is written.
+    """
+    _check_signature(new, unsigned_allowed)
+    admission = _admit(new, unsigned_allowed, settings)
+    if admission.receipt:
+        return admission.receipt, False
+    db.session.rollback()  # no connection is held while storage is asked
+    _check_object(storage.head(new.video_key), admission)
+
+    # Asked again under the lock: requests of the same miner pass one by one, so the quota is exact.
+    queries.lock_submissions(new.miner_hotkey)
+    admission = _admit(new, unsigned_allowed, settings)
+    if admission.receipt:
+        return admission.receipt, False
+    receipt = queries.insert_submission(new.model_dump())
+    if receipt is None:
+        raise Conflict("This video_key was submitted at the same moment; upload a video of your own.")
+    db.session.commit()
+    try:
+        enqueue_evaluations(redis, 1, settings.job_timeout_seconds)
+    except RedisError as error:
+        # the row is safe; the next reconciliation queues it
+        log.warning("enqueue_failed", error=type(error).__name__, submission=str(receipt.submission_uuid))
+    return receipt, True
+
+
+def get_submission(uuid: UUID) -> Submission:
+    """Return the submission; raise NotFound if there is none."""
+    submission = queries.find_submission(uuid)
+    if submission is None:
+        raise NotFound("There is no such submission; use the submission_uuid that POST /v1/submissions gave.")
+    return submission
+
+
+def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> None:
+    if not new.signature:
+        if unsigned_allowed:
+            return
+        raise invalid_field("signature", "sign the submission with the hotkey; /docs says what is signed.")
+    statement = submission_statement(
+        new.miner_hotkey, new.miner_uid, new.prompt_id, new.video_key, new.video_hash
+    )
+    if not is_signed(statement, bytes.fromhex(new.signature), new.miner_hotkey):
+        raise Unauthorized(
+            "The signature is not sr25519 by miner_hotkey over this submission; /docs says what is signed.",
+            "Signature",
+        )
+
+
+def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Admission:
+    """Return how things stand for `new`; raise for the first thing that speaks against it, storage apart.
+
+    Nothing speaks against a statement that was submitted before: the admission has its receipt.
+    """
+    quota = settings.max_submissions_per_hour
+    admission = queries.get_admission(
+        new.video_key, new.prompt_id, new.miner_uid, new.miner_hotkey, quota, settings.netuid
+    )
+    if admission.receipt:
+        stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash")
+        if any(getattr(admission, name) != getattr(new, name) for name in stated):
+            raise Conflict("This video_key was submitted with another statement; upload a new video.")
+        return admission
+    if not admission.is_presigned:
+        raise invalid_field("video_key", "use the one that POST /v1/upload/presign gave you.")
+    # an upload without an owner was presigned unsigned, in development
+    if admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
+        raise Forbidden("This video_key was presigned for another hotkey; presign your own.")
+    if admission.prompt_is_open is None:
+        raise invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
+    if not admission.prompt_is_open:
+        raise Conflict("This prompt is closed; choose one of GET /v1/prompts.")
+    _check_registration(admission, settings.netuid, f"miner_uid {new.miner_uid} is not held by miner_hotkey")
+    _check_quota(admission.quota_wait_seconds, quota, "submissions")
+    return admission
+
+
+def _check_registration(admission: Admission | UploadAdmission, netuid: int | None, refusal: str) -> None:
+    """Raise unless the stored metagraph knows the miner; without a netuid nothing is checked."""
+    if netuid is None:
+        return
+    if not admission.has_metagraph:
+        raise Unavailable("The subnet's metagraph is not loaded yet; try again in a minute.", retry_after=60)
+    if not admission.is_registered:
+        raise Forbidden(f"{refusal} on subnet {netuid}; a registration takes some minutes to be seen here.")
+
+
+def _check_quota(wait_seconds: float | None, quota: int, what: str) -> None:
+    if wait_seconds is not None:
+        raise TooManyRequests(
+            f"This hotkey has had its {quota} {what} of the hour; wait for the seconds of Retry-After.",
+            wait_seconds,
+        )
+
+
+def _check_object(stored: StoredObject | None, admission: Admission) -> None:
+    """Raise Conflict unless what lies in storage is what was presigned."""
+    if stored is None:
+        raise Conflict("Nothing was uploaded under this video_key; PUT the video to its upload_url first.")
+    if stored.content_type != admission.content_type:
+        raise Conflict(
+            f"The upload has another content type than the {admission.content_type} it was presigned for; "
+            "presign and upload it anew."
+        )
+    if stored.size_bytes == 0 or admission.size_bytes not in (None, stored.size_bytes):
+        raise Conflict(
+            f"The upload has {stored.size_bytes} bytes, not the size that was announced; presign and "
+            "upload it anew."
+        )
