@@ -1,0 +1,30 @@
+"""`kibotos weights …`: show and check the weights of a cycle."""
+
+import click
+
+from app import create_app
+from app.config import Settings
+from app.weights import service
+
+
+@click.group()
+def weights() -> None:
+    """Show and check the weights of a cycle."""
+
+
+@weights.command()
+@click.argument("cycle", type=click.IntRange(1, 2**63 - 1))
+@click.option("--check", is_flag=True, help="Only compare with what is recorded; exit 1 if it differs.")
+@click.pass_obj
+def recompute(settings: Settings, cycle: int, check: bool) -> None:
+    """Work out a completed cycle's weights again from the evaluations; nothing is changed."""
+    with create_app(settings).app_context():
+        recomputation = service.recompute(cycle)
+    if not check:
+        for weight in recomputation.weights:
+            click.echo(f"{weight.uid:>5}  {weight.weight:.12f}  {weight.weight_u16:>5}")
+    for difference in recomputation.differences:
+        click.echo(difference, err=True)
+    if recomputation.differences:
+        raise click.ClickException(f"The recorded results of cycle {cycle} differ from the recomputed ones.")
+    click.echo(f"The recorded scores and weights of cycle {cycle} match its evaluations.")
