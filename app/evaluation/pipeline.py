@@ -64,8 +64,13 @@ def evaluate(
         return run.evaluate()
 
 
-def evaluate_file(claim: Claim, file: Path, judge: Assessor, workdir: Path, settings: Settings) -> Outcome:
-    """Evaluate a local file as if it had been downloaded for `claim`. Raises OurFault."""
+def evaluate_file(
+    claim: Claim, file: Path, judge: Assessor | None, workdir: Path, settings: Settings
+) -> Outcome:
+    """Evaluate a local file as if it had been downloaded for `claim`. Raises OurFault.
+
+    Without a judge the outcome has a relevance of 0, and its report no verdict unless the video is rejected.
+    """
     with _directory(workdir) as directory:
         run = _Run(claim, judge, settings, lambda: None, directory, file)
         run.digest = _sha256(file)
@@ -117,7 +122,7 @@ class _Run:
     """One evaluation under way: what it works on, and what is known so far."""
 
     claim: Claim
-    judge: Assessor
+    judge: Assessor | None
     settings: Settings
     check_lease: Callable[[], None]
     directory: Path
@@ -162,8 +167,10 @@ class _Run:
         self.report["keyframes"] = [
             {"seconds": frame.seconds, "sha256": hashlib.sha256(frame.jpeg).hexdigest()} for frame in frames
         ]
+        if self.judge is None:
+            return self._outcome(0.0, None, None)
         with self.stage("judge"):
-            answer = self._ask(frames)
+            answer = self.judge.assess(self._question(frames))
         return self._conclude(answer)
 
     def _check(self, probed: Probe | None, fault: str | None = None) -> None:
@@ -195,16 +202,12 @@ class _Run:
             raise OurFault("Our copy of the video changed while it was evaluated.")
         sandbox.control(self.directory)
 
-    def _ask(self, frames: list[Frame]) -> JudgeAnswer:
+    def _question(self, frames: list[Frame]) -> JudgeQuestion:
         claim = self.claim
-        question = JudgeQuestion(
-            claim.category, claim.task, claim.scenario, claim.requirements, tuple(frames)
-        )
-        answer = self.judge.assess(question)
-        self.report["judge"] = asdict(answer)
-        return answer
+        return JudgeQuestion(claim.category, claim.task, claim.scenario, claim.requirements, tuple(frames))
 
     def _conclude(self, answer: JudgeAnswer) -> Outcome:
+        self.report["judge"] = asdict(answer)
         relevance = scoring.relevance_score(
             answer.action_match,
             answer.perspective_correct,
@@ -224,20 +227,9 @@ class _Run:
 
     def _outcome(self, relevance: float, reason: str | None, answer: JudgeAnswer | None) -> Outcome:
         technical_score = technical.score(self.checks)
-        verdict = scoring.verdict(
-            technical_score,
-            relevance,
-            self.quality,
-            min_relevance=self.settings.min_relevance,
-            action_match=answer.action_match if answer else None,
-            rejection_reason=reason,
-            reasoning=answer.reasoning if answer else "",
-        )
         self.report |= {
             "sha256": self.digest,
             "technical": {"score": technical_score, "checks": technical.as_json(self.checks)},
-            "relevance": {"score": relevance},
-            "verdict": scoring.explain(verdict, technical_score, relevance, self.quality),
             "stage_seconds": self.seconds,
             "software": {
                 "kibotos": VERSION,
@@ -245,12 +237,24 @@ class _Run:
                 "ffprobe": sandbox.version("ffprobe"),
             },
         }
+        if answer or reason:
+            verdict = scoring.verdict(
+                technical_score,
+                relevance,
+                self.quality,
+                min_relevance=self.settings.min_relevance,
+                action_match=answer.action_match if answer else None,
+                rejection_reason=reason,
+                reasoning=answer.reasoning if answer else "",
+            )
+            reason = verdict.rejection_reason
+            self.report["verdict"] = scoring.explain(verdict, technical_score, relevance, self.quality)
         return Outcome(
             technical_score=technical_score,
             relevance_score=relevance,
             quality_score=self.quality,
             action_match=answer.action_match if answer else None,
-            rejection_reason=verdict.rejection_reason,
+            rejection_reason=reason,
             judge_model=answer.model if answer else None,
             prompt_version=answer.prompt_version if answer else None,
             report=self.report,
