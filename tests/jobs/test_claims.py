@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.db import db
 from app.evaluation import reconcile, service
-from app.evaluation.model import Deferred, LeaseLost, Outcome, OurFault
+from app.evaluation.model import Deferred, LeaseLost, OurFault, Outcome
 from tests.factories import make_prompt, make_submission, make_upload
 
 HASH = "ab" * 32
@@ -192,5 +192,7 @@ def test_gates_and_formula_decide_what_is_written(app, changes, status, final):
     id = make_submission(video_key=make_upload())
     verdict = service.record_result(claim_one(), outcome(**changes), "worker", app.extensions["settings"])
     assert (verdict.status, verdict.final_score) == (row(id).status, row(id).final_score) == (status, final)
-    stored = db.session.execute(text("SELECT * FROM evaluations JOIN verification_reports USING (submission_id)"))
+    stored = db.session.execute(
+        text("SELECT * FROM evaluations JOIN verification_reports USING (submission_id)")
+    )
     assert stored.one().evaluated_by == "worker"

@@ -1,0 +1,171 @@
+"""Real worker processes, through kills and outages."""
+
+import os
+import signal
+
+import pytest
+from rq import Queue
+from sqlalchemy import text
+
+from app.db import db
+from app.evaluation import reconcile
+from app.queue import EVALUATIONS, count_workers, enqueue_evaluations
+from tests.processes import command, eventually
+from tests.vlm_server import MODEL, hang
+
+# what the scripted judge's answers and a flawless file come to: 0.4 * 0.9 + 0.2 * (0.8 + 0.7 + 0.6)
+RELEVANCE = 0.78
+
+
+@pytest.fixture
+def app(make_app, vlm):
+    app = make_app(vlm_api_url=vlm.url, vlm_model=MODEL)
+    with app.app_context():
+        yield app
+
+
+@pytest.fixture
+def video(videos):
+    return videos.make(seconds=2)
+
+
+@pytest.fixture
+def stuck(app, vlm, processes, submit, video):
+    """A worker whose horse waits for the judge: (process, submission id, horse pid)."""
+    vlm.then(hang(120))
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    worker = processes("worker")
+    dispatch(app)
+    eventually(lambda: vlm.requests)
+    [horse] = worker.children()
+    return worker, id, horse
+
+
+def dispatch(app):
+    return reconcile.dispatch(app.extensions["redis"], app.extensions["settings"])
+
+
+def submission(id):
+    with db.engine.connect() as connection:
+        return connection.execute(
+            text("SELECT *, not_before - now() AS wait FROM submissions WHERE id = :id"), {"id": id}
+        ).one()
+
+
+def is_evaluated(id):
+    return submission(id).status in {"SCORED", "REJECTED"}
+
+
+def end_lease(id, assignments="lease_expires_at = now()"):
+    with db.engine.begin() as connection:
+        connection.execute(text(f"UPDATE submissions SET {assignments} WHERE id = :id"), {"id": id})
+
+
+def test_a_worker_evaluates_what_is_due_and_leaves_nothing_behind(
+    app, processes, submit, video, tmp_path, redis
+):
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    worker = processes("worker")
+    assert dispatch(app) == 1
+    eventually(lambda: is_evaluated(id))
+    [result] = db.session.execute(text("SELECT * FROM evaluations")).all()
+    row = submission(id)
+    assert (row.status, row.attempts, row.faults) == ("SCORED", 1, 0)
+    assert (result.technical_score, result.judge_model) == (1.0, MODEL)
+    assert result.relevance_score == pytest.approx(RELEVANCE)
+    assert row.final_score == round(0.2 + 0.5 * RELEVANCE + 0.3 * result.quality_score, 4)
+    eventually(lambda: not list(tmp_path.glob("kibotos-worker-*/*")))
+    assert worker.stop() < 3
+    assert not list(tmp_path.glob("kibotos-worker-*"))
+    assert not list(redis.scan_iter("rq:job:*"))
+
+
+def test_jobs_without_work_end_quietly(app, processes, redis):
+    enqueue_evaluations(redis, 3, 60)
+    worker = processes("worker")
+    eventually(lambda: Queue(EVALUATIONS, connection=redis).is_empty and not worker.children())
+    assert Queue(EVALUATIONS, connection=redis).failed_job_registry.get_job_count(cleanup=False) == 0
+
+
+def test_kill_of_a_worker_takes_its_horse_along_and_the_next_worker_evaluates_once(
+    app, stuck, processes, vlm
+):
+    worker, id, horse = stuck
+    worker.kill()
+    eventually(lambda: not command(horse), 2)
+    assert submission(id).status == "EVALUATING"
+    end_lease(id)
+    assert reconcile.return_lapsed_claims() == 1
+    assert dispatch(app) == 1
+    processes("worker")
+    eventually(lambda: is_evaluated(id))
+    row = submission(id)
+    assert (row.status, row.attempts, row.faults) == ("SCORED", 2, 1)
+    assert db.session.execute(text("SELECT count(*) FROM evaluations")).scalar() == 1
+
+
+def test_kill_of_a_horse_gives_its_claim_back_at_once(app, stuck, tmp_path):
+    worker, id, horse = stuck
+    assert list(tmp_path.glob("kibotos-worker-*/evaluation-*/*"))
+    os.kill(horse, signal.SIGKILL)
+    eventually(lambda: submission(id).status == "PENDING", 5)
+    row = submission(id)
+    assert (row.faults, row.last_fault) == (1, "The work horse ended with 9.")
+    assert 20 < row.wait.total_seconds() < 40
+    assert worker.is_running
+    eventually(lambda: not list(tmp_path.glob("kibotos-worker-*/*")))
+
+
+def test_a_horse_that_lost_its_lease_dies_at_once_and_writes_nothing(app, stuck):
+    worker, id, horse = stuck
+    end_lease(id, "claim_token = gen_random_uuid(), claimed_by = 'somebody else'")
+    eventually(lambda: not command(horse), 15)
+    row = submission(id)
+    assert (row.status, row.claimed_by, row.faults) == ("EVALUATING", "somebody else", 0)
+    assert worker.is_running
+
+
+def test_the_horse_extends_its_lease(app, stuck):
+    _, id, _ = stuck
+    first = submission(id).lease_expires_at
+    eventually(lambda: submission(id).lease_expires_at > first, 12)
+    assert submission(id).status == "EVALUATING"
+
+
+def test_sigterm_lets_the_present_job_finish(app, processes, submit, video, vlm):
+    vlm.then(hang(2))
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    worker = processes("worker")
+    dispatch(app)
+    eventually(lambda: vlm.requests)
+    assert worker.stop() < 20
+    assert (submission(id).status, submission(id).faults) == ("SCORED", 0)
+
+
+def test_sigterm_gives_back_what_does_not_finish(app, stuck):
+    worker, id, horse = stuck
+    assert 15 < worker.stop() < 26
+    assert not command(horse)
+    row = submission(id)
+    assert (row.status, row.attempts, row.faults) == ("PENDING", 1, 0)
+    assert row.wait.total_seconds() <= 0
+
+
+def test_an_emptied_redis_learns_of_the_worker_again(app, processes, redis, submit, video):
+    processes("worker")
+    eventually(lambda: count_workers(redis) == 1)
+    redis.flushall()
+    assert count_workers(redis) == 0
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    dispatch(app)
+    eventually(lambda: is_evaluated(id))
+    assert count_workers(redis) == 1
+
+
+def test_several_workers_run_under_one_command(app, processes, redis):
+    workers = processes("worker", "--count", "2")
+    eventually(lambda: count_workers(redis) == 2)
+    os.kill(workers.children()[0], signal.SIGKILL)
+    eventually(lambda: len(workers.children()) == 2)
+    assert workers.stop() < 5
+    assert workers.children() == []
