@@ -107,17 +107,11 @@ def api(settings: Settings, host: str | None, port: int, reload: bool) -> None:
     settings.require_server()
     host = host or ("127.0.0.1" if settings.development else "0.0.0.0")  # noqa: S104
     settings.require_bind(host)
-    if not reload:
-        command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{host}:{port}"]
-        command += ["--chdir", str(ROOT), "wsgi:app"]
-        os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
-    if not settings.development:
+    if reload and not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
-
-    from app import create_app, logs
-
-    logs.configure(settings.log_level, settings.log_format)
-    create_app(settings).run(host, port, use_reloader=True, load_dotenv=False)
+    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{host}:{port}"]
+    command += ["--chdir", str(ROOT), *(["--reload"] if reload else []), "wsgi:app"]
+    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
 
 
 @kibotos.command()

@@ -38,7 +38,7 @@ _metrics = Path(_settings.prometheus_multiproc_dir or tempfile.mkdtemp(prefix="k
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 
-class logger_class(Logger):  # noqa: N801
+class logger_class(Logger):
     """Hands gunicorn's own lines to our formatter."""
 
     def setup(self, cfg):
@@ -47,7 +47,7 @@ class logger_class(Logger):  # noqa: N801
         self.error_log.propagate = True
 
 
-class worker_class(ThreadWorker):  # noqa: N801
+class worker_class(ThreadWorker):
     """Answers what is not HTTP at all, and so never reaches the application, with problem+json too."""
 
     def handle_error(self, req, client, addr, exc):

@@ -1,0 +1,92 @@
+import itertools
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import requests
+
+from app.clients.storage import Storage
+from app.local.service import free_ports
+from tests import factories
+from tests.processes import Process, environment, eventually
+
+ADMIN_TOKEN = "admin-token-of-the-tests-" + "a" * 16
+EVALUATOR_TOKEN = "evaluator-token-of-the-tests-" + "e" * 16
+PRODUCTION = {
+    "app_env": "production",
+    "admin_token": (ADMIN_TOKEN,),
+    "evaluator_token": (EVALUATOR_TOKEN,),
+}
+
+
+def bearer(token):
+    return {"Authorization": f"Bearer {token}"}
+
+
+def statement_fields(**changes):
+    """A submission's body without prompt, key, miner and signature."""
+    return {
+        "video_hash": "ab" * 32,
+        "miner_uid": 7,
+        "duration_sec": 12.5,
+        "resolution_width": 640,
+        "resolution_height": 480,
+        "fps": 30,
+        "camera_type": "ego_head",
+        "actor_type": "human",
+    } | changes
+
+
+def signed_submission(keypair, prompt_id, video_key, **changes):
+    """The body of a submission, signed by `keypair` as the contract says."""
+    body = statement_fields(prompt_id=prompt_id, video_key=video_key, miner_hotkey=keypair.ss58_address)
+    body |= changes
+    statement = (
+        f"kibotos.submission.v1\n{body['miner_hotkey']}\n{body['miner_uid']}\n"
+        f"{body['prompt_id']}\n{body['video_key']}\n{body['video_hash']}"
+    )
+    return {"signature": keypair.sign(statement.encode()).hex()} | body
+
+
+@pytest.fixture
+def put_upload(settings, app):
+    """Presigns a key for a hotkey and really uploads something there: `put_upload(miner_hotkey=…)` → key."""
+    serial = itertools.count()
+
+    def put(content=None, sent_type="video/mp4", **values):
+        with app.app_context():
+            key = factories.make_upload(**values)
+        url, headers = Storage(settings).presign_put(key, sent_type, None, 600)
+        content = content if content is not None else f"video {next(serial)}".encode()
+        requests.put(url, data=content, headers=headers, timeout=10).raise_for_status()
+        return key
+
+    return put
+
+
+@contextmanager
+def running(settings, directory, **changes):
+    """`kibotos api` on a free port, its log in `directory`; gives its address."""
+    port = free_ports(1)[0]
+    log = directory / f"web-{port}.log"
+    process = Process(["api", "--port", str(port)], environment(settings, **changes), log, directory).start()
+    url = f"http://127.0.0.1:{port}"
+
+    def is_up():
+        assert process.is_running, log.read_text()
+        try:
+            return requests.get(f"{url}/health", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    try:
+        eventually(is_up, 30)
+        yield url
+    finally:
+        process.clean_up()
+
+
+@pytest.fixture
+def serve(settings, database, redis, tmp_path):
+    """Starts `kibotos api` on the empty database and returns its address: `serve(min_relevance=0.5)`."""
+    with ExitStack() as servers:
+        yield lambda **changes: servers.enter_context(running(settings, tmp_path, **changes))
