@@ -66,14 +66,7 @@ def seaweed(services):
 def settings(postgres, valkey, seaweed):
     """A development configuration of the three servers, without a judge."""
     settings = Settings.from_environ(
-        {
-            "APP_ENV": "development",
-            "DATABASE_URL": postgres.url,
-            "REDIS_URL": valkey.url,
-            "S3_ENDPOINT": seaweed.url,
-            "AWS_ACCESS_KEY_ID": seaweed.access_key,
-            "AWS_SECRET_ACCESS_KEY": seaweed.password,
-        }
+        {"APP_ENV": "development"} | postgres.environ | valkey.environ | seaweed.environ
     )
     Storage(settings).ensure_bucket()
     return settings

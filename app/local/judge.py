@@ -14,9 +14,9 @@ import numpy as np
 from PIL import Image
 
 from app.config import Settings
+from app.evaluation.judge import OFFLINE_MODEL
 from app.local.chat import ChatRequest, ChatServer
 
-MODEL = "offline-judge"
 # Pictures are compared at this size, in which sharpness means the same for every video.
 SIZE = (320, 240)
 
@@ -48,7 +48,7 @@ def judge(request: ChatRequest) -> dict[str, Any]:
         "demonstration_quality": round(statistics.mean((exposure, motion)), 3),
         "training_utility": round(statistics.mean((exposure, sharpness)), 3),
         "reasoning": (
-            f"The {MODEL} does not understand pictures and cannot tell whether they show the task. "
+            f"The {OFFLINE_MODEL} does not understand pictures and cannot tell whether they show the task. "
             f"On {len(request.images)} frames it measured exposure {exposure}, sharpness {sharpness} and "
             f"motion between them {motion}."
         ),
@@ -67,7 +67,7 @@ def complete(schema: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 class OfflineJudge(ChatServer):
     def __init__(self, port: int = 0, key: str = ""):
-        super().__init__(MODEL, port, key)
+        super().__init__(OFFLINE_MODEL, port, key)
 
     def answer(self, request: ChatRequest) -> str:
         return json.dumps(judge(request))

