@@ -55,7 +55,15 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
             "-map",
             f"0:{probe.stream}",
         ),
-        *("-vf", f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray", "-f", "rawvideo", "pipe:1"),
+        *(
+            "-vf",
+            f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray",
+            "-fps_mode",
+            "passthrough",
+            "-f",
+            "rawvideo",
+            "pipe:1",
+        ),
     ]
     measured: list[FrameMeasures] = []
     small: list[Frame] = []

@@ -56,7 +56,8 @@ def take(path: Path, probe: Probe, wanted: Sequence[float], directory: Path) -> 
     width, height = probe.fit(LONG_SIDE)
     inputs, outputs = [], []
     for number, (keyframe, times) in enumerate(groups.items()):
-        inputs += ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{_aim(probe, keyframe):.6f}"]
+        if keyframe:
+            inputs += ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{_aim(probe, keyframe):.6f}"]
         # a lone keyframe is decoded faster without threads to start
         inputs += ["-threads", "1" if times == [probe.keyframes[keyframe]] else "0"]
         inputs += [*INPUT_OPTIONS, "-i", f"file:{path}"]

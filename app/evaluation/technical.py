@@ -75,7 +75,7 @@ def check(
     bounds = limits(requirements)
     if probe is None:
         unknown = {name: "It could not be measured." for name in TECHNICAL_WEIGHTS if name != "file_size"}
-        unknown["readable"] = f"The file cannot be read as a video: {fault}"
+        unknown["readable"] = f"The file is no usable video: {fault}"
         return [
             _check(name, None, None, [reason], rejects=name == "readable") for name, reason in unknown.items()
         ] + [_file_size(size_bytes, bounds)]
@@ -119,7 +119,7 @@ def _check(name: str, value: Any, threshold: Any, faults: list[str], rejects: bo
 
 
 def _readable(probe: Probe, fault: str | None) -> Check:
-    faults = [f"The file cannot be read as a video: {fault}"] if fault else []
+    faults = [f"The file is no usable video: {fault}"] if fault else []
     declared = probe.declared_duration or probe.duration
     present = min(probe.duration / declared, 1.0) if declared else 0.0
     if len(probe.times) < 2:

@@ -1,0 +1,102 @@
+"""Fixtures of the evaluation's tests: video files and a judge of known answers."""
+
+import dataclasses
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+
+from app.config import Settings
+from app.evaluation import pipeline
+from app.evaluation.judge import JudgeAnswer
+from app.evaluation.model import Claim
+from app.evaluation.probe import probe
+from app.evaluation.sandbox import MediaFault
+from tests.videos import Videos, sha256
+
+
+class FixedJudge:
+    """Gives every video the same answer and keeps what it was asked."""
+
+    def __init__(self, **answer):
+        self.questions = []
+        self.answer = JudgeAnswer(
+            **{
+                "action_match": 0.9,
+                "perspective_correct": 0.8,
+                "demonstration_quality": 0.7,
+                "training_utility": 0.6,
+                "reasoning": "A hand is seen.",
+                "on_screen_text": "",
+                "addresses_judge": False,
+                "model": "fixed",
+                "prompt_version": "test",
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "raw": ("{}",),
+            }
+            | answer
+        )
+
+    def assess(self, question):
+        self.questions.append(question)
+        return self.answer
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    return Videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture
+def judge():
+    return FixedJudge()
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """A directory that must be empty again when the test is over."""
+    directory = tmp_path / "work"
+    directory.mkdir()
+    yield directory
+    assert not list(directory.iterdir())
+
+
+def make_claim(path, **changes):
+    """A claim on the file at `path` that says the truth about it, but for `changes`."""
+    try:
+        found = probe(path)
+        truth = (found.duration, found.width, found.height, found.fps)
+    except MediaFault:
+        truth = (3.0, 640, 480, 25.0)
+    duration, width, height, fps = truth
+    claim = Claim(
+        id=1,
+        submission_uuid=uuid.uuid4(),
+        attempt=1,
+        claim_token=uuid.uuid4(),
+        lease_expires_at=datetime.now(UTC),
+        video_key="uploads/x/video.mp4",
+        video_hash=sha256(path),
+        prompt_id="p-1",
+        category="manipulation",
+        task="grasp",
+        scenario="Pick up a mug from a table using one hand",
+        requirements={},
+        duration_sec=duration,
+        resolution_width=width,
+        resolution_height=height,
+        fps=fps,
+    )
+    return dataclasses.replace(claim, **changes)
+
+
+@pytest.fixture
+def evaluate_file(judge, workdir):
+    """Evaluates a local file: `evaluate_file(path, requirements={…})` changes fields of its claim."""
+
+    def evaluate(path, **changes):
+        claim = make_claim(path, **changes)
+        return pipeline.evaluate_file(claim, path, judge, workdir, Settings())
+
+    return evaluate
