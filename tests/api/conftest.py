@@ -36,7 +36,7 @@ def statement_fields(**changes):
     } | changes
 
 
-def signed_submission(keypair, prompt_id, video_key, **changes):
+def signed_submission(keypair, prompt_id, video_key, /, **changes):
     """The body of a submission, signed by `keypair` as the contract says."""
     body = statement_fields(prompt_id=prompt_id, video_key=video_key, miner_hotkey=keypair.ss58_address)
     body |= changes
