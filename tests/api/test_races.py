@@ -1,0 +1,122 @@
+"""What must hold when requests meet: against gunicorn with two processes, and real commits."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
+import pytest
+import requests
+from bittensor import http_auth
+
+from app.db import db
+from app.submissions import queries
+from tests import factories
+from tests.api.conftest import PRODUCTION, signed_submission
+from tests.processes import eventually
+
+MINER = factories.miner()
+
+
+@pytest.fixture
+def url(serve):
+    return serve(**PRODUCTION, web_workers=2)
+
+
+def in_parallel(count, send):
+    """Call `send(number)` in `count` threads at the same moment; return the answers."""
+    barrier = threading.Barrier(count)
+
+    def run(number):
+        barrier.wait()
+        return send(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def statuses(answers):
+    return Counter(answer.status_code for answer in answers)
+
+
+def query(database, sql):
+    with psycopg2.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def test_of_twenty_submissions_at_once_four_are_accepted(url, app, database, put_upload):
+    with app.app_context():
+        prompt = factories.make_prompt()
+    bodies = [signed_submission(MINER, prompt, put_upload()) for _ in range(20)]
+    answers = in_parallel(20, lambda n: requests.post(f"{url}/v1/submissions", json=bodies[n], timeout=30))
+    assert statuses(answers) == {201: 4, 429: 16}
+    assert all(
+        3580 <= int(answer.headers["Retry-After"]) <= 3600 for answer in answers if answer.status_code == 429
+    )
+    assert query(database, "SELECT count(*) FROM submissions") == [(4,)]
+    assert query(database, "SELECT sum(n) FROM prompt_submission_counts") == [(4,)]
+
+
+def test_the_same_submission_twenty_times_at_once_is_one(url, app, database, put_upload):
+    with app.app_context():
+        prompt = factories.make_prompt()
+    body = signed_submission(MINER, prompt, put_upload())
+    answers = in_parallel(20, lambda _: requests.post(f"{url}/v1/submissions", json=body, timeout=30))
+    assert statuses(answers) == {201: 1, 200: 19}
+    assert len({answer.json()["submission_uuid"] for answer in answers}) == 1
+    assert query(database, "SELECT count(*) FROM submissions") == [(1,)]
+
+
+def test_of_thirty_presigns_at_once_twenty_are_granted(url, database):
+    body = b'{"filename": "video.mp4"}'
+
+    def send(_):
+        headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
+        headers["Content-Type"] = "application/json"
+        return requests.post(f"{url}/v1/upload/presign", data=body, headers=headers, timeout=30)
+
+    answers = in_parallel(30, send)
+    assert statuses(answers) == {200: 20, 429: 10}
+    assert query(database, "SELECT count(*) FROM uploads") == [(20,)]
+
+
+def test_one_signed_request_sent_twenty_times_at_once_passes_once(url):
+    body = b'{"filename": "video.mp4"}'
+    headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
+    headers["Content-Type"] = "application/json"
+    answers = in_parallel(
+        20, lambda _: requests.post(f"{url}/v1/upload/presign", data=body, headers=headers, timeout=30)
+    )
+    assert statuses(answers) == {200: 1, 401: 19}
+
+
+def test_a_submission_that_meets_the_end_of_a_cycle_goes_into_the_next(app, client, database, put_upload):
+    with app.app_context():
+        prompt = factories.make_prompt()
+        factories.make_cycle()
+    body = signed_submission(MINER, prompt, put_upload())
+    tick = psycopg2.connect(database)
+    with ThreadPoolExecutor(1) as pool, tick, tick.cursor() as cursor:
+        cursor.execute("UPDATE cycles SET status = 'EVALUATING', closed_at = now()")
+        cursor.execute("INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour') RETURNING id")
+        [following] = cursor.fetchone()
+        answer = pool.submit(client.post, "/v1/submissions", json=body)
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        eventually(lambda: query(database, waiting), 10)
+        tick.commit()
+        assert answer.result(10).json["cycle_id"] == following
+    tick.close()
+
+
+def test_a_cycle_cannot_close_around_a_submission_on_its_way_in(app, database):
+    with app.app_context():
+        factories.make_cycle()
+        queries.lock_submissions(MINER.ss58_address)
+        tick = psycopg2.connect(database)
+        with tick, tick.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '200ms'")
+            with pytest.raises(psycopg2.errors.LockNotAvailable):
+                cursor.execute("UPDATE cycles SET status = 'EVALUATING', closed_at = now()")
+        tick.close()
+        db.session.rollback()
