@@ -32,7 +32,7 @@ class Refused(DomainError):
 
 
 class Backend:
-    """The backend at `url`, called with the bearer token `token`. Holds no connection: threads may share it."""
+    """The backend at `url`, called with `token`. Holds no connection: threads may share it."""
 
     def __init__(self, url: str, token: str | None = None):
         self.url = url

@@ -24,6 +24,7 @@ FINDINGS = "kibotos"
 _FRAME = struct.Struct("!f32s32s")
 
 Score = Annotated[float, Field(ge=0, le=1)]
+SubmissionId = Annotated[int, Field(ge=1, lt=2**63)]
 Token = Annotated[UUID, Field(strict=False)]
 
 
@@ -33,7 +34,10 @@ def _check_size(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _pack(frames: tuple[FrameHash, ...]) -> str:
+def _pack(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
+    """As many frames, evenly spread, as base64 takes `max_bytes` for."""
+    fitting = max(1, max_bytes * 3 // 4 // _FRAME.size)
+    frames = frames[:: -(-len(frames) // fitting) or 1]
     packed = b"".join(_FRAME.pack(frame.seconds, frame.pdq, frame.mirrored) for frame in frames)
     return base64.b64encode(packed).decode()
 
@@ -109,7 +113,7 @@ def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
 
 
 class SubmitIn(RequestModel):
-    submission_id: Annotated[int, Field(ge=1, lt=2**63)]
+    submission_id: SubmissionId
     technical_score: Score
     relevance_score: Score
     quality_score: Score
@@ -145,7 +149,7 @@ def show_claim(claim: Claim, video_url: str) -> dict[str, Any]:
 
 def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
     """The claim and its video's URL from a row of /v1/evaluate/fetch: what a remote evaluator starts from."""
-    fields = ClaimOut.model_validate(row).model_dump()
+    fields = dict(ClaimOut.model_validate(row))
     video_url = fields.pop("video_url")
     return Claim(**fields | {"category": fields["category"].value}), video_url
 
@@ -155,6 +159,13 @@ def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str
 
     `final_score` is what it works out itself by scoring.py.
     """
+    findings = {
+        "action_match": outcome.action_match,
+        "judge_model": outcome.judge_model,
+        "prompt_version": outcome.prompt_version,
+        "report": outcome.report,
+    }
+    room = MAX_METADATA_BYTES - len(json.dumps(findings)) - 100
     return {
         "submission_id": claim.id,
         "claim_token": str(claim.claim_token),
@@ -163,15 +174,7 @@ def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str
         "quality_score": outcome.quality_score,
         "final_score": final_score,
         "rejection_reason": outcome.rejection_reason,
-        "metadata": {
-            FINDINGS: {
-                "action_match": outcome.action_match,
-                "judge_model": outcome.judge_model,
-                "prompt_version": outcome.prompt_version,
-                "report": outcome.report,
-                "fingerprint": _pack(outcome.fingerprint),
-            }
-        },
+        "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
     }
 
 

@@ -15,6 +15,8 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis import Redis
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config import Settings
 from app.evaluation import breaker
@@ -63,8 +65,13 @@ class _Work(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("kibotos", "The running version", value={"version": VERSION})
-        yield from self._database()
         yield from self._queue()
+        try:
+            yield from list(self._database())
+            database_up = True
+        except (OperationalError, PoolTimeout):
+            database_up = False
+        yield _gauge("database_up", "1 if the database answers", database_up)
 
     def _database(self) -> Iterator[Metric]:
         backlog = queries.get_backlog()

@@ -191,6 +191,13 @@ def test_metrics_without_redis_say_so(make_app):
     assert ("kibotos_queue_depth",) not in found
 
 
+def test_metrics_without_database_say_so(make_app):
+    app = make_app(database_url=f"postgresql+psycopg2://u:p@{NOWHERE}/k")
+    found = samples(app.test_client().get("/metrics"))
+    assert found[("kibotos_database_up",)] == 0
+    assert found[("kibotos_redis_up",)] == 1
+
+
 def test_requests_are_counted_by_route_not_by_path(client):
     key = (
         "kibotos_http_requests_total",

@@ -1,0 +1,138 @@
+"""The remote evaluator against a real backend: its process, over HTTP."""
+
+import time
+from http import HTTPStatus
+
+import pytest
+import requests
+from sqlalchemy import text
+
+from app.db import db
+from app.local.service import free_ports
+from tests.factories import make_prompt
+from tests.processes import eventually
+
+TOKEN = "e" * 32
+SECRETS = {"admin_token": ("a" * 32,), "evaluator_token": (TOKEN,), "app_env": "production"}
+
+
+@pytest.fixture(autouse=True)
+def _context(app):
+    with app.app_context():
+        yield
+
+
+@pytest.fixture
+def backend(processes):
+    """A production backend over HTTP that has no judge of its own: its address, and its process."""
+    (port,) = free_ports(1)
+    process = processes("api", "--host", "127.0.0.1", "--port", str(port), vlm_api_url="", **SECRETS)
+    process.url = f"http://127.0.0.1:{port}"
+    wait_for(process)
+    return process
+
+
+def wait_for(backend):
+    def answers():
+        try:
+            return requests.get(f"{backend.url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    eventually(answers)
+
+
+@pytest.fixture
+def evaluators(processes, backend, vlm):
+    """Starts evaluators that know the address and the token, and neither database nor Redis."""
+
+    def start(*options, **changes):
+        nothing = {"database_url": "", "redis_url": "redis://127.0.0.1:1/0", "s3_endpoint": ""}
+        nothing["vlm_model"] = vlm.model
+        arguments = ("evaluator", "--api-url", backend.url, "--poll-interval", "0.2", *options)
+        return processes(*arguments, **SECRETS | nothing | changes)
+
+    return start
+
+
+def late(server, handler, request):
+    time.sleep(3)
+    handler.send_json(HTTPStatus.OK, server.completion(request, server.answer(request)))
+
+
+def submission(id):
+    with db.engine.connect() as connection:
+        return connection.execute(text("SELECT * FROM submissions WHERE id = :id"), {"id": id}).one()
+
+
+def evaluation(id):
+    with db.engine.connect() as connection:
+        statement = text("SELECT * FROM evaluations WHERE submission_id = :id")
+        return connection.execute(statement, {"id": id}).one_or_none()
+
+
+def test_a_submission_is_evaluated_with_a_report(vlm, evaluators, backend, submit, videos):
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    evaluator = evaluators()
+    eventually(lambda: evaluation(id), 60)
+    row, result = submission(id), evaluation(id)
+    assert (row.status, row.attempts, result.evaluated_by) == ("SCORED", 1, "evaluator")
+    assert result.relevance_score == pytest.approx(0.4 * 0.9 + 0.2 * (0.8 + 0.7 + 0.6))
+    report = requests.get(f"{backend.url}/v1/submissions/{row.uuid}/report", timeout=5).json()
+    assert report["judge"]["model"] == vlm.model
+    assert evaluator.stop() < 10
+    assert "evaluator_stopped" in evaluator.log.read_text()
+
+
+def test_several_evaluators_share_the_work(evaluators, submit, videos):
+    path = videos.make(seconds=2)
+    prompt = make_prompt()
+    # equal bytes would wait for one another
+    copies = [videos.make(seconds=2, filters=(f"hue=h={10 * n}",)) for n in range(4)]
+    ids = [submit(copy, prompt_id=prompt, duration_sec=2.0, fps=25) for copy in [path, *copies]]
+    for _ in range(2):
+        evaluators("--batch-size", "2")
+    eventually(lambda: all(evaluation(id) for id in ids), 90)
+    assert [submission(id).attempts for id in ids] == [1] * len(ids)
+
+
+def test_sigterm_lets_what_is_under_way_finish(vlm, evaluators, submit, videos):
+    vlm.then(late)
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    evaluator = evaluators()
+    eventually(lambda: vlm.requests, 60)
+    evaluator.stop()
+    assert submission(id).status == "SCORED"
+
+
+def test_a_fault_gives_the_submission_back_at_once(vlm, evaluators, submit, videos):
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    evaluators(vlm_api_url="http://127.0.0.1:1/v1")
+    row = eventually(lambda: (row := submission(id)).faults and row, 120)
+    assert (row.status, row.attempts) == ("PENDING", 1)
+    assert row.not_before > row.submitted_at
+    assert evaluation(id) is None
+
+
+def test_an_outage_of_the_backend_is_ridden_out(backend, evaluators, submit, videos):
+    evaluator = evaluators()
+    eventually(lambda: "evaluator_started" in evaluator.log.read_text())
+    backend.stop()
+    eventually(lambda: "fetch_failed" in evaluator.log.read_text())
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    backend.start()
+    eventually(lambda: evaluation(id), 60)
+
+
+def test_a_wrong_token_ends_it_with_a_sentence(evaluators):
+    evaluator = evaluators(evaluator_token=("x" * 32,))
+    eventually(lambda: not evaluator.is_running)
+    last = evaluator.log.read_text().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert "token" in last
+
+
+def test_without_a_judge_it_does_not_start(evaluators):
+    evaluator = evaluators(vlm_api_url="")
+    eventually(lambda: not evaluator.is_running)
+    assert evaluator.log.read_text().splitlines()[-1].startswith("Error: VLM_API_URL is not set")
