@@ -72,11 +72,10 @@ def settings(postgres, valkey, seaweed):
     return settings
 
 
-@pytest.fixture
-def database(postgres):
-    """The address of an empty database with the current schema, its identities back at 1."""
+def empty_database(url):
+    """Empty every table of the database at `url` and begin its identities at 1 again."""
     _run_sql(
-        postgres.url,
+        url,
         """
         SET lock_timeout = '10s';
         DO $$ BEGIN EXECUTE (
@@ -85,6 +84,12 @@ def database(postgres):
         ); END $$
         """,
     )
+
+
+@pytest.fixture
+def database(postgres):
+    """The address of an empty database with the current schema, its identities back at 1."""
+    empty_database(postgres.url)
     return postgres.url
 
 
