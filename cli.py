@@ -30,8 +30,8 @@ COMMANDS = {
     "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "up": ("app.local.up", "Run everything on this machine."),
-    "validate": ("app.weights.commands", "Set the latest weights on the chain."),
-    "weights": ("app.weights.commands", "Show the weights of a cycle."),
+    "validate": ("app.validator.commands", "Set the latest weights on the chain."),
+    "weights": ("app.weights.commands", "Show and check the weights of a cycle."),
 }
 
 

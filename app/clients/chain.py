@@ -6,15 +6,24 @@ survive no fork.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-READ_TIMEOUT_SECONDS = 8
+# Finality takes half a minute; giving up early would not call the submission back.
+SUBMIT_TIMEOUT_SECONDS = 300
 
 
 class ChainError(Exception):
     """The chain could not be asked or refused; the message is a sentence about why."""
+
+
+class OutcomeUnknown(ChainError):
+    """Something was submitted, and whether it arrived is not known: look before submitting again."""
+
+
+class WalletError(Exception):
+    """A wallet cannot be used; the message is a sentence about why."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +46,12 @@ class Reading:
 class Chain:
     """The chain at `network`: a name like `finney`, or a ws:// or wss:// address. Keeps nothing open."""
 
-    def __init__(self, network: str):
+    def __init__(self, network: str, read_timeout_seconds: float = 8):
         self.network = network
+        self._read_timeout_seconds = read_timeout_seconds
 
     def read(self, netuid: int | None = None) -> Reading:
-        """Read the current block and, with `netuid`, the subnet's neurons; give up after 8 seconds.
+        """Read the current block and, with `netuid`, the subnet's neurons; give up when the time is over.
 
         Raises ChainError if the chain is out of reach or has no such subnet.
         """
@@ -58,11 +68,59 @@ class Chain:
                 return Reading(block_number, [_neuron(neuron) for neuron in metagraph])
 
         try:
-            return asyncio.run(asyncio.wait_for(ask(), READ_TIMEOUT_SECONDS))
+            return asyncio.run(asyncio.wait_for(ask(), self._read_timeout_seconds))
         except TimeoutError:
-            raise ChainError(f"{self.network} did not answer within {READ_TIMEOUT_SECONDS} s.") from None
+            raise ChainError(
+                f"{self.network} did not answer within {self._read_timeout_seconds:g} s."
+            ) from None
         except (bittensor.BittensorError, OSError, ValueError) as error:
             raise ChainError(f"{self.network} is out of reach: {error}") from error
+
+    def set_weights(self, netuid: int, weights: Mapping[int, float], wallet: Any) -> None:
+        """Set {uid: weight} on the subnet, signed by the wallet's hotkey, and wait until it is final.
+
+        The weights are relative to each other. Raises ChainError if nothing was set (not registered, too
+        soon after the last time, …) and OutcomeUnknown if it may have been.
+        """
+        import bittensor
+
+        async def submit() -> Any:
+            async with bittensor.Subtensor(self.network) as client:
+                return await client.execute(bittensor.SetWeights(netuid=netuid, weights=weights), wallet)
+
+        try:
+            result = asyncio.run(asyncio.wait_for(submit(), SUBMIT_TIMEOUT_SECONDS))
+        except bittensor.ChainError as error:
+            raise _refusal(error) from error
+        except (bittensor.BittensorError, TimeoutError, OSError, ValueError) as error:
+            raise OutcomeUnknown(f"The submission failed on the way: {error}") from error
+        if not result.success:
+            raise _refusal(result.error)
+
+
+def open_wallet(name: str, hotkey_name: str, path: str | None) -> Any:
+    """Return the SDK's wallet with its hotkey unlocked; asks for the password of an encrypted hotkey.
+
+    `path` is the directory of the wallets, by default the SDK's. Raises WalletError if there is no such
+    wallet or hotkey, or it cannot be read.
+    """
+    import bittensor
+    from bittensor.keyfiles import KeyfileError
+
+    wallet = bittensor.Wallet(name, hotkey_name, path) if path else bittensor.Wallet(name, hotkey_name)
+    try:
+        wallet.get_hotkey()
+    except (KeyfileError, OSError, ValueError) as error:
+        raise WalletError(f"The hotkey {hotkey_name} of the wallet {name} cannot be used: {error}") from error
+    return wallet
+
+
+def _refusal(error: Any) -> ChainError:
+    import bittensor
+
+    if error.code == bittensor.ErrorCode.UNKNOWN:
+        return OutcomeUnknown(f"The submission failed on the way: {error}")
+    return ChainError(f"The chain refused the weights: {error}")
 
 
 def _neuron(neuron: Any) -> Neuron:

@@ -1,0 +1,82 @@
+"""`kibotos validate`: set the weights that a backend publishes."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import structlog
+
+from app.clients.chain import Chain, WalletError, open_wallet
+from app.config import Settings
+from app.validator.memory import UnreadableMemory
+from app.validator.service import Validator, WrongWallet
+
+log = structlog.get_logger(__name__)
+
+
+@click.command()
+@click.option("--backend-url", required=True, help="Address of the backend, e.g. https://api.example.org")
+@click.option("--netuid", type=click.IntRange(0, 65535), help="Subnet id.  [default: NETUID]")
+@click.option("--network", help="Network name or ws:// address.  [default: NETWORK, or finney]")
+@click.option("--wallet-name", default="default", show_default=True)
+@click.option("--hotkey-name", default="default", show_default=True)
+@click.option("--wallet-path", help="Directory of the wallets.  [default: ~/.bittensor/wallets]")
+@click.option(
+    "--poll-interval", type=click.FloatRange(1), default=60, show_default=True, help="Seconds between polls."
+)
+@click.option(
+    "--max-age",
+    type=click.FloatRange(1),
+    default=360,
+    show_default=True,
+    help="Minutes until weights are stale.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path.home() / ".kibotos" / "validator",
+    help="Where to remember what was set.  [default: ~/.kibotos/validator]",
+)
+@click.option(
+    "--once", is_flag=True, help="Poll once; exit 0 if the latest weights stand on the chain, else 1."
+)
+@click.option("--dry-run", is_flag=True, help="Decide, but set nothing.")
+@click.pass_obj
+def validate(
+    settings: Settings,
+    backend_url: str,
+    netuid: int | None,
+    network: str | None,
+    wallet_name: str,
+    hotkey_name: str,
+    wallet_path: str | None,
+    poll_interval: float,
+    max_age: float,
+    state_dir: Path,
+    once: bool,
+    dry_run: bool,
+) -> None:
+    """Set the latest weights of a backend on the chain, once a cycle, and log each decision in a line."""
+    netuid = settings.netuid if netuid is None else netuid
+    if netuid is None:
+        raise click.UsageError("Name the subnet by --netuid or NETUID.")
+    try:
+        validator = Validator(
+            backend_url=backend_url.rstrip("/"),
+            chain=Chain(network or settings.network),
+            netuid=netuid,
+            wallet=open_wallet(wallet_name, hotkey_name, wallet_path),
+            directory=state_dir,
+            max_age=timedelta(minutes=max_age),
+            dry_run=dry_run,
+        )
+        while True:
+            decision = validator.step()
+            tell = log.info if decision.settled else log.warning
+            tell(decision.name, cycle_id=decision.cycle_id, detail=decision.detail)
+            if once:
+                raise SystemExit(0 if decision.settled or (dry_run and decision.name == "dry_run") else 1)
+            time.sleep(poll_interval)
+    except (UnreadableMemory, WalletError, WrongWallet) as error:
+        raise click.ClickException(str(error)) from error

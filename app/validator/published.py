@@ -1,0 +1,60 @@
+"""What a backend publishes as weights, and what is wrong with it."""
+
+from collections import Counter
+from collections.abc import Set
+from datetime import datetime, timedelta
+from math import fsum, isfinite
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+U16_MAX = 65535
+SUM_TOLERANCE = 1e-9
+CLOCK_SKEW = timedelta(minutes=5)
+
+Uid = Annotated[int, Field(ge=0, le=U16_MAX)]
+
+
+class Units(BaseModel):
+    uids: list[Uid]
+    weights: list[Annotated[int, Field(ge=1, le=U16_MAX)]]
+
+
+class Published(BaseModel):
+    """The answer of /v1/weights/latest, as far as a validator relies on it."""
+
+    cycle_id: Annotated[int, Field(ge=1)]
+    created_at: AwareDatetime
+    weights: dict[Uid, float]
+    weights_u16: Units
+
+
+def find_fault(published: Published, now: datetime, max_age: timedelta) -> str | None:
+    """Return a sentence about the first thing that is wrong with `published`, or None."""
+    age = now - published.created_at
+    if age > max_age:
+        return f"The weights are stale: computed {age} ago, and more than {max_age} is not accepted."
+    if age < -CLOCK_SKEW:
+        return f"The weights come from the future ({published.created_at}); check both clocks."
+    weights, units = published.weights, published.weights_u16
+    if not weights or not all(isfinite(weight) and weight > 0 for weight in weights.values()):
+        return "The weights are not all positive numbers."
+    if abs(fsum(weights.values()) - 1) > SUM_TOLERANCE:
+        return f"The weights sum to {fsum(weights.values())}, not to 1."
+    if len(units.uids) != len(units.weights):
+        return "The u16 weights and their uids differ in number."
+    if sum(units.weights) != U16_MAX:
+        return f"The u16 weights sum to {sum(units.weights)}, not to {U16_MAX}."
+    if max(Counter(units.uids).values()) > 1:
+        return "The u16 weights name a uid twice."
+    given = dict(zip(units.uids, units.weights, strict=True))
+    for uid in weights.keys() | given.keys():
+        if abs(weights.get(uid, 0) * U16_MAX - given.get(uid, 0)) > 1:
+            return f"The two weights of uid {uid} contradict each other."
+    return None
+
+
+def find_unknown_uids(published: Published, known: Set[int]) -> str | None:
+    """Return a sentence that names the weighted uids that are not in `known`, or None."""
+    unknown = sorted(published.weights.keys() - known)
+    return f"The weights name uids that the subnet does not have: {unknown[:20]}." if unknown else None

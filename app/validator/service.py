@@ -1,0 +1,128 @@
+"""What a validator decides at each poll: to set the published weights, to wait, or to refuse them."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from pydantic import ValidationError
+
+from app.clients.chain import Chain, ChainError, OutcomeUnknown
+from app.validator.memory import Attempt, Memory
+from app.validator.published import Published, find_fault, find_unknown_uids
+
+BACKEND_TIMEOUT_SECONDS = 10
+
+
+class WrongWallet(Exception):
+    """The wallet can never set weights on this subnet; the message is a sentence about why."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was decided and why; `settled` if the published weights stand on the chain."""
+
+    name: str
+    detail: str
+    settled: bool = False
+    cycle_id: int | None = None
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class Validator:
+    """Sets a subnet's weights as a backend publishes them, once a cycle.
+
+    `wallet` is the SDK's; `directory` is where it remembers what it has set.
+    """
+
+    backend_url: str
+    chain: Chain
+    netuid: int
+    wallet: Any
+    directory: Path
+    max_age: timedelta
+    dry_run: bool = False
+    clock: Callable[[], datetime] = _utc_now
+    _memory: Memory = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = re.sub(r"\W+", "-", self.chain.network)
+        self._file = self.directory / f"{network}-{self.netuid}-{self.hotkey}.json"
+        self._memory = Memory.load(self._file)
+
+    @property
+    def hotkey(self) -> str:
+        return self.wallet.hotkey.ss58_address
+
+    def step(self) -> Decision:
+        """Poll once, act, and tell what was decided. Raises WrongWallet if polling again is no use."""
+        try:
+            answer = requests.get(f"{self.backend_url}/v1/weights/latest", timeout=BACKEND_TIMEOUT_SECONDS)
+        except requests.RequestException as error:
+            return Decision("backend_unavailable", f"The backend is out of reach: {error}")
+        if answer.status_code == 404:
+            return Decision("no_weights_yet", "The backend has not computed any weights yet.")
+        if answer.status_code != 200:
+            return Decision("backend_unavailable", f"The backend answered with status {answer.status_code}.")
+        try:
+            published = Published.model_validate_json(answer.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            return Decision("refused", f"The answer is malformed at {first['loc']}: {first['msg']}.")
+        decision = self._decide(published)
+        return Decision(decision.name, decision.detail, decision.settled, published.cycle_id)
+
+    def _decide(self, published: Published) -> Decision:
+        if fault := find_fault(published, self.clock(), self.max_age):
+            return Decision("refused", fault)
+        if published.cycle_id < self._memory.set_cycle_id:
+            return Decision(
+                "refused", f"Cycle {self._memory.set_cycle_id} was set before; this one is older."
+            )
+        if published.cycle_id == self._memory.set_cycle_id:
+            return Decision("already_set", "The weights of this cycle are set.", settled=True)
+        try:
+            reading = self.chain.read(self.netuid)
+        except ChainError as error:
+            return Decision("chain_unavailable", str(error))
+        neurons = {neuron.uid: neuron for neuron in reading.neurons or ()}
+        me = next((neuron for neuron in neurons.values() if neuron.hotkey == self.hotkey), None)
+        if me is None:
+            raise WrongWallet(f"The hotkey {self.hotkey} is not registered on subnet {self.netuid}.")
+        if fault := find_unknown_uids(published, neurons.keys()):
+            return Decision("refused", fault)
+        attempt = self._memory.attempt
+        if attempt and attempt.cycle_id == published.cycle_id and me.last_update > attempt.last_update:
+            self._remember(Memory(set_cycle_id=published.cycle_id))
+            return Decision("set", f"The submission had arrived at block {me.last_update}.", settled=True)
+        if not me.validator_permit:
+            return Decision("no_permit", f"The hotkey {self.hotkey} holds no validator permit at the moment.")
+        if self.dry_run:
+            return Decision("dry_run", f"Would set {published.weights}.")
+        return self._send(published, me.last_update)
+
+    def _send(self, published: Published, last_update: int) -> Decision:
+        before = self._memory
+        # remembered before anything is sent: a crash in the middle is an unknown outcome as well
+        attempt = Attempt(cycle_id=published.cycle_id, last_update=last_update)
+        self._remember(Memory(set_cycle_id=before.set_cycle_id, attempt=attempt))
+        try:
+            self.chain.set_weights(self.netuid, published.weights, self.wallet)
+        except OutcomeUnknown as error:
+            return Decision("outcome_unknown", str(error))
+        except ChainError as error:
+            self._remember(before)
+            return Decision("not_set", str(error))
+        self._remember(Memory(set_cycle_id=published.cycle_id))
+        return Decision("set", f"The weights of {len(published.weights)} uids are set.", settled=True)
+
+    def _remember(self, memory: Memory) -> None:
+        memory.save(self._file)
+        self._memory = memory

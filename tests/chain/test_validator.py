@@ -1,0 +1,256 @@
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import bittensor
+import pytest
+from werkzeug.serving import make_server
+
+from app.clients.chain import Chain, WalletError, open_wallet
+from app.cycles import service
+from app.validator.memory import UnreadableMemory
+from app.validator.service import Validator, WrongWallet
+from tests.factories import make_cycle, make_result, miner
+from tests.processes import environment
+
+WEIGHTS = {"weights": {"1": 0.25, "2": 0.75}, "weights_u16": {"uids": [1, 2], "weights": [16384, 49151]}}
+
+
+class Backend:
+    """An HTTP server that gives `answer` (a dict) as the latest weights, with `status`."""
+
+    def __init__(self):
+        backend = self
+        self.status = 200
+        self.publish(1)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                assert self.path == "/v1/weights/latest"
+                self.send_response(backend.status)
+                self.end_headers()
+                self.wfile.write(json.dumps(backend.answer).encode())
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def publish(self, cycle_id, **changes):
+        self.answer = {"cycle_id": cycle_id, "created_at": datetime.now(UTC).isoformat()} | WEIGHTS | changes
+
+
+@pytest.fixture
+def backend():
+    backend = Backend()
+    thread = Thread(target=backend.server.serve_forever)
+    thread.start()
+    yield backend
+    backend.server.shutdown()
+    thread.join()
+    backend.server.server_close()
+
+
+@pytest.fixture
+def wallets(tmp_path, node):
+    """A directory with the wallet `cold` whose hotkey `hot` is the validator of the subnet."""
+    wallet = bittensor.Wallet("cold", "hot", str(tmp_path))
+    wallet.create_new_hotkey(use_password=False, overwrite=True)
+    node.subnets[5].hotkeys[0] = wallet.hotkey.ss58_address
+    return tmp_path
+
+
+@pytest.fixture
+def make_validator(node, backend, wallets):
+    """Builds validators; each is what a restart of the one before would be."""
+
+    def make(**changes):
+        values = {
+            "backend_url": backend.url,
+            "chain": Chain(node.url, read_timeout_seconds=0.5),
+            "netuid": 5,
+            "wallet": open_wallet("cold", "hot", str(wallets)),
+            "directory": wallets / "memory",
+            "max_age": timedelta(hours=6),
+        }
+        return Validator(**values | changes)
+
+    return make
+
+
+def test_weights_are_set_once_a_cycle_across_restarts(make_validator, node, backend):
+    assert make_validator().step().name == "set"
+    assert make_validator().step().name == "already_set"
+    backend.publish(2, weights={"1": 1.0}, weights_u16={"uids": [1], "weights": [65535]})
+    validator = make_validator()
+    assert [validator.step().name, validator.step().name] == ["set", "already_set"]
+    assert [call["signer"] for call in node.calls] == [node.subnets[5].hotkeys[0]] * 2
+    # relative to the largest, as the chain wants them
+    assert [(call["arguments"]["dests"], call["arguments"]["weights"]) for call in node.calls] == [
+        ([1, 2], [21845, 65535]),
+        ([1], [65535]),
+    ]
+
+
+def test_commit_reveal_is_followed(make_validator, node):
+    node.commit_reveal = True
+    assert make_validator().step().name == "set"
+    assert [call["function"] for call in node.calls] == ["commit_timelocked_mechanism_weights"]
+
+
+@pytest.mark.parametrize("fate", ["applied", "lost"])
+def test_after_an_unknown_outcome_the_chain_is_looked_at_first(make_validator, node, fate):
+    node.drop_on_submit = fate
+    assert make_validator().step().name == "outcome_unknown"
+    node.drop_on_submit = None
+    decision = make_validator().step()
+    assert (decision.name, decision.settled) == ("set", True)
+    assert len(node.calls) == 1
+    assert make_validator().step().name == "already_set"
+
+
+def test_rate_limit_is_waited_out(make_validator, node, backend):
+    validator = make_validator()
+    validator.step()
+    node.rate_limit = 100
+    backend.publish(2)
+    decision = validator.step()
+    assert decision.name == "not_set" and "the rate limit is 100 blocks" in decision.detail
+    node.block += 100
+    assert validator.step().name == "set"
+    assert len(node.calls) == 2
+
+
+def test_failed_dispatch_is_tried_again(make_validator, node):
+    node.dispatch_error = "SettingWeightsTooFast"
+    validator = make_validator()
+    assert validator.step().name == "not_set"
+    node.dispatch_error = None
+    assert validator.step().name == "set"
+
+
+def test_outages_are_ridden_out(make_validator, node, backend):
+    validator = make_validator()
+    backend.status = 503
+    assert validator.step().name == "backend_unavailable"
+    backend.status = 404
+    assert validator.step().name == "no_weights_yet"
+    backend.status = 200
+    node.silent = True
+    assert validator.step().name == "chain_unavailable"
+    node.silent = False
+    assert validator.step().name == "set"
+
+
+def test_backend_that_is_gone(make_validator):
+    assert make_validator(backend_url="http://127.0.0.1:1").step().name == "backend_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"created_at": "2020-01-01T00:00:00Z"}, "stale"),
+        ({"weights": {"1": 0.25, "2": 0.7}}, "not to 1"),
+        (
+            {"weights": {"1": 0.25, "9": 0.75}, "weights_u16": {"uids": [1, 9], "weights": [16384, 49151]}},
+            "[9]",
+        ),
+        ({"weights": "all"}, "malformed"),
+        ({"cycle_id": "one"}, "malformed"),
+    ],
+)
+def test_unsound_weights_are_refused(make_validator, node, backend, changes, sentence):
+    backend.publish(**{"cycle_id": 1} | changes)
+    decision = make_validator().step()
+    assert decision.name == "refused" and sentence in decision.detail
+    assert node.calls == []
+
+
+def test_older_cycle_than_the_one_set_is_refused(make_validator, backend):
+    backend.publish(8)
+    validator = make_validator()
+    validator.step()
+    backend.publish(7)
+    assert validator.step().name == "refused"
+
+
+def test_without_permit_nothing_is_sent(make_validator, node):
+    node.subnets[5].permits[0] = False
+    assert make_validator().step().name == "no_permit"
+    assert node.calls == []
+
+
+def test_dry_run_sends_and_remembers_nothing(make_validator, node):
+    assert make_validator(dry_run=True).step().name == "dry_run"
+    assert node.calls == []
+    assert make_validator().step().name == "set"
+
+
+def test_unregistered_hotkey(make_validator, node):
+    node.subnets[5].hotkeys[0] = miner("another").ss58_address
+    with pytest.raises(WrongWallet, match="not registered on subnet 5"):
+        make_validator().step()
+
+
+def test_missing_and_broken_wallets(wallets):
+    with pytest.raises(WalletError, match="hotkey warm of the wallet cold cannot be used"):
+        open_wallet("cold", "warm", str(wallets))
+    (wallets / "cold" / "hotkeys" / "hot").write_text("nonsense")
+    with pytest.raises(WalletError, match="cannot be used"):
+        open_wallet("cold", "hot", str(wallets))
+
+
+def test_foreign_file_as_memory(make_validator):
+    make_validator().step()
+    (file,) = make_validator().directory.glob("*.json")
+    file.write_text("[]")
+    with pytest.raises(UnreadableMemory, match="move it away"):
+        make_validator()
+
+
+def run_command(settings, node, wallets, url, *options):
+    arguments = [
+        *("--backend-url", url, "--netuid", "5", "--network", node.url, "--wallet-name", "cold"),
+        *("--wallet-path", wallets, "--state-dir", wallets / "memory", "--once", *options),
+    ]
+    environ = environment(settings) | {
+        "BITTENSOR_RUNTIME_CACHE_DIR": str(wallets),
+        "BTCLI_TOKEN_SYMBOLS_CACHE": str(wallets / "symbols.json"),
+    }
+    return subprocess.run(
+        [sys.executable, "-m", "cli", "validate", *arguments],
+        env=environ,
+        cwd=wallets,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_command_sets_what_the_real_backend_publishes(app, settings, node, wallets):
+    with app.app_context():
+        make_cycle("EVALUATING")
+        make_result(0.5, cycle_id=1, miner_uid=1, miner_hotkey=miner("one").ss58_address)
+        make_result(0.3, cycle_id=1, miner_uid=2, miner_hotkey=miner("two").ss58_address)
+        service.tick(settings, Chain(node.url))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/"
+        dry = run_command(settings, node, wallets, url, "--hotkey-name", "hot", "--dry-run")
+        assert (dry.returncode, node.calls) == (0, [])
+        done = run_command(settings, node, wallets, url, "--hotkey-name", "hot")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert [call["arguments"]["weights"] for call in node.calls] == [[65535, 39321]]
+        wrong = run_command(settings, node, wallets, url, "--hotkey-name", "warm")
+        assert wrong.returncode == 1
+        assert "Error: The hotkey warm of the wallet cold cannot be used" in wrong.stderr
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
