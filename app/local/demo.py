@@ -1,0 +1,249 @@
+"""The demo of `kibotos up --demo`: two miners submit sample videos over HTTP and wait for their weights."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from bittensor import http_auth
+from bittensor_core import Keypair
+from rich.console import Console
+from rich.table import Table
+
+from app.config import Settings
+from app.evaluation.sandbox import tool
+from app.local.samples import footage
+
+PATIENCE_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file, and what its miner claims of it: category of the prompt, seconds, width and height."""
+
+    path: Path
+    about: str
+    category: str
+    seconds: float
+    width: int
+    height: int
+
+
+class Miner:
+    """A miner: a new hotkey and a uid."""
+
+    def __init__(self, uid: int):
+        self.uid = uid
+        self.key = Keypair.create_from_mnemonic(Keypair.generate_mnemonic())
+
+    def sign_request(self, path: str, body: bytes) -> dict[str, str]:
+        return http_auth.sign(self.key, method="POST", path=path, body=body)
+
+    def sign_statement(self, prompt_id: str, video_key: str, video_hash: str) -> str:
+        statement = "\n".join(
+            ("kibotos.submission.v1", self.key.ss58_address, str(self.uid), prompt_id, video_key, video_hash)
+        )
+        return self.key.sign(statement.encode()).hex()
+
+
+class Demo:
+    def __init__(self, url: str, directory: Path):
+        self.url = url
+        self.directory = directory
+        self.console = Console(width=110, highlight=False)
+        self.began = time.monotonic()
+
+    def run(self) -> None:
+        """Play all of it; raise if anything is not as it should be."""
+        for _ in self._until("the API is ready"):
+            if self._is_ready():
+                break
+        cycle = self._wait_for("/v1/cycles/status", lambda status: status["active_cycle_id"])
+        cycle_id = cycle["active_cycle_id"]
+        self._say(f"Cycle {cycle_id} is open since {cycle['active_cycle_started_at']}")
+        street, cartoon = self._videos()
+        alice, bob = Miner(1), Miner(2)
+        submitted = [
+            (alice, street, self._submit(alice, street)),
+            (bob, cartoon, self._submit(bob, cartoon)),
+            *((alice, video, self._submit(alice, video)) for video in self._bad_videos(street)),
+        ]
+        copied = Video(street.path, "the other miner's street", street.category, 10.0, 640, 272)
+        submitted.append((bob, copied, self._submit(bob, copied)))
+        results = [
+            self._wait_for(f"/v1/submissions/{uuid}", lambda s: s["evaluation"]) for _, _, uuid in submitted
+        ]
+        self._show_results(submitted, results)
+        self._show_report(submitted[0][2])
+        self._say("Waiting for the cycle to end")
+        self._show_scores(self._wait_for(f"/v1/scores/{cycle_id}", lambda s: s["status"] == "COMPLETED"))
+        self._show_weights(self._get(f"/v1/weights/{cycle_id}"))
+
+    # the videos
+
+    def _videos(self) -> tuple[Video, Video]:
+        street = Video(footage("bikes"), "a street with cyclists", "locomotion", 10.0, 640, 272)
+        cartoon = Video(footage("bunny"), "a cartoon", "manipulation", 5.3, 1280, 720)
+        return street, cartoon
+
+    def _bad_videos(self, good: Video) -> Iterator[Video]:
+        black = self.directory / "black.mp4"
+        command = [
+            tool("ffmpeg"),
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "color=black:s=640x480:r=25",
+            "-t",
+            "10",
+        ]
+        subprocess.run([*command, "-pix_fmt", "yuv420p", str(black)], check=True)
+        yield Video(black, "ten seconds of black", "locomotion", 10.0, 640, 480)
+        cut = self.directory / "cut.mp4"
+        shutil.copyfile(good.path, cut)
+        with cut.open("r+b") as file:
+            file.truncate(good.path.stat().st_size // 2)
+        yield Video(cut, "the first half of a file", "locomotion", 10.0, 640, 272)
+
+    # the calls
+
+    def _submit(self, miner: Miner, video: Video) -> str:
+        """Upload and submit `video` to a prompt it is long enough for; return the submission's UUID."""
+        prompt = next(
+            prompt
+            for prompt in self._get(f"/v1/prompts?category={video.category}")
+            if prompt["requirements"].get("min_duration", 0) <= video.seconds
+        )
+        data = video.path.read_bytes()
+        self._say(f"Miner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
+        upload = self._presign(miner, {"filename": video.path.name, "size_bytes": len(data)})
+        requests.put(
+            upload["upload_url"], data=data, headers=upload["headers"], timeout=60
+        ).raise_for_status()
+        video_hash = hashlib.sha256(data).hexdigest()
+        receipt = self._post(
+            "/v1/submissions",
+            json={
+                "prompt_id": prompt["id"],
+                "video_key": upload["video_key"],
+                "video_hash": video_hash,
+                "miner_uid": miner.uid,
+                "miner_hotkey": miner.key.ss58_address,
+                "signature": miner.sign_statement(prompt["id"], upload["video_key"], video_hash),
+                "duration_sec": video.seconds,
+                "resolution_width": video.width,
+                "resolution_height": video.height,
+                "fps": 25.0,
+                "camera_type": "ego_head",
+                "actor_type": "human",
+            },
+        )
+        self.console.print(f"         uploaded {len(data):,} bytes as {upload['video_key']}")
+        self.console.print(f"         submission {receipt['submission_uuid']} is {receipt['status']}")
+        return receipt["submission_uuid"]
+
+    def _presign(self, miner: Miner, wish: dict[str, Any]) -> dict[str, Any]:
+        path = "/v1/upload/presign"
+        request = requests.Request("POST", self.url + path, json=wish).prepare()
+        assert isinstance(request.body, bytes)
+        headers = {"Content-Type": "application/json", **miner.sign_request(path, request.body)}
+        return self._post(path, data=request.body, headers=headers)
+
+    def _get(self, path: str) -> Any:
+        return _json(requests.get(self.url + path, timeout=30))
+
+    def _post(self, path: str, **what: Any) -> Any:
+        return _json(requests.post(self.url + path, timeout=30, **what))
+
+    def _is_ready(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/ready", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def _wait_for(self, path: str, condition: Any) -> Any:
+        """Return what GET `path` answers as soon as `condition` holds for it."""
+        for _ in self._until(f"{path} is as wanted"):
+            answer = self._get(path)
+            if condition(answer):
+                return answer
+
+    def _until(self, what: str) -> Iterator[None]:
+        """Give turns a quarter of a second apart; raise TimeoutError when they have been too many."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            yield
+            time.sleep(0.25)
+        raise TimeoutError(f"Not within {PATIENCE_SECONDS} s: {what}.")
+
+    # what is shown
+
+    def _say(self, text: str) -> None:
+        self.console.print(f"[{time.monotonic() - self.began:5.1f} s] {text}", markup=False)
+
+    def _show_results(self, submitted: list, results: list[dict[str, Any]]) -> None:
+        self._say("All are evaluated")
+        table = Table("miner", "video", "status", "technical", "relevance", "quality", "final", "why")
+        for (miner, video, _), result in zip(submitted, results, strict=True):
+            scores = result["evaluation"]
+            numbers = [
+                f"{scores[f'{name}_score']:.4f}" for name in ("technical", "relevance", "quality", "final")
+            ]
+            reason = scores["rejection_reason"] or ""
+            table.add_row(str(miner.uid), video.about, result["status"], *numbers, reason)
+        self.console.print(table)
+
+    def _show_report(self, uuid: str) -> None:
+        report = self._get(f"/v1/submissions/{uuid}/report")
+        self._say("The verification report of the first one")
+        self.console.print_json(data=report)
+
+    def _show_scores(self, scores: dict[str, Any]) -> None:
+        self._say(f"Cycle {scores['cycle_id']} is completed, with {scores['n_submissions']} submissions")
+        table = Table("miner", "hotkey", "submitted", "accepted", "average", "total")
+        for row in scores["miner_scores"]:
+            counts = (str(row["total_submissions"]), str(row["accepted_submissions"]))
+            numbers = (f"{row['avg_score']:.4f}", f"{row['total_score']:.4f}")
+            table.add_row(str(row["miner_uid"]), row["miner_hotkey"], *counts, *numbers)
+        self.console.print(table)
+
+    def _show_weights(self, weights: dict[str, Any]) -> None:
+        u16 = dict(zip(weights["weights_u16"]["uids"], weights["weights_u16"]["weights"], strict=True))
+        table = Table("uid", "weight", "of 65535")
+        for uid, weight in weights["weights"].items():
+            table.add_row(uid, f"{weight:.6f}", str(u16[int(uid)]))
+        table.add_row("sum", f"{sum(weights['weights'].values()):.6f}", str(sum(u16.values())))
+        self.console.print(table)
+        if not u16 or sum(u16.values()) != 65535:
+            raise RuntimeError("The weights do not sum to 65535.")
+        self._say("The weights are there: a validator would now set them on the chain")
+
+
+def _json(answer: requests.Response) -> Any:
+    if not answer.ok:
+        raise RuntimeError(
+            f"{answer.request.method} {answer.url} answered {answer.status_code}: {answer.text}"
+        )
+    return answer.json()
+
+
+def main() -> None:
+    """Play the demo against the backend at API_URL; exit with 1 if it does not lead to weights."""
+    with tempfile.TemporaryDirectory(prefix="kibotos-demo-") as directory:
+        try:
+            Demo(Settings.from_environ().api_url, Path(directory)).run()
+        except (RuntimeError, TimeoutError, requests.RequestException) as error:
+            sys.exit(f"The demo stopped: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""`kibotos up`: everything on this machine, for a first look and for development."""
+
+import fcntl
+import json
+import os
+import secrets
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import click
+import requests
+from dotenv import dotenv_values
+from honcho.environ import parse_procfile
+from honcho.printer import Printer
+
+from app import create_app, db
+from app.config import Settings, masked
+from app.errors import Conflict
+from app.evaluation.judge import OFFLINE_MODEL
+from app.evaluation.sandbox import tool
+from app.local.manager import Manager
+from app.local.service import Service, ServiceError, is_free, start_all, stop_all
+from app.local.services import ROOT, OfflineJudge, Postgres, Seaweed, Valkey
+from app.prompts import service as prompts
+
+HOME = ROOT / ".kibotos"
+STARTER_PROMPTS = ROOT / "app" / "prompts" / "starter.json"
+# the variable that names another server, which is then used instead of ours
+SERVICES: dict[str, type[Service]] = {
+    "DATABASE_URL": Postgres,
+    "REDIS_URL": Valkey,
+    "S3_ENDPOINT": Seaweed,
+    "VLM_API_URL": OfflineJudge,
+}
+DEMO = {"CYCLE_DURATION_MINUTES": "0.5", "CHECK_INTERVAL_SECONDS": "1"}
+# a server of an `up` that was killed needs a moment to let go of its port
+PORT_SECONDS = 5
+
+REAL_JUDGE = """\
+The judge is a stand-in that does not understand pictures. To have a vision language model judge, set
+VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
+  Chutes     VLM_API_URL=https://llm.chutes.ai/v1 VLM_MODEL=Qwen/Qwen2.5-VL-72B-Instruct-TEE VLM_API_KEY=…
+  vLLM       vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{"image": 16}'
+             VLM_API_URL=http://localhost:8000/v1 VLM_MODEL=Qwen/Qwen2.5-VL-7B-Instruct
+  Ollama     ollama pull qwen2.5vl:7b
+             VLM_API_URL=http://localhost:11434/v1 VLM_MODEL=qwen2.5vl:7b
+  llama.cpp  llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF --port 8081
+             VLM_API_URL=http://localhost:8081/v1 VLM_MODEL=qwen2.5-vl"""
+
+
+@click.command()
+@click.option(
+    "--demo", is_flag=True, help="Play a miner with sample videos, show what comes of it, and stop."
+)
+def up(demo: bool) -> None:
+    """Run everything on this machine, with data in .kibotos/, until Ctrl-C.
+
+    PostgreSQL, Valkey, SeaweedFS and a stand-in for the judge come out of installed packages; one that
+    DATABASE_URL, REDIS_URL, S3_ENDPOINT or VLM_API_URL names is used instead. PORT is the API's, 8080 if
+    it is not set. Addresses and credentials are written to .kibotos/env.
+    """
+    # others may pass through, not look: as root, PostgreSQL runs as `nobody`
+    HOME.mkdir(mode=0o711, exist_ok=True)
+    try:
+        with _alone():
+            sys.exit(_run(demo))
+    except ServiceError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of .kibotos/; raise ServiceError if another `up` does."""
+    with (HOME / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"It runs already, as {HOME / 'env'} says; stop that first, with Ctrl-C or kill."
+            raise ServiceError(message) from None
+        yield
+
+
+def _run(demo: bool) -> int:
+    """Run everything until asked to stop, or the demo is over; return the exit status."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"[{time.monotonic() - began:4.1f} s] {text}")
+
+    data = HOME
+    if demo:
+        # of its own and new: a video that was submitted before would be a duplicate
+        data = HOME / "demo"
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(mode=0o711)
+    services = _embedded(data)
+    environ = _environment(services, demo)
+    settings = Settings.from_environ(environ).require_server()
+    _check_port(int(environ["PORT"]))
+    say(f"Found {tool('ffmpeg')} and {tool('ffprobe')}")
+    try:
+        if services:
+            say(f"Starting {', '.join(service.name for service in services)}")
+            start_all(services)
+        say("Bringing schema, bucket and prompts up to date")
+        _prepare(settings)
+        _write_environment(HOME / "env", environ)
+        say("Starting web, worker and scheduler")
+        return _demonstrate(environ, data / "log") if demo else _serve(environ, say)
+    finally:
+        stop_all(services)
+
+
+def _embedded(data: Path) -> list[Service]:
+    """Those of our servers that the environment names no other for, each with its directory in `data`."""
+    services = []
+    for variable, cls in SERVICES.items():
+        service = cls(data / cls.__name__.lower())
+        # ours, too, if .kibotos/env was read into the shell
+        if os.environ.get(variable, "") in ("", service.url):
+            services.append(service)
+    return services
+
+
+def _environment(services: list[Service], demo: bool) -> dict[str, str]:
+    """The environment of our processes: the present one, with what it lacks."""
+    if os.environ.get("APP_ENV", "development") != "development":
+        raise ServiceError("`kibotos up` runs a development set-up: unset APP_ENV, or set it to development.")
+    port = os.environ.get("PORT", "") or "8080"
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ServiceError(f"PORT must be a whole number from 1 to 65535, not {port!r}.")
+    known = dotenv_values(HOME / "env") if (HOME / "env").exists() else {}
+    environ = {
+        name: known.get(name) or secrets.token_urlsafe(32) for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN")
+    }
+    environ |= {name: value for name, value in os.environ.items() if value}
+    for service in services:
+        environ |= service.environ
+    if sys.stdout.isatty() and not demo:
+        environ.setdefault("LOG_FORMAT", "console")
+    if demo:
+        environ |= DEMO
+    return environ | {
+        "APP_ENV": "development",
+        "PORT": port,
+        "API_URL": f"http://127.0.0.1:{port}",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _write_environment(file: Path, environ: Mapping[str, str]) -> None:
+    """Write all settings to `file`, for `set -a; . .kibotos/env` in a shell, readable by its owner alone."""
+    names = [setting.name.upper() for setting in fields(Settings)]
+    partial = file.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text(
+        "".join(f"{name}={shlex.quote(environ[name])}\n" for name in names if environ.get(name))
+    )
+    partial.rename(file)
+
+
+def _check_port(port: int) -> None:
+    deadline = time.monotonic() + PORT_SECONDS
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            raise ServiceError(f"Port {port} is taken; choose another for the API: PORT=8081 bin/up.")
+        time.sleep(0.1)
+
+
+def _prepare(settings: Settings) -> None:
+    """Bring schema and bucket into place, and publish those starter prompts that do not exist."""
+    app = create_app(settings)
+    with app.app_context():
+        db.migrate()
+        app.extensions["storage"].ensure_bucket()
+        for prompt in json.loads(STARTER_PROMPTS.read_text()):
+            try:
+                prompts.create_prompt(prompt | {"expires_at": None})
+            except Conflict:
+                continue
+        db.db.engine.dispose()
+
+
+def _manager(environ: dict[str, str], printer: Printer) -> Manager:
+    """The processes of the Procfile, but for the release step, which has been done."""
+    manager = Manager(printer)
+    for name, command in parse_procfile((ROOT / "Procfile").read_text()).processes.items():
+        if name != "release":
+            manager.add_process(name, f"exec {command}", env=environ, cwd=str(ROOT))
+    return manager
+
+
+def _serve(environ: dict[str, str], say: Callable[[str], None]) -> int:
+    """Run the processes until Ctrl-C or SIGTERM, or one of them ends; return the exit status."""
+    manager = _manager(environ, Printer(sys.stdout))
+
+    def announce() -> None:
+        _wait_ready(environ["API_URL"])
+        say("Ready\n" + _summary(environ))
+
+    manager.loop_with(announce)
+    return 0 if manager.was_asked_to_stop else 1
+
+
+def _demonstrate(environ: dict[str, str], log: Path) -> int:
+    """Run the processes, with their output in `log`, until the demo is over; return its exit status."""
+    with log.open("w") as output:
+        manager = _manager(environ, Printer(output))
+        demo = subprocess.Popen([sys.executable, "-m", "app.local.demo"], env=environ, cwd=ROOT)
+
+        def finish() -> None:
+            demo.wait()
+            manager.terminate()
+
+        manager.loop_with(finish)
+    demo.terminate()
+    status = demo.wait()
+    if status:
+        click.echo(f"The demo failed; what the processes said is in {log}.", err=True)
+    return status
+
+
+def _wait_ready(url: str) -> None:
+    while True:
+        try:
+            if requests.get(f"{url}/ready", timeout=5).ok:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.1)
+
+
+def _summary(environ: Mapping[str, str]) -> str:
+    url = environ["API_URL"]
+    judge = f"{environ['VLM_API_URL']}, model {environ.get('VLM_MODEL', Settings.vlm_model)}"
+    lines = [
+        f"API          {url}  (documentation: {url}/docs)",
+        f"PostgreSQL   {masked(environ['DATABASE_URL'])}",
+        f"Redis        {masked(environ['REDIS_URL'])}",
+        f"S3           {environ['S3_ENDPOINT']}",
+        f"judge        {judge}",
+        f"credentials  {HOME / 'env'}  (in a shell: set -a; . .kibotos/env)",
+        f"data         {HOME}  (stop with Ctrl-C; the next start goes on from there)",
+    ]
+    if environ.get("VLM_MODEL") == OFFLINE_MODEL:
+        lines += ["", REAL_JUDGE]
+    return "\n".join(lines)
