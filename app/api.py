@@ -5,6 +5,7 @@ One library, spectree with pydantic, does all three. A route names its models in
 """
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -176,12 +177,17 @@ spec = SpecTree(
 )
 
 
+def _parse_int(digits: str) -> float:
+    """int(), which refuses beyond 4300 digits; so long a number is too large for us as 1e999 is."""
+    return int(digits) if len(digits) < 400 else math.inf
+
+
 class _Json(DefaultJSONProvider):
     sort_keys = False
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         try:
-            return super().loads(s, **kwargs)
+            return super().loads(s, parse_int=_parse_int, **kwargs)
         except RecursionError:
             raise invalid_field("body", "must not be nested this deep.") from None
 
