@@ -64,16 +64,17 @@ class Commands(click.Group):
 
 def _sentence(error: Exception) -> str | None:
     """What to tell about `error`, or None if it is a bug that deserves its traceback."""
-    if isinstance(error, ConfigError):
+
+    def is_one(module: str, name: str) -> bool:
+        # it comes from a module that is loaded already: looking for it must not load one
+        return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
+
+    expected = (("app.errors", "DomainError"), ("app.evaluation.model", "OurFault"))
+    if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
         return str(error)
-    # such an error comes from a module that is loaded already: looking for it must not load it
-    if (errors := sys.modules.get("app.errors")) and isinstance(error, errors.DomainError):
-        return error.detail
-    if (model := sys.modules.get("app.evaluation.model")) and isinstance(error, model.OurFault):
-        return error.reason
-    if (sqlalchemy := sys.modules.get("sqlalchemy.exc")) and isinstance(error, sqlalchemy.OperationalError):
-        return f"The database is out of reach: {str(error.orig).strip()}"
-    if (redis := sys.modules.get("redis")) and isinstance(error, redis.RedisError):
+    if is_one("sqlalchemy.exc", "OperationalError") or is_one("psycopg2", "OperationalError"):
+        return f"The database is out of reach: {getattr(error, 'orig', error)}".strip()
+    if is_one("redis", "RedisError"):
         return f"Redis is out of reach: {error}"
     return None
 

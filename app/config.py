@@ -270,3 +270,21 @@ class Settings:
                 "leave out --host, or set APP_ENV=production with its tokens."
             )
         return self
+
+
+def env_example() -> str:
+    """The text of .env.example: every variable with its default, commented out, and one line on it."""
+    lines = [
+        "# Every setting, with its default. Remove the # to change one; the environment wins over this file.",
+        '# Written by: python -c "from app.config import env_example; print(env_example(), end=str())"',
+    ]
+    for setting in fields(Settings):
+        default = setting.default
+        if isinstance(default, bool):
+            text = str(default).lower()
+        elif isinstance(default, float):
+            text = f"{default:g}"
+        else:
+            text = "" if default in (None, ()) else str(default)
+        lines += ["", f"# {setting.metadata['help']}", f"# {setting.name.upper()}={text}"]
+    return "\n".join(lines) + "\n"

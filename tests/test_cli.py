@@ -1,0 +1,177 @@
+import os
+import subprocess
+import sys
+import uuid
+from contextlib import closing
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import psycopg2
+import pytest
+from click.testing import CliRunner
+
+import cli
+from app.db import migrations
+from app.version import VERSION
+
+NOWHERE = "postgresql://u:secret@127.0.0.1:1/nowhere"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs `kibotos <arguments>` in an empty directory with the given environment: the click result."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, input=None, **environ):
+        for name in ("APP_ENV", "ADMIN_TOKEN", "EVALUATOR_TOKEN", "PORT"):
+            environ.setdefault(name, "")
+        return CliRunner().invoke(cli.kibotos, arguments, env=environ, input=input)
+
+    before = dict(os.environ)
+    yield run
+    # .env files add to it
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def empty_database(postgres):
+    """The address of a database without any table, owned by a role that is no superuser."""
+    name = f"cli_{uuid.uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        yield postgres.database_url(name)
+        connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def query(url, statement):
+    with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        connection.commit()
+        return cursor.fetchone() if cursor.description else None
+
+
+def test_it_is_reached_as_kibotos_and_through_flask():
+    assert entry_points(group="console_scripts", name="kibotos")["kibotos"].load() is cli.main
+    assert entry_points(group="flask.commands", name="kibotos")["kibotos"].load() is cli.kibotos
+    for program in (["kibotos"], ["flask", "kibotos"]):
+        command = [str(Path(sys.executable).with_name(program[0])), *program[1:], "--version"]
+        assert subprocess.check_output(command, text=True).strip().endswith(f"version {VERSION}")
+
+
+def test_help_loads_neither_flask_nor_sqlalchemy():
+    code = (
+        "import sys, cli\n"
+        "try: cli.kibotos(['--help'])\n"
+        "finally: print([name for name in ('flask', 'sqlalchemy', 'redis', 'pydantic') if name in sys.modules])"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=cli.ROOT)
+    assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_listed_command_is_there(run, name):
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: kibotos {name} ")
+
+
+def test_settings_come_from_dotenv_and_the_environment_wins(run, tmp_path):
+    (tmp_path / ".env").write_text(f"DATABASE_URL={NOWHERE}\nLOG_LEVEL=loud\n")
+    assert run("db", "check").output.startswith("Error: LOG_LEVEL must be one of")
+    result = run("db", "check", LOG_LEVEL="ERROR")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The database is out of reach: ")
+
+
+def test_an_unknown_variable_of_ours_is_warned_about(run):
+    result = run(
+        "db", "check", KIBOTOS_REDIS_URL="redis://localhost", KIBOTOS_COLOUR="green", DATABASE_URL=""
+    )
+    assert "KIBOTOS_REDIS_URL is not a setting and is ignored; its name is REDIS_URL." in result.stderr
+    assert "KIBOTOS_COLOUR is not a setting and is ignored." in result.stderr
+
+
+def test_an_unreachable_database_is_told_in_one_sentence_without_its_password(run):
+    result = run("db", "init", DATABASE_URL=NOWHERE)
+    assert result.exit_code == 1
+    assert "secret" not in result.output
+    assert "Traceback" not in result.output
+
+
+def test_db_init_twice_is_harmless(run, empty_database):
+    assert "no schema yet" in run("db", "check", DATABASE_URL=empty_database).output
+    assert "in place" in run("db", "init", DATABASE_URL=empty_database).output
+    query(empty_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
+    again = run("db", "init", DATABASE_URL=empty_database)
+    assert (again.exit_code, "nothing changed" in again.output) == (0, True)
+    assert query(empty_database, "SELECT count(*) FROM cycles") == (1,)
+    assert run("db", "check", DATABASE_URL=empty_database).exit_code == 0
+
+
+def test_db_init_leaves_a_foreign_database_alone(run, empty_database):
+    query(empty_database, "CREATE TABLE theirs ()")
+    result = run("db", "init", DATABASE_URL=empty_database)
+    assert result.exit_code == 1
+    assert "theirs" in result.output
+
+
+def test_db_migrate_brings_an_empty_database_to_the_schema(run, empty_database):
+    first = run("db", "migrate", DATABASE_URL=empty_database)
+    assert first.stdout == f"Applied: {', '.join(each.stem for each in migrations())}.\n"
+    assert "nothing changed" in run("db", "migrate", DATABASE_URL=empty_database).output
+    query(empty_database, f"DELETE FROM schema_migrations WHERE version = '{migrations()[-1].stem}'")
+    behind = run("db", "check", DATABASE_URL=empty_database)
+    assert behind.exit_code == 1
+    assert "kibotos db migrate" in behind.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "input", "deletes"),
+    [
+        ("development", ["--force"], None, True),
+        ("development", [], "y\n", True),
+        ("development", [], "n\n", False),
+        ("production", ["--force"], None, False),
+        ("production", ["--yes-delete-everything"], None, False),
+        ("production", ["--force", "--yes-delete-everything"], None, True),
+    ],
+)
+def test_db_reset_asks_and_names_the_database(run, empty_database, environment, options, input, deletes):
+    run("db", "init", DATABASE_URL=empty_database)
+    query(empty_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
+    result = run("db", "reset", *options, input=input, DATABASE_URL=empty_database, APP_ENV=environment)
+    assert empty_database.rpartition("/")[2] in result.output
+    assert "***" in result.output
+    assert result.exit_code == (0 if deletes else 1)
+    assert query(empty_database, "SELECT count(*) FROM cycles") == (0 if deletes else 1,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "sentence"),
+    [
+        (["api"], {"DATABASE_URL": ""}, "DATABASE_URL is not set"),
+        (["api"], {}, "ADMIN_TOKEN is not set"),
+        (["api", "--host", "0.0.0.0"], {"APP_ENV": "development"}, "binds to loopback only"),
+        (
+            ["api", "--reload"],
+            {"ADMIN_TOKEN": "a" * 32, "EVALUATOR_TOKEN": "e" * 32},
+            "--reload is for development",
+        ),
+        (["worker"], {}, "ADMIN_TOKEN is not set"),
+        (["scheduler"], {"EVALUATOR_TOKEN": "short"}, "EVALUATOR_TOKEN holds a token of fewer than 32"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_in_one_sentence(run, arguments, environ, sentence):
+    result = run(*arguments, **{"DATABASE_URL": NOWHERE} | environ)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert sentence in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_an_option_out_of_range_is_a_usage_error(run):
+    assert run("scheduler", "--cycle-duration", "0").exit_code == 2
+    assert run("worker", "--count", "0").exit_code == 2
+    assert run("api", "--port", "70000").exit_code == 2
