@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 
 import structlog
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.job import Job
@@ -81,10 +83,10 @@ class HealingScheduler(Scheduler):
         try:
             job = Job.fetch(entry.name, connection=self.connection)
             return job.func_name == entry.function
-        except RedisError:
+        except (RedisConnectionError, RedisTimeoutError):
             raise
         except Exception as error:
-            # whatever a hash that is missing or corrupt makes RQ raise
+            # whatever a key that is missing or corrupt makes RQ raise
             log.warning("schedule_unreadable", entry=entry.name, error=type(error).__name__)
             return False
 
@@ -94,13 +96,13 @@ class HealingScheduler(Scheduler):
             # of an older version
             self.cancel(job)
             return
-        moment = time.time()
-        self.connection.zadd(self.scheduled_jobs_key, {entry.name: moment + entry.seconds})
+        slot = time.time() // entry.seconds
+        self.connection.zadd(self.scheduled_jobs_key, {entry.name: (slot + 1) * entry.seconds})
         life = math.ceil(entry.seconds)
         try:
             Queue(TICKS, connection=self.connection).enqueue_call(
                 entry.function,
-                job_id=f"{entry.name}-{moment // entry.seconds:.0f}",
+                job_id=f"{entry.name}-{slot:.0f}",
                 unique=True,
                 timeout=TICK_TIMEOUT_SECONDS,
                 ttl=life,

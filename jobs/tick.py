@@ -3,14 +3,15 @@
 from flask import current_app
 
 from app import ticks
+from app.clients.chain import Chain
 from app.cycles import service as cycles
 from app.evaluation import reconcile
 
 
 def tick_cycles() -> None:
     """Close, start and complete cycles as their time has come."""
-    settings, chain = current_app.extensions["settings"], current_app.extensions["chain"]
-    ticks.run("cycles", lambda: cycles.tick(settings, chain))
+    settings = current_app.extensions["settings"]
+    ticks.run("cycles", lambda: cycles.tick(settings, Chain(settings.network)))
 
 
 def reconcile_evaluations() -> None:

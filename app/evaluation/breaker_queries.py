@@ -17,7 +17,10 @@ _TAKE_PROBE = text("""
     WHERE open_until <= now() AND (probe_until IS NULL OR probe_until <= now())
 """)
 # Failures of evaluations that were under way when it tripped do not prolong it; a failed probe does.
-_TRIPS = "(b.open_until IS NULL AND b.consecutive_failures + 1 >= :threshold OR b.open_until <= now())"
+_TRIPS = """
+    (CASE WHEN b.open_until IS NULL THEN b.consecutive_failures + 1 >= :threshold
+          ELSE b.open_until <= now() END)
+"""
 _COUNT_FAILURE = text(f"""
     INSERT INTO circuit_breakers AS b (name, consecutive_failures, last_error) VALUES (:name, 1, :error)
     ON CONFLICT (name) DO UPDATE SET

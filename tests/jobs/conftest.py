@@ -16,8 +16,9 @@ def processes(app, tmp_path, vlm):
     """Starts `kibotos …` in processes of their own: `processes("worker", vlm_model="x")`."""
     started = []
 
-    def start(*arguments, **changes):
-        environ = environment(app.extensions["settings"], **{"vlm_api_url": vlm.url} | changes)
+    def start(*arguments, environ=(), **changes):
+        settings = app.extensions["settings"]
+        environ = dict(environ) | environment(settings, **{"vlm_api_url": vlm.url} | changes)
         log = tmp_path / f"{len(started)}-{arguments[0]}.log"
         process = Process(arguments, environ | {"TMPDIR": str(tmp_path)}, log, tmp_path)
         started.append(process)

@@ -1,0 +1,279 @@
+"""Work for evaluators over HTTP: fetch, submit, and the report."""
+
+import threading
+import uuid
+from collections import Counter
+
+import pytest
+from sqlalchemy import text
+
+from app.db import db
+from app.evaluation import breaker, wire
+from app.evaluation.model import FrameHash, Outcome
+from tests.factories import make_prompt, make_submission
+
+FETCH, SUBMIT = "/v1/evaluate/fetch", "/v1/evaluate/submit"
+
+
+@pytest.fixture
+def submit(app):
+    """Inserts a submission; requests run in contexts of their own, as in production."""
+
+    def insert(**values):
+        with app.app_context():
+            return make_submission(**values)
+
+    return insert
+
+
+@pytest.fixture
+def prompt(app):
+    with app.app_context():
+        return make_prompt(id="manip-1", requirements={"min_duration": 5})
+
+
+@pytest.fixture
+def execute(app):
+    """Runs SQL in a transaction of its own."""
+
+    def run(statement, **binds):
+        with app.app_context(), db.engine.begin() as connection:
+            return connection.execute(text(statement), binds)
+
+    return run
+
+
+@pytest.fixture
+def submission(app):
+    """The submission of a fetched row, with its evaluation, as stored now."""
+
+    def find(row):
+        with app.app_context(), db.engine.connect() as connection:
+            return connection.execute(
+                text("SELECT * FROM submissions LEFT JOIN evaluations ON submission_id = id WHERE id = :id"),
+                {"id": row["id"]},
+            ).one()
+
+    return find
+
+
+@pytest.fixture
+def fetch(client):
+    def post(limit=5):
+        answer = client.post(FETCH, json={"limit": limit})
+        assert answer.status_code == 200, answer.json
+        return answer.json
+
+    return post
+
+
+@pytest.fixture
+def claimed(fetch, submit):
+    """A row as fetched."""
+    submit()
+    [row] = fetch()["submissions"]
+    return row
+
+
+def result(row, **changes):
+    scores = {"technical_score": 1.0, "relevance_score": 0.8, "quality_score": 0.5, "final_score": 0.75}
+    return {"submission_id": row["id"], **scores} | changes
+
+
+def test_fetch_hands_out_what_the_contract_says(fetch, submit, prompt, submission):
+    submit(prompt_id=prompt)
+    answer = fetch(1)
+    assert (answer["pending"], answer["evaluating"]) == (0, 1)
+    [row] = answer["submissions"]
+    contract = {
+        "id": 1,
+        "prompt_id": "manip-1",
+        "category": "manipulation",
+        "task": "grasp",
+        "scenario": "Pick up a mug from a table using one hand",
+        "requirements": {"min_duration": 5},
+    }
+    assert row | contract == row
+    assert row["video_key"] in row["video_url"]
+    assert row["attempt"] == 1
+    assert row["lease_expires_at"].endswith("Z")
+    assert submission(row).claim_token == uuid.UUID(row["claim_token"])
+
+
+def test_fetch_of_zero_only_counts(fetch, submit):
+    submit()
+    assert fetch(0) == {"submissions": [], "pending": 1, "evaluating": 0}
+
+
+def test_fetch_without_a_body_field_takes_five(client, submit):
+    for _ in range(6):
+        submit()
+    assert len(client.post(FETCH, json={}).json["submissions"]) == 5
+
+
+@pytest.mark.parametrize("limit", [-1, 101, 2**63, "5", True, 1.5, None])
+def test_fetch_refuses_other_limits(client, limit):
+    assert client.post(FETCH, json={"limit": limit}).status_code == 422
+
+
+def test_eight_evaluators_get_two_hundred_rows_once_each(app, submit, prompt):
+    ids = [submit(prompt_id=prompt) for _ in range(200)]
+    taken = Counter()
+
+    def pull():
+        client = app.test_client()
+        while rows := client.post(FETCH, json={"limit": 3}).json["submissions"]:
+            taken.update(row["id"] for row in rows)
+
+    threads = [threading.Thread(target=pull) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == Counter(ids)
+
+
+def test_counts_stop_at_ten_thousand_unless_nothing_but_they_are_asked_for(fetch, submit, execute):
+    submit()
+    execute("""
+        INSERT INTO uploads (video_key, miner_hotkey, content_type, expires_at)
+        SELECT 'uploads/' || n, miner_hotkey, content_type, expires_at
+        FROM uploads, generate_series(1, 10010) n
+    """)
+    execute("""
+        INSERT INTO submissions (
+            prompt_id, prompt_weight, video_key, video_hash, miner_uid, miner_hotkey, duration_sec,
+            resolution_width, resolution_height, fps, camera_type, actor_type)
+        SELECT prompt_id, prompt_weight, 'uploads/' || n, lpad(to_hex(n), 64, '0'), miner_uid, miner_hotkey,
+               duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type
+        FROM submissions, generate_series(1, 10010) n
+    """)
+    assert (len(fetch()["submissions"]), fetch(1)["pending"]) == (5, 10_000)
+    assert fetch(0)["pending"] == 10_005
+
+
+def test_submit_records_the_result(client, claimed, submission):
+    answer = client.post(SUBMIT, json=result(claimed, metadata={"tool": "mine"}))
+    assert answer.status_code == 200
+    assert answer.json == {
+        "success": True,
+        "submission_uuid": claimed["submission_uuid"],
+        "final_score": 0.75,
+    }
+    row = submission(claimed)
+    assert (row.status, row.final_score, row.evaluated_by) == ("SCORED", 0.75, "evaluator")
+    report = client.get(f"/v1/submissions/{claimed['submission_uuid']}/report")
+    assert report.json["metadata"] == {"tool": "mine"}
+
+
+def test_first_result_stands(client, claimed, submission):
+    client.post(SUBMIT, json=result(claimed))
+    again = client.post(SUBMIT, json=result(claimed, relevance_score=1.0, final_score=0.85))
+    assert (again.status_code, submission(claimed).final_score) == (409, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "final"),
+    [
+        ({"final_score": 0.7509}, "SCORED", 0.75),
+        ({"relevance_score": 0.1, "final_score": 0.4}, "REJECTED", 0),
+        ({"relevance_score": 0.1, "final_score": 0}, "REJECTED", 0),
+        ({"rejection_reason": "It is damaged.", "final_score": 0}, "REJECTED", 0),
+        ({"rejection_reason": "It is damaged.", "final_score": 0.75}, "REJECTED", 0),
+        ({"metadata": {"kibotos": {"action_match": 0.2}}}, "REJECTED", 0),
+    ],
+)
+def test_submit_applies_gates_itself(client, claimed, submission, changes, status, final):
+    answer = client.post(SUBMIT, json=result(claimed, **changes))
+    assert (answer.status_code, answer.json.get("final_score")) == (200, final)
+    row = submission(claimed)
+    assert (row.status, row.final_score, row.rejection_reason is None) == (status, final, status == "SCORED")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"final_score": 0.76},
+        {"final_score": 0.0},
+        {"final_score": 1_000_000},
+        {"relevance_score": 0.1, "final_score": 0.75},
+        {"technical_score": 1.1},
+        {"technical_score": -0.1},
+        {"quality_score": "0.5"},
+        {"quality_score": True},
+        {"rejection_reason": ""},
+        {"rejection_reason": "x" * 2001},
+        {"metadata": []},
+        {"metadata": {"x": "x" * 65536}},
+        {"metadata": {"kibotos": {"fingerprint": "AAAA"}}},
+        {"metadata": {"kibotos": {"action_match": 2}}},
+        {"claim_token": "mine"},
+        {"submission_id": 0},
+        {"submission_id": 2**63},
+    ],
+)
+def test_submit_refuses_what_does_not_add_up(client, claimed, submission, changes):
+    answer = client.post(SUBMIT, json=result(claimed, **changes))
+    assert answer.status_code == 422, answer.json
+    assert submission(claimed).status == "EVALUATING"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_submit_refuses_what_is_no_number(client, claimed, submission, number):
+    body = f'{{"submission_id": 1, "technical_score": {number}, "relevance_score": 1, "quality_score": 1}}'
+    answer = client.post(SUBMIT, data=body, content_type="application/json")
+    assert answer.status_code in {400, 422}
+    assert submission(claimed).status == "EVALUATING"
+
+
+def test_submit_only_under_a_live_claim_and_with_its_token(client, claimed, submission, execute):
+    assert client.post(SUBMIT, json=result({"id": 999})).status_code == 404
+    assert client.post(SUBMIT, json=result(claimed, claim_token=str(uuid.uuid4()))).status_code == 409
+    execute("UPDATE submissions SET lease_expires_at = now()")
+    answer = client.post(SUBMIT, json=result(claimed, claim_token=claimed["claim_token"]))
+    assert answer.status_code == 409
+    assert submission(claimed).status == "EVALUATING"
+
+
+def test_submit_without_any_claim_is_refused(client, submit):
+    id = submit()
+    assert client.post(SUBMIT, json=result({"id": id})).status_code == 409
+
+
+def test_release_gives_back_under_the_claims_token_only(client, claimed, submission):
+    body = {"submission_id": claimed["id"], "reason": "the judge is away"}
+    release = "/v1/evaluate/release"
+    assert client.post(release, json=body | {"claim_token": str(uuid.uuid4())}).status_code == 409
+    assert client.post(release, json=body | {"claim_token": claimed["claim_token"]}).status_code == 200
+    row = submission(claimed)
+    assert (row.status, row.faults, row.last_fault) == ("PENDING", 1, "the judge is away")
+
+
+def test_a_claim_and_an_outcome_survive_the_wire(client, claimed):
+    claim, url = wire.read_claim(claimed)
+    assert claim.submission_uuid == uuid.UUID(claimed["submission_uuid"])
+    assert url == claimed["video_url"]
+    frames = tuple(FrameHash(n / 2, bytes([n % 256]) * 32, bytes([255 - n % 256]) * 32) for n in range(2000))
+    outcome = Outcome(1.0, 0.8, 0.5, 0.9, None, "model", "judge-v1", {"technical": {"score": 1.0}}, frames)
+    body = wire.show_outcome(claim, outcome, 0.75)
+    read = wire.read_outcome(wire.SubmitIn.model_validate(body))
+    assert (read.judge_model, read.action_match, read.report) == ("model", 0.9, {"technical": {"score": 1.0}})
+    step = round(read.fingerprint[1].seconds * 2)
+    assert read.fingerprint == frames[::step]
+    assert len(read.fingerprint) > 400
+    assert client.post(SUBMIT, json=body).status_code == 200
+
+
+def test_report_of_what_is_not_evaluated_or_unknown_is_404(client, claimed):
+    for address in (claimed["submission_uuid"], uuid.uuid4(), "x", "0" * 5000):
+        answer = client.get(f"/v1/submissions/{address}/report")
+        assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+def test_nothing_is_fetched_while_a_breaker_is_open(app, fetch, submit):
+    submit()
+    with app.app_context():
+        for _ in range(breaker.THRESHOLD):
+            breaker.count_failure(breaker.STORAGE, "down")
+        db.session.commit()
+    assert fetch()["submissions"] == []
