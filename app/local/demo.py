@@ -203,9 +203,27 @@ class Demo:
         self.console.print(table)
 
     def _show_report(self, uuid: str) -> None:
-        report = self._get(f"/v1/submissions/{uuid}/report")
-        self._say("The verification report of the first one")
-        self.console.print_json(data=report)
+        path = f"/v1/submissions/{uuid}/report"
+        report = self._get(path)
+        self._say(f"The verification report of the first one, in short; all of it is at {path}")
+        table = Table("check", "measured", "threshold", "verdict")
+        for check in report["technical"]["checks"]:
+            verdict = "passed" if check["passed"] else f"failed: {check['reason']}"
+            table.add_row(check["name"], str(check["value"]), str(check["threshold"]), verdict)
+        for deduction in report["quality"]["deductions"]:
+            values = (f"{deduction['value']:.0%}", f"at most {deduction['threshold']:.0%}")
+            points = deduction["points"]
+            table.add_row(
+                deduction["name"], *values, f"costs {points:.2f} of quality" if points else "passed"
+            )
+        judge = report["judge"]
+        asked = f"{judge['model']}, {judge['prompt_version']}"
+        for name in ("action_match", "perspective_correct", "demonstration_quality", "training_utility"):
+            table.add_row(name, f"{judge[name]:.3f}", "", f"by {asked}")
+        self.console.print(table)
+        self.console.print(f"The judge: {judge['reasoning']}", markup=False)
+        seconds = ", ".join(f"{frame['seconds']:.2f} s" for frame in report["keyframes"])
+        self.console.print(f"It was shown the frames at {seconds}.", markup=False)
 
     def _show_scores(self, scores: dict[str, Any]) -> None:
         self._say(f"Cycle {scores['cycle_id']} is completed, with {scores['n_submissions']} submissions")

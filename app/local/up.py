@@ -20,7 +20,7 @@ from dotenv import dotenv_values
 from honcho.environ import parse_procfile
 from honcho.printer import Printer
 
-from app import create_app, db
+from app import create_app, db, logs
 from app.config import Settings, masked
 from app.errors import Conflict
 from app.evaluation.judge import OFFLINE_MODEL
@@ -103,6 +103,7 @@ def _run(demo: bool) -> int:
     services = _embedded(data)
     environ = _environment(services, demo)
     settings = Settings.from_environ(environ).require_server()
+    logs.configure("WARNING", "console", sys.stderr)
     _check_port(int(environ["PORT"]))
     say(f"Found {tool('ffmpeg')} and {tool('ffprobe')}")
     try:
