@@ -22,8 +22,8 @@ READ_TIMEOUT_SECONDS = 30
 PATIENCE_SECONDS = 300.0
 MAX_ATTEMPTS = 4
 CHUNK_BYTES = 256 * 1024
-# A store that does not find an object is asked again, this much later, before it is believed.
-MISSING_AFTER_SECONDS = 5.0
+# A store that does not find an object is asked again, each time this much later, before it is believed.
+MISSING_AFTER_SECONDS = 2.0
 
 
 class _Missing(Passing):

@@ -11,7 +11,7 @@ import pdqhash
 from app.evaluation.measures import Frame, FrameMeasures, Measures, measure, summarise
 from app.evaluation.model import FrameHash
 from app.evaluation.probe import Probe
-from app.evaluation.sandbox import INPUT_OPTIONS, MediaFault, start
+from app.evaluation.sandbox import INPUT_OPTIONS, Limits, MediaFault, start
 
 # frames a second that are measured, every second of them hashed; fewer in videos over MAX_FRAMES
 RATE = 4
@@ -23,8 +23,7 @@ LONG_SIDE = 384
 MIN_HASH_QUALITY = 50
 BORDER_LEVEL = 24
 
-SCAN_CPU_SECONDS = 1200
-SCAN_WALL_SECONDS = 800
+LIMITS = Limits(cpu_seconds=1200, wall_seconds=800)
 
 
 @dataclass(frozen=True)
@@ -44,31 +43,23 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
     """
     rate = min(RATE, MAX_FRAMES / max(probe.duration, 1))
     width, height = probe.fit(LONG_SIDE)
+    filters = f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray"
     arguments = [
-        *(
-            "-v",
-            "repeat+verbose",
-            "-nostdin",
-            *INPUT_OPTIONS,
-            "-i",
-            f"file:{path}",
-            "-map",
-            f"0:{probe.stream}",
-        ),
-        *(
-            "-vf",
-            f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray",
-            "-fps_mode",
-            "passthrough",
-            "-f",
-            "rawvideo",
-            "pipe:1",
-        ),
+        "-nostdin",
+        *INPUT_OPTIONS,
+        "-i",
+        f"file:{path}",
+        "-map",
+        f"0:{probe.stream}",
+        "-vf",
+        filters,
     ]
+    arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
     measured: list[FrameMeasures] = []
     small: list[Frame] = []
     previous = None
-    with start("ffmpeg", arguments, cpu_seconds=SCAN_CPU_SECONDS, wall_seconds=SCAN_WALL_SECONDS) as running:
+    # the log's last lines tell how many frames were decoded
+    with start("ffmpeg", arguments, LIMITS, log_level="verbose") as running:
         while len(raw := running.stdout.read(width * height)) == width * height:
             frame = np.frombuffer(raw, np.uint8).reshape(height, width)
             measured.append(measure(len(measured) / rate, frame, previous))

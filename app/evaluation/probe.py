@@ -7,10 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.sandbox import INPUT_OPTIONS, MAX_PIXELS, MediaFault, run
+from app.evaluation.sandbox import INPUT_OPTIONS, MAX_PIXELS, Limits, MediaFault, run
 
-CPU_SECONDS = 30
-WALL_SECONDS = 120
+LIMITS = Limits(cpu_seconds=30, wall_seconds=120)
 # some 107 bytes a packet: 300,000 frames, or 40 minutes at 120 a second
 OUTPUT_BYTES = 32 * 2**20
 
@@ -74,24 +73,8 @@ class Probe:
 def probe(path: Path) -> Probe:
     """Describe the file at `path`. Raises MediaFault if it is no video that can be read, or OurFault."""
     _check_whole(path)
-    output = run(
-        "ffprobe",
-        [
-            "-v",
-            "error",
-            *INPUT_OPTIONS,
-            "-select_streams",
-            "v",
-            "-show_entries",
-            _ENTRIES,
-            "-of",
-            "json=c=1",
-            f"file:{path}",
-        ],
-        cpu_seconds=CPU_SECONDS,
-        wall_seconds=WALL_SECONDS,
-        output_bytes=OUTPUT_BYTES,
-    )
+    wanted = ["-select_streams", "v", "-show_entries", _ENTRIES, "-of", "json=c=1"]
+    output = run("ffprobe", [*INPUT_OPTIONS, *wanted, f"file:{path}"], LIMITS, OUTPUT_BYTES)
     try:
         found = json.loads(output.decode("utf-8", "replace"))
     except ValueError as error:

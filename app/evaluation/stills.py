@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.evaluation.model import Frame
 from app.evaluation.probe import Probe
-from app.evaluation.sandbox import INPUT_OPTIONS, MediaFault, start
+from app.evaluation.sandbox import INPUT_OPTIONS, Limits, MediaFault, start
 
 LONG_SIDE = 768
 # at this share of the video's length the first still is taken, and as far from its end the last
@@ -14,9 +14,7 @@ MARGIN = 0.05
 # a still this near to the peak of motion, in seconds, shows it
 PEAK_DISTANCE = 0.3
 
-CPU_SECONDS = 1200
-WALL_SECONDS = 800
-FILE_BYTES = 4 * 2**20
+LIMITS = Limits(cpu_seconds=1200, wall_seconds=800, file_bytes=4 * 2**20)
 
 # Some demuxers seek up to 0.13 s before the wanted time, to be sure of frames that are shown before they
 # are decoded: aim as much behind a keyframe, or they return the one before.
@@ -69,9 +67,8 @@ def take(path: Path, probe: Probe, wanted: Sequence[float], directory: Path) -> 
         # into files named by the milliseconds of the frames really got
         outputs += ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-q:v", "4"]
         outputs += ["-f", "image2", "-frame_pts", "1", f"file:{directory}/still-%d.jpg"]
-    limits = {"cpu_seconds": CPU_SECONDS, "wall_seconds": WALL_SECONDS, "file_bytes": FILE_BYTES}
-    arguments = ["-v", "error", "-nostdin", "-y", "-copyts", *inputs, *outputs]
-    with start("ffmpeg", arguments, **limits) as running:
+    arguments = ["-nostdin", "-y", "-copyts", *inputs, *outputs]
+    with start("ffmpeg", arguments, LIMITS) as running:
         running.stdout.read()
     frames = []
     for file in directory.glob("still-*.jpg"):
