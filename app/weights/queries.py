@@ -1,6 +1,8 @@
 """SQL on scores and weights."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 from sqlalchemy import text
 
@@ -40,12 +42,15 @@ _AGGREGATE = """
 _BEST_FIRST = "ORDER BY total_score DESC, miner_uid, miner_hotkey"
 
 _LIST_CURRENT = text(f"SELECT {_SCORE_COLUMNS} FROM ({_AGGREGATE}) scores {_BEST_FIRST}")
+# Not INSERT … SELECT of the aggregate: PostgreSQL uses one processor for that, several for a bare SELECT.
 _INSERT_SCORES = text(f"""
     INSERT INTO miner_scores (cycle_id, {_SCORE_COLUMNS}, holds_uid)
     SELECT :cycle_id, {_SCORE_COLUMNS},
            NOT :check_registration OR EXISTS (
                SELECT 1 FROM metagraph m WHERE m.uid = miner_uid AND m.hotkey = miner_hotkey)
-    FROM ({_AGGREGATE}) scores
+    FROM jsonb_to_recordset(CAST(:scores AS jsonb)) AS scores(
+        miner_uid integer, miner_hotkey text, total_submissions integer, accepted_submissions integer,
+        avg_score double precision, total_score double precision, scores_by_category jsonb)
 """)
 _LIST_RECORDED = text(f"""
     SELECT {_SCORE_COLUMNS}, holds_uid FROM miner_scores WHERE cycle_id = :cycle_id {_BEST_FIRST}
@@ -77,12 +82,10 @@ def list_current_scores(cycle_id: int) -> list[MinerScore]:
     return fetch_all(MinerScore, _LIST_CURRENT, cycle_id=cycle_id)
 
 
-def insert_scores(cycle_id: int, check_registration: bool) -> None:
-    """Aggregate the cycle's submissions into miner_scores.
-
-    A row holds its uid if the metagraph says so, or if registration is not checked.
-    """
-    execute(_INSERT_SCORES, cycle_id=cycle_id, check_registration=check_registration)
+def insert_scores(cycle_id: int, scores: Sequence[MinerScore], check_registration: bool) -> None:
+    """Insert the scores; one holds its uid if the metagraph says so, or if registration is not checked."""
+    rows = json.dumps([asdict(score) for score in scores])
+    execute(_INSERT_SCORES, cycle_id=cycle_id, scores=rows, check_registration=check_registration)
 
 
 def list_recorded_scores(cycle_id: int) -> list[RecordedScore]:

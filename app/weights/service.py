@@ -34,7 +34,7 @@ def record(cycle_id: int, check_registration: bool) -> tuple[int, int]:
     Returns the numbers of miners with a score and of uids with a weight. With `check_registration` a
     uid is weighted only by what the hotkey that holds it in the metagraph has earned.
     """
-    queries.insert_scores(cycle_id, check_registration)
+    queries.insert_scores(cycle_id, queries.list_current_scores(cycle_id), check_registration)
     scores = queries.list_recorded_scores(cycle_id)
     weights = _weigh(scores)
     queries.insert_weights(cycle_id, weights)
