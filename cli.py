@@ -8,16 +8,13 @@ import sys
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from dotenv import load_dotenv
 
 from app.config import ConfigError, Settings, unknown_variables
 from app.version import VERSION
-
-if TYPE_CHECKING:
-    from flask import Flask
 
 ROOT = Path(__file__).parent
 
@@ -73,7 +70,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
         return str(error)
     if is_one("sqlalchemy.exc", "OperationalError") or is_one("psycopg2", "OperationalError"):
-        return f"The database is out of reach: {getattr(error, 'orig', error)}".strip()
+        return f"The database is out of reach: {' '.join(str(getattr(error, 'orig', error)).split())}"
     if is_one("redis", "RedisError"):
         return f"Redis is out of reach: {error}"
     return None
@@ -158,24 +155,13 @@ def db() -> None:
     """Create, migrate, check or empty the database. Needs no superuser."""
 
 
-def _database(settings: Settings) -> "Flask":
-    """An application with the database and nothing else, so that a release step needs no other setting."""
-    from flask import Flask
-
-    from app import db
-
-    app = Flask("kibotos")
-    db.init_app(app, settings.require_database())
-    return app
-
-
 @db.command()
 @click.pass_obj
 def init(settings: Settings) -> None:
     """Load the schema into an empty database. Twice is harmless."""
-    from app.db import init_schema
+    from app.db import command_app, init_schema
 
-    with _database(settings).app_context():
+    with command_app(settings).app_context():
         created = init_schema()
     click.echo("The schema is in place." if created else "The schema was there already; nothing changed.")
 
@@ -184,9 +170,9 @@ def init(settings: Settings) -> None:
 @click.pass_obj
 def migrate(settings: Settings) -> None:
     """Bring the database to the current schema; an empty one gets all of it."""
-    from app.db import migrate
+    from app.db import command_app, migrate
 
-    with _database(settings).app_context():
+    with command_app(settings).app_context():
         applied = migrate()
     click.echo(f"Applied: {', '.join(applied)}." if applied else "The schema is current; nothing changed.")
 
@@ -198,7 +184,7 @@ def migrate(settings: Settings) -> None:
 def reset(settings: Settings, force: bool, yes_delete_everything: bool) -> None:
     """Delete all data, then load the schema anew."""
     from app.config import masked
-    from app.db import drop_schema, init_schema
+    from app.db import command_app, drop_schema, init_schema
 
     target = masked(settings.require_database().database_url)
     if not settings.development and not (force and yes_delete_everything):
@@ -208,7 +194,7 @@ def reset(settings: Settings, force: bool, yes_delete_everything: bool) -> None:
         )
     if not force:
         click.confirm(f"Delete all data in {target}?", abort=True)
-    with _database(settings).app_context():
+    with command_app(settings).app_context():
         drop_schema()
         init_schema()
     click.echo(f"{target} is empty and has the current schema.")
@@ -218,9 +204,9 @@ def reset(settings: Settings, force: bool, yes_delete_everything: bool) -> None:
 @click.pass_obj
 def check(settings: Settings) -> None:
     """Exit with 0 if the database is reachable and has the current schema."""
-    from app.db import pending_migrations
+    from app.db import command_app, pending_migrations
 
-    with _database(settings).app_context():
+    with command_app(settings).app_context():
         pending = pending_migrations()
     if pending is None:
         raise click.ClickException("The database has no schema yet: run `kibotos db init`.")

@@ -53,6 +53,13 @@ def init_app(app: Flask, settings: Settings) -> None:
     db.init_app(app)
 
 
+def command_app(settings: Settings) -> Flask:
+    """An application with the database and nothing else, for commands that need no other setting."""
+    app = Flask("kibotos")
+    init_app(app, settings.require_database())
+    return app
+
+
 def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
     """Run `statement` and return its rows as instances of the dataclass `row`, by column name."""
     return [row(**mapping) for mapping in db.session.execute(statement, binds).mappings()]

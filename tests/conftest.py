@@ -1,6 +1,7 @@
 """Fixtures: real PostgreSQL, Valkey and SeaweedFS, started once a session and emptied for each test."""
 
 import dataclasses
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,14 +9,21 @@ from pathlib import Path
 import psycopg2
 import pytest
 import redis as redis_client
+from click.testing import CliRunner
 
 from app import create_app, db
 from app.clients.storage import Storage
 from app.config import Settings
 from app.local.service import start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
+from cli import kibotos
 from tests.videos import Videos
 from tests.vlm_server import VlmServer
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fault-rounds", type=int, default=1, help="how often each fault strikes (tests/faults)")
+    parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,6 +123,22 @@ def make_app(settings, database, redis):
     for app in apps:
         with app.app_context():
             db.db.engine.dispose()
+
+
+@pytest.fixture
+def run_kibotos(monkeypatch, tmp_path):
+    """Runs `kibotos <arguments>` in an empty directory, with the given environment: click's result."""
+    monkeypatch.chdir(tmp_path)
+    before = dict(os.environ)
+
+    def run(*arguments, input=None, **environ):
+        unset = dict.fromkeys(field.name.upper() for field in dataclasses.fields(Settings))
+        return CliRunner().invoke(kibotos, arguments, env=unset | environ, input=input)
+
+    yield run
+    # .env files add to it
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """SQL on prompts."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
@@ -40,9 +41,53 @@ _UPDATE = text("""
         expires_at = CASE WHEN :set_expires_at THEN CAST(:expires_at AS timestamptz) ELSE expires_at END
     WHERE id = :id
 """)
+# What a prompt asks for stays as it is once someone has answered it.
+_LOAD = text("""
+    INSERT INTO prompts AS p (id, category, task, scenario, requirements, weight, expires_at)
+    SELECT * FROM jsonb_to_recordset(CAST(:prompts AS jsonb)) AS given
+        (id text, category text, task text, scenario text, requirements jsonb, weight double precision,
+         expires_at timestamptz)
+    ON CONFLICT (id) DO UPDATE SET
+        category = excluded.category, task = excluded.task, scenario = excluded.scenario,
+        requirements = excluded.requirements, weight = excluded.weight, expires_at = excluded.expires_at
+    WHERE :update AND (
+        (p.category, p.task, p.scenario) = (excluded.category, excluded.task, excluded.scenario)
+        OR NOT EXISTS (SELECT 1 FROM prompt_submission_counts c WHERE c.prompt_id = p.id))
+    RETURNING p.id, xmax = 0 AS is_new
+""")
+_STATS = text("""
+    SELECT p.id, p.category, count(s.id) AS submissions,
+           count(*) FILTER (WHERE s.status IN ('PENDING', 'EVALUATING')) AS open,
+           count(*) FILTER (WHERE s.status = 'SCORED') AS scored,
+           count(*) FILTER (WHERE s.status = 'REJECTED') AS rejected,
+           avg(s.final_score) FILTER (WHERE s.status = 'SCORED') AS mean_score
+    FROM prompts p LEFT JOIN submissions s ON s.prompt_id = p.id
+    WHERE CAST(:category AS text) IS NULL OR p.category = :category
+    GROUP BY p.id ORDER BY p.category, submissions DESC, p.id
+""")
 
 
-def list_prompts(category: str | None, active_only: bool, limit: int, after: str | None) -> list[Prompt]:
+@dataclass(frozen=True)
+class Loaded:
+    id: str
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class PromptStats:
+    id: str
+    category: str
+    submissions: int
+    open: int
+    scored: int
+    rejected: int
+    # of the scored ones
+    mean_score: float | None
+
+
+def list_prompts(
+    category: str | None, active_only: bool, limit: int | None, after: str | None
+) -> list[Prompt]:
     return fetch_all(Prompt, _LIST, category=category, active_only=active_only, limit=limit, after=after)
 
 
@@ -66,3 +111,12 @@ def update_prompt(id: str, changes: dict[str, Any]) -> bool:
     if binds["set_requirements"]:
         binds["requirements"] = json.dumps(binds["requirements"])
     return bool(execute(_UPDATE, id=id, **binds))
+
+
+def load_prompts(prompts: list[dict[str, Any]], update: bool) -> list[Loaded]:
+    """Insert prompts and, if `update`, change those that exist; returns the ones that were written."""
+    return fetch_all(Loaded, _LOAD, prompts=json.dumps(prompts, default=str), update=update)
+
+
+def list_stats(category: str | None) -> list[PromptStats]:
+    return fetch_all(PromptStats, _STATS, category=category)

@@ -37,3 +37,23 @@ def change_prompt(id: str, changes: dict[str, Any]) -> Prompt:
         raise NotFound("There is no such prompt; GET /v1/prompts lists them.")
     db.session.commit()
     return get_prompt(id)
+
+
+def load_prompts(prompts: list[dict[str, Any]], update: bool) -> int:
+    """Publish all of `prompts` or none, and return how many of them are new.
+
+    Raises Conflict if one exists, unless `update`: then weight, requirements and expiry change, and the
+    text too as long as nothing was submitted to it.
+    """
+    loaded = queries.load_prompts(prompts, update)
+    refused = sorted({prompt["id"] for prompt in prompts} - {each.id for each in loaded})
+    if refused:
+        db.session.rollback()
+        names = ", ".join(refused[:10]) + (" and others" if len(refused) > 10 else "")
+        raise Conflict(
+            f"Nothing was loaded: {names} have submissions, so their text cannot change; give it new ids."
+            if update
+            else f"Nothing was loaded: {names} exist already; change them with --update, or choose other ids."
+        )
+    db.session.commit()
+    return sum(each.is_new for each in loaded)

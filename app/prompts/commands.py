@@ -1,0 +1,138 @@
+"""`kibotos prompts …`: load, list, retire and draft prompts."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from app.config import ConfigError, Settings
+
+CATEGORIES = ("manipulation", "locomotion", "navigation", "household", "industrial")
+category_option = click.option("--category", type=click.Choice(CATEGORIES))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def prompts() -> None:
+    """Load, list, retire and draft prompts."""
+
+
+@prompts.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--update", is_flag=True, help="Change prompts that exist instead of refusing them.")
+@click.pass_obj
+def load(settings: Settings, file: Path, update: bool) -> None:
+    """Load all prompts of a .json, .jsonl or .csv FILE, or none if anything is wrong with one."""
+    from app.db import command_app
+    from app.prompts import service
+    from app.prompts.files import read_prompts
+
+    wanted = [prompt.model_dump() for prompt in read_prompts(file)]
+    with command_app(settings).app_context():
+        added = service.load_prompts(wanted, update)
+    click.echo(f"{added} added, {len(wanted) - added} changed.")
+
+
+@prompts.command("list")
+@category_option
+@click.option("--all", "everything", is_flag=True, help="Retired and expired ones too.")
+@json_option
+@click.pass_obj
+def list_(settings: Settings, category: str | None, everything: bool, as_json: bool) -> None:
+    """List the active prompts."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.db import command_app
+    from app.prompts import queries
+    from app.prompts.models import PromptOut
+
+    with command_app(settings).app_context():
+        found = queries.list_prompts(category, not everything, None, None)
+    if as_json:
+        shown = [
+            PromptOut.model_validate(each, from_attributes=True).model_dump(mode="json") for each in found
+        ]
+        click.echo(json.dumps(shown, indent=2))
+        return
+    table = Table("id", "category", "task", "scenario", "weight", "submissions", "")
+    for each in found:
+        weight, count = f"{each.weight:g}", str(each.total_submissions)
+        mark = "" if each.is_active else "retired"
+        table.add_row(each.id, each.category, each.task, each.scenario, weight, count, mark)
+    Console().print(table)
+
+
+@prompts.command()
+@category_option
+@json_option
+@click.pass_obj
+def stats(settings: Settings, category: str | None, as_json: bool) -> None:
+    """Show how each prompt does: its submissions, how many were scored or rejected, their mean score."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.db import command_app
+    from app.prompts import queries
+
+    with command_app(settings).app_context():
+        found = queries.list_stats(category)
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+        return
+    table = Table("id", "category", "submissions", "open", "scored", "rejected", "mean score")
+    for each in found:
+        mean = "" if each.mean_score is None else f"{each.mean_score:.3f}"
+        counts = (each.submissions, each.open, each.scored, each.rejected)
+        table.add_row(each.id, each.category, *map(str, counts), mean)
+    Console().print(table)
+
+
+@prompts.command()
+@click.argument("id")
+@click.pass_obj
+def retire(settings: Settings, id: str) -> None:
+    """Take no more submissions to the prompt ID; those accepted are evaluated."""
+    from app.db import command_app
+    from app.prompts import service
+
+    with command_app(settings).app_context():
+        service.change_prompt(id, {"is_active": False})
+    click.echo(f"{id} is retired.")
+
+
+@prompts.command()
+@click.option("--category", type=click.Choice(CATEGORIES), required=True)
+@click.option("--count", type=click.IntRange(1, 500), default=10, show_default=True)
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help=".json, .jsonl or .csv"
+)
+@click.pass_obj
+def generate(settings: Settings, category: str, count: int, output: Path) -> None:
+    """Have the model at VLM_API_URL draft prompts, into a file to edit and then load."""
+    from app.clients.vlm import Vlm
+    from app.db import command_app
+    from app.prompts import generation, queries
+    from app.prompts.files import write_prompts
+    from app.prompts.models import Category
+
+    if not settings.vlm_api_url:
+        raise ConfigError("VLM_API_URL is not set: drafting prompts needs a language model.")
+    if output.suffix.lower() not in {".json", ".jsonl", ".csv"}:
+        raise click.UsageError("--output must end in .json, .jsonl or .csv.")
+    if output.exists():
+        raise click.UsageError(f"{output} exists; name another file.")
+    with command_app(settings).app_context():
+        known = queries.list_prompts(None, False, None, None)
+    with click.progressbar(length=count, label="Drafting") as bar:
+        drafts = generation.generate(
+            Vlm(settings),
+            Category(category),
+            count,
+            [each.scenario for each in known if each.category == category],
+            [each.id for each in known],
+            lambda done: bar.update(done - bar.pos),
+        )
+    write_prompts(output, drafts)
+    click.echo(f"{len(drafts)} drafts are in {output}; edit them, then: kibotos prompts load {output}")
