@@ -33,7 +33,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     app.extensions["redis"] = Redis.from_url(
         settings.redis_url, socket_connect_timeout=2, socket_timeout=5, health_check_interval=30

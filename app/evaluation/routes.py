@@ -70,7 +70,7 @@ def release(json: wire.ReleaseIn) -> Response:
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
-@spec.validate(resp=Answers(HTTP_404=Problem), tags=["submissions"])
+@spec.validate(resp=Answers("HTTP_200", HTTP_404=Problem), tags=["submissions"])
 def get_report(submission_uuid: UUID) -> Response:
     """Return the verification report: every check with its value, threshold and verdict."""
     return jsonify(service.get_report(submission_uuid))

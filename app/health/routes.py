@@ -39,6 +39,7 @@ def status() -> Response:
 
 @blueprint.get("/metrics")
 @require_admin
+@spec.validate(resp=Answers("HTTP_200"), tags=["health"])
 def show_metrics() -> Response:
     """Everything measured, as Prometheus reads it."""
     body = metrics.render(current_app.extensions["settings"], current_app.extensions["redis"])

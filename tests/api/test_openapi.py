@@ -1,0 +1,96 @@
+"""The OpenAPI document: complete, true of the live server, and readable."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import factories
+from tests.api.conftest import PRODUCTION
+
+SCHEMATHESIS = """
+[checks.positive_data_acceptance]
+# what no schema can say (canonical addresses, known prompts) is refused with 422 as well
+expected-statuses = ["2xx", "401", "403", "404", "409", "422", "429"]
+[checks.negative_data_rejection]
+expected-statuses = ["4xx"]
+"""
+
+
+@pytest.fixture
+def document(client):
+    return client.get("/openapi.json").json
+
+
+def test_every_endpoint_is_in_the_document(app, document):
+    undocumented = {"/openapi.json", "/docs"}
+    rules = {re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()}
+    assert rules - undocumented == set(document["paths"])
+
+
+def test_every_error_is_a_problem_document(document):
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status >= "400" and path != "/ready":
+                    assert list(answer["content"]) == ["application/problem+json"], (path, status)
+
+
+def test_the_document_names_who_may_call_what(document):
+    roles = {
+        path: list(operation["security"][0])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if operation.get("security")
+    }
+    assert roles.pop("/v1/upload/presign") == ["miner"]
+    assert roles.pop("/metrics") == ["admin"]
+    assert all(
+        path.startswith(f"/v1/{'admin' if role == ['admin'] else 'evaluate'}/")
+        for path, role in roles.items()
+    )
+    assert set(document["components"]["securitySchemes"]) == {"admin", "evaluator", "miner"}
+
+
+def test_every_reference_leads_somewhere(document):
+    references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
+    assert references and references <= set(document["components"]["schemas"])
+
+
+def test_the_page_shows_every_endpoint_and_fetches_nothing(client, document):
+    answer = client.get("/docs")
+    page = answer.text
+    assert answer.content_type == "text/html; charset=utf-8"
+    assert all(path in page for path in document["paths"])
+    assert not re.search(r"https?://|<script|src=|@import|url\(", page)
+
+
+def test_the_live_server_does_what_the_document_says(serve, app, tmp_path):
+    """Schemathesis: every check, on a few hundred requests it makes up, as every role."""
+    with app.app_context():
+        cycle = factories.make_cycle("COMPLETED", block_number=1, block_number_is_current=True)
+        factories.make_submission(
+            cycle_id=cycle, status="REJECTED", evaluated_at="now", final_score=0, attempts=1
+        )
+        factories.make_cycle()
+    url = serve(**PRODUCTION, max_presigns_per_hour=100_000)
+    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", "all"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--generation-deterministic"),
+            *("--continue-on-failure", "--warnings", "off", "--no-color"),
+        ],
+        cwd=tmp_path,
+        env=os.environ
+        | {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_auth", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    log = "".join(file.read_text() for file in tmp_path.glob("web-*.log"))
+    assert re.search(r'presign", "status": 200', log)  # the signatures were good
