@@ -65,6 +65,7 @@ def test_the_page_shows_every_endpoint_and_fetches_nothing(client, document):
     page = answer.text
     assert answer.content_type == "text/html; charset=utf-8"
     assert all(path in page for path in document["paths"])
+    assert set(re.findall(r'href="#(\w+)"', page)) <= set(re.findall(r'id="(\w+)"', page))
     assert not re.search(r"https?://|<script|src=|@import|url\(", page)
 
 
