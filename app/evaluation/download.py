@@ -22,27 +22,30 @@ READ_TIMEOUT_SECONDS = 30
 PATIENCE_SECONDS = 300.0
 MAX_ATTEMPTS = 4
 CHUNK_BYTES = 256 * 1024
-# A store that does not find an object is asked again, each time this much later, before it is believed.
-MISSING_AFTER_SECONDS = 2.0
+# A store that does not find an object is asked once more, this much later, before it is believed.
+MISSING_AFTER_SECONDS = 4.0
 
 
-class _Missing(Passing):
-    pass
+class _Missing(Exception):
+    """Storage says that there is no such object."""
 
 
 def download(url: str, path: Path, max_bytes: int, check_lease: Callable[[], None]) -> str:
     """Stream what is at `url` into `path`, and return its SHA-256 in hex. Memory stays flat.
 
-    Resets, timeouts, short answers, 429 and 5xx are tried again. Raises MediaFault if storage says more than
-    once that there is no such object, or if it has more than `max_bytes`; OurFault for all else.
+    Resets, timeouts, short answers, 429 and 5xx are tried again. Raises MediaFault if storage says
+    twice that there is no such object, or if it has more than `max_bytes`; OurFault for all else.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
+    attempts = retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)
     try:
-        return retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)(_attempt, url, path, max_bytes, deadline, check_lease)
+        try:
+            return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
+        except _Missing:
+            time.sleep(MISSING_AFTER_SECONDS)
+            return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
     except _Missing as error:
-        raise MediaFault(
-            "There is no file under its video_key; upload the video before submitting it."
-        ) from error
+        raise MediaFault("There is no file under its video_key; upload it before submitting it.") from error
     except Passing as error:
         raise OurFault(f"Storage: {error}.", dependency="storage", retry_after=error.retry_after) from error
     except OSError as error:
@@ -88,7 +91,7 @@ def _check_status(response: requests.Response) -> None:
     said = response.raw.read(4096, decode_content=True)
     log.warning("download_refused", status=status)
     if status == HTTPStatus.NOT_FOUND and b"NoSuchKey" in said:
-        raise _Missing("it has no such object", MISSING_AFTER_SECONDS)
+        raise _Missing
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
         raise Passing(f"it answered with status {status}", retry_after(response.headers.get("Retry-After")))
     raise OurFault(f"Storage refused the download with status {status}.", dependency="storage")
