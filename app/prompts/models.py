@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.api import JsonObject, LongText, QueryModel, RequestModel, ShortText, Text, Timestamp
+from app.api import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp
 
-PromptId = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+PromptId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=1000)]
 
 

@@ -1,0 +1,92 @@
+"""Prompts: published by admins, read by everybody."""
+
+import pytest
+
+from tests import factories
+
+# the operator guide's own example
+GUIDE = {
+    "id": "manip-001",
+    "category": "manipulation",
+    "task": "grasp",
+    "scenario": "Pick up a mug from a table using one hand",
+    "requirements": {"min_duration": 5, "max_duration": 60},
+    "weight": 1.0,
+}
+
+
+def ids(answer):
+    assert answer.status_code == 200
+    return [prompt["id"] for prompt in answer.json]
+
+
+def test_the_guides_prompt_is_published_and_read_back(client):
+    answer = client.post("/v1/admin/prompts", json=GUIDE)
+    assert answer.status_code == 201
+    added = {
+        "created_at": answer.json["created_at"],
+        "expires_at": None,
+        "total_submissions": 0,
+        "is_active": True,
+    }
+    assert answer.json == GUIDE | added
+    assert answer.json["created_at"].endswith("Z")
+    assert client.get("/v1/prompts/manip-001").json == answer.json
+    assert client.get("/v1/prompts").json == [answer.json]
+    assert client.post("/v1/admin/prompts", json=GUIDE | {"task": "other"}).status_code == 409
+    assert client.get("/v1/prompts/manip-001").json["task"] == "grasp"
+
+
+def test_what_may_be_left_out_has_the_contracts_defaults(client):
+    required = {name: GUIDE[name] for name in ("id", "category", "task", "scenario")}
+    answer = client.post("/v1/admin/prompts", json=required)
+    assert (answer.json["requirements"], answer.json["weight"], answer.json["expires_at"]) == ({}, 1.0, None)
+
+
+def test_unknown_fields_are_ignored(client):
+    assert client.post("/v1/admin/prompts", json=GUIDE | {"colour": "red"}).status_code == 201
+
+
+@pytest.fixture
+def prompts(app):
+    with app.app_context():
+        factories.make_prompt(id="a", category="household")
+        factories.make_prompt(id="b", category="household")
+        factories.make_prompt(id="c")
+        factories.make_prompt(id="expired", expires_at="2020-01-01T00:00:00Z")
+        factories.make_prompt(id="retired", is_active=False)
+
+
+def test_closed_prompts_are_listed_only_when_asked_for(client, prompts):
+    assert ids(client.get("/v1/prompts")) == ["a", "b", "c"]
+    assert ids(client.get("/v1/prompts?active_only=false")) == ["a", "b", "c", "expired", "retired"]
+    assert ids(client.get("/v1/prompts?category=household")) == ["a", "b"]
+    assert client.get("/v1/prompts/retired").json["is_active"] is False
+
+
+def test_link_leads_through_all_pages(client, prompts):
+    seen, address = [], "/v1/prompts?active_only=false&limit=2"
+    while address:
+        answer = client.get(address)
+        seen.append(ids(answer))
+        address = answer.headers.get("Link", "").partition(";")[0].strip("<>")
+    assert seen == [["a", "b"], ["c", "expired"], ["retired"]]
+
+
+def test_categories_count_open_prompts(client, prompts):
+    assert client.get("/v1/prompts/categories").json == [
+        {"category": "household", "count": 2},
+        {"category": "manipulation", "count": 1},
+    ]
+
+
+def test_a_change_touches_what_it_names(client, prompts):
+    answer = client.patch(
+        "/v1/admin/prompts/a", json={"weight": 3, "expires_at": "2030-01-01T02:00:00+02:00"}
+    )
+    assert answer.status_code == 200
+    assert (answer.json["weight"], answer.json["expires_at"]) == (3.0, "2030-01-01T00:00:00Z")
+    assert answer.json["is_active"] is True
+    answer = client.patch("/v1/admin/prompts/a", json={"expires_at": None, "is_active": False})
+    assert (answer.json["weight"], answer.json["expires_at"], answer.json["is_active"]) == (3.0, None, False)
+    assert client.patch("/v1/admin/prompts/a", json={}).json == answer.json
