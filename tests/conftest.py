@@ -22,7 +22,7 @@ from tests.vlm_server import VlmServer
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fault-rounds", type=int, default=1, help="how often each fault strikes (tests/faults)")
+    parser.addoption("--fault-rounds", type=int, default=1, help="how often each fault strikes")
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
 
 
@@ -56,7 +56,10 @@ def services():
 def postgres(services):
     """The PostgreSQL server, with the schema in its database `kibotos`."""
     server = services["postgres"]
-    _run_sql(server.url, db.SCHEMA.read_text())
+    app = create_app(Settings.from_environ({"APP_ENV": "development"} | server.environ))
+    with app.app_context():
+        db.init_schema()
+        db.db.engine.dispose()
     return server
 
 

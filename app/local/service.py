@@ -202,7 +202,7 @@ class Service:
 
 def stop_all(services: Sequence[Service]) -> None:
     """Stop all of `services` at once."""
-    with ThreadPoolExecutor(len(services)) as pool:
+    with ThreadPoolExecutor() as pool:
         list(pool.map(lambda service: service.stop(), services))
 
 

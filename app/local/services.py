@@ -32,6 +32,8 @@ class Postgres(Service):
     stop_signal = signal.SIGINT  # "fast": clients are disconnected
 
     def __init__(self, directory: Path, port: int | None = None, durable: bool = True):
+        # data elsewhere may be left of a directory that was deleted
+        self._is_new = not (directory / "password").exists()
         super().__init__(directory, port)
         self._options = [] if durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -62,8 +64,9 @@ class Postgres(Service):
             # in 0711 directories `nobody` finds what it knows the name of, and nobody can list them
             home.chmod(0o711)
             options |= {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
-        if not (self.data / "PG_VERSION").exists():
+        if self._is_new or not (self.data / "PG_VERSION").exists():
             self._initdb(programs, options)
+            self._is_new = False
         command = [str(programs / "postgres"), f"-D{self.data}", f"-h{HOST}", f"-p{self.port}", "-k", ""]
         return command + self._options, options
 

@@ -30,7 +30,6 @@ from app.local.service import Service, ServiceError, is_free, start_all, stop_al
 from app.local.services import ROOT, OfflineJudge, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
 
-HOME = ROOT / ".kibotos"
 STARTER_PROMPTS = ROOT / "app" / "prompts" / "starter.json"
 # the variable that names another server, which is then used instead of ours
 SERVICES: dict[str, type[Service]] = {
@@ -59,49 +58,55 @@ VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
 @click.option(
     "--demo", is_flag=True, help="Play a miner with sample videos, show what comes of it, and stop."
 )
-def up(demo: bool) -> None:
-    """Run everything on this machine, with data in .kibotos/, until Ctrl-C.
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
+    default=ROOT / ".kibotos",
+    help="Directory of all data.  [default: .kibotos]",
+)
+def up(demo: bool, data: Path) -> None:
+    """Run everything on this machine until Ctrl-C.
 
     PostgreSQL, Valkey, SeaweedFS and a stand-in for the judge come out of installed packages; one that
     DATABASE_URL, REDIS_URL, S3_ENDPOINT or VLM_API_URL names is used instead. PORT is the API's, 8080 if
-    it is not set. Addresses and credentials are written to .kibotos/env.
+    it is not set. Addresses and credentials are written to the file `env` in the data directory.
     """
     # others may pass through, not look: as root, PostgreSQL runs as `nobody`
-    HOME.mkdir(mode=0o711, exist_ok=True)
+    data.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
-        with _alone():
-            sys.exit(_run(demo))
+        with _alone(data):
+            sys.exit(_run(data, demo))
     except ServiceError as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the lock of .kibotos/; raise ServiceError if another `up` does."""
-    with (HOME / "lock").open("a") as lock:
+def _alone(data: Path) -> Iterator[None]:
+    """Hold the lock of the directory `data`; raise ServiceError if another `up` does."""
+    with (data / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"It runs already, as {HOME / 'env'} says; stop that first, with Ctrl-C or kill."
+            message = f"It runs already, as {data / 'env'} says; stop that first, with Ctrl-C or kill."
             raise ServiceError(message) from None
         yield
 
 
-def _run(demo: bool) -> int:
+def _run(data: Path, demo: bool) -> int:
     """Run everything until asked to stop, or the demo is over; return the exit status."""
     began = time.monotonic()
 
     def say(text: str) -> None:
         click.echo(f"[{time.monotonic() - began:4.1f} s] {text}")
 
-    data = HOME
+    env_file = data / "env"
     if demo:
         # of its own and new: a video that was submitted before would be a duplicate
-        data = HOME / "demo"
+        data = data / "demo"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o711)
     services = _embedded(data)
-    environ = _environment(services, demo)
+    environ = _environment(env_file, services, demo)
     settings = Settings.from_environ(environ).require_server()
     logs.configure("WARNING", "console", sys.stderr)
     _check_port(int(environ["PORT"]))
@@ -112,9 +117,9 @@ def _run(demo: bool) -> int:
             start_all(services)
         say("Bringing schema, bucket and prompts up to date")
         _prepare(settings)
-        _write_environment(HOME / "env", environ)
+        _write_environment(env_file, environ)
         say("Starting web, worker and scheduler")
-        return _demonstrate(environ, data / "log") if demo else _serve(environ, say)
+        return _demonstrate(environ, data / "log") if demo else _serve(environ, env_file, say)
     finally:
         stop_all(services)
 
@@ -124,20 +129,20 @@ def _embedded(data: Path) -> list[Service]:
     services = []
     for variable, cls in SERVICES.items():
         service = cls(data / cls.__name__.lower())
-        # ours, too, if .kibotos/env was read into the shell
+        # ours, too, if the file `env` was read into the shell
         if os.environ.get(variable, "") in ("", service.url):
             services.append(service)
     return services
 
 
-def _environment(services: list[Service], demo: bool) -> dict[str, str]:
-    """The environment of our processes: the present one, with what it lacks."""
+def _environment(env_file: Path, services: list[Service], demo: bool) -> dict[str, str]:
+    """The environment of our processes: the present one, with what it lacks. Tokens stay what they were."""
     if os.environ.get("APP_ENV", "development") != "development":
         raise ServiceError("`kibotos up` runs a development set-up: unset APP_ENV, or set it to development.")
     port = os.environ.get("PORT", "") or "8080"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ServiceError(f"PORT must be a whole number from 1 to 65535, not {port!r}.")
-    known = dotenv_values(HOME / "env") if (HOME / "env").exists() else {}
+    known = dotenv_values(env_file) if env_file.exists() else {}
     environ = {
         name: known.get(name) or secrets.token_urlsafe(32) for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN")
     }
@@ -158,7 +163,7 @@ def _environment(services: list[Service], demo: bool) -> dict[str, str]:
 
 
 def _write_environment(file: Path, environ: Mapping[str, str]) -> None:
-    """Write all settings to `file`, for `set -a; . .kibotos/env` in a shell, readable by its owner alone."""
+    """Write all settings to `file`, for `set -a; . file` in a shell, readable by its owner alone."""
     names = [setting.name.upper() for setting in fields(Settings)]
     partial = file.with_suffix(".partial")
     partial.unlink(missing_ok=True)
@@ -200,13 +205,13 @@ def _manager(environ: dict[str, str], printer: Printer) -> Manager:
     return manager
 
 
-def _serve(environ: dict[str, str], say: Callable[[str], None]) -> int:
+def _serve(environ: dict[str, str], env_file: Path, say: Callable[[str], None]) -> int:
     """Run the processes until Ctrl-C or SIGTERM, or one of them ends; return the exit status."""
     manager = _manager(environ, Printer(sys.stdout))
 
     def announce() -> None:
         _wait_ready(environ["API_URL"])
-        say("Ready\n" + _summary(environ))
+        say("Ready\n" + _summary(environ, env_file))
 
     manager.loop_with(announce)
     return 0 if manager.was_asked_to_stop else 1
@@ -240,7 +245,7 @@ def _wait_ready(url: str) -> None:
         time.sleep(0.1)
 
 
-def _summary(environ: Mapping[str, str]) -> str:
+def _summary(environ: Mapping[str, str], env_file: Path) -> str:
     url = environ["API_URL"]
     judge = f"{environ['VLM_API_URL']}, model {environ.get('VLM_MODEL', Settings.vlm_model)}"
     lines = [
@@ -249,8 +254,8 @@ def _summary(environ: Mapping[str, str]) -> str:
         f"Redis        {masked(environ['REDIS_URL'])}",
         f"S3           {environ['S3_ENDPOINT']}",
         f"judge        {judge}",
-        f"credentials  {HOME / 'env'}  (in a shell: set -a; . .kibotos/env)",
-        f"data         {HOME}  (stop with Ctrl-C; the next start goes on from there)",
+        f"credentials  {env_file}  (in a shell: set -a; . {env_file})",
+        f"data         {env_file.parent}  (stop with Ctrl-C; the next start goes on from there)",
     ]
     if environ.get("VLM_MODEL") == OFFLINE_MODEL:
         lines += ["", REAL_JUDGE]
