@@ -3,12 +3,7 @@ import requests
 
 from tests.factories import make_submission, make_upload
 from tests.processes import Process, environment
-from tests.videos import Videos, sha256
-
-
-@pytest.fixture(scope="session")
-def videos(tmp_path_factory):
-    return Videos(tmp_path_factory.mktemp("videos"))
+from tests.videos import sha256
 
 
 @pytest.fixture

@@ -1,0 +1,139 @@
+"""The faults: what each does to a backend, and when it is over."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import redis
+
+from tests import vlm_server
+from tests.processes import eventually
+
+OUTAGE_SECONDS = 2.5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`strike` returns a condition that holds once the backend has recovered; `limit` is in seconds."""
+
+    name: str
+    strike: Callable
+    limit: float
+
+
+def _victim(backend):
+    """(worker's name, id of the submission it is at), as soon as there is one."""
+    return eventually(
+        lambda: next(
+            ((name, id) for name in ("worker-1", "worker-2") if (id := backend.claim_of(name))), None
+        ),
+        60,
+        0.02,
+    )
+
+
+def kill_worker(backend):
+    name, id = _victim(backend)
+    backend.processes[name].kill()
+    return lambda: backend.is_evaluated(id)
+
+
+def kill_horse(backend):
+    name, id = _victim(backend)
+    for horse in backend.processes[name].children()[:1]:
+        os.kill(horse, signal.SIGKILL)
+    return lambda: backend.is_evaluated(id)
+
+
+def kill_scheduler(backend):
+    backend.processes["scheduler"].kill()
+    moment = time.time()
+    return lambda: backend.ticked_since(moment)
+
+
+def kill_scheduler_child(which):
+    def kill(backend):
+        children = backend.processes["scheduler"].children()
+        if len(children) > which:
+            os.kill(children[which], signal.SIGKILL)
+        moment = time.time()
+        return lambda: backend.ticked_since(moment)
+
+    return kill
+
+
+def kill_web(backend):
+    web = backend.processes["web"]
+    web.kill()
+    # its children answer on for a moment
+    return lambda: web.is_running and backend.is_up()
+
+
+def kill_redis(backend):
+    backend.valkey.kill()
+    time.sleep(OUTAGE_SECONDS)
+    backend.valkey.start()
+    moment = time.time()
+    return lambda: backend.ticked_since(moment) and backend.evaluated_since(moment)
+
+
+def kill_postgres(backend):
+    backend.postgres.kill()
+    time.sleep(OUTAGE_SECONDS)
+    backend.postgres.start()
+    moment = time.time()
+    return lambda: backend.is_up() and backend.ticked_since(moment) and backend.evaluated_since(moment)
+
+
+def flushall(backend):
+    with redis.Redis.from_url(backend.valkey.url) as client:
+        client.flushall()
+    moment = time.time()
+    return lambda: backend.ticked_since(moment) and backend.evaluated_since(moment)
+
+
+def storage(fault):
+    def strike(backend):
+        backend.storage.fault = fault
+        time.sleep(OUTAGE_SECONDS)
+        backend.storage.fault = None
+        moment = time.time()
+        return lambda: backend.evaluated_since(moment)
+
+    return strike
+
+
+def judge(fault):
+    def strike(backend):
+        backend.vlm.fault = fault
+        time.sleep(OUTAGE_SECONDS)
+        backend.vlm.fault = None
+        moment = time.time()
+        return lambda: backend.evaluated_since(moment)
+
+    return strike
+
+
+FAULTS = [
+    Fault("kill -9 worker", kill_worker, 60),
+    Fault("kill -9 work horse", kill_horse, 120),
+    Fault("kill -9 scheduler", kill_scheduler, 30),
+    Fault("kill -9 clock", kill_scheduler_child(0), 30),
+    Fault("kill -9 tick worker", kill_scheduler_child(1), 30),
+    Fault("kill -9 web", kill_web, 20),
+    Fault("kill -9 Redis", kill_redis, 60),
+    Fault("kill -9 PostgreSQL", kill_postgres, 60),
+    Fault("FLUSHALL", flushall, 60),
+    Fault("storage: 500", storage("500"), 60),
+    Fault("storage: 429", storage("429"), 60),
+    Fault("storage: garbage", storage("garbage"), 60),
+    Fault("storage: nothing", storage("nothing"), 60),
+    Fault("storage: half a body", storage("half"), 60),
+    Fault("judge: 500", judge(vlm_server.status(500)), 60),
+    Fault("judge: 429", judge(vlm_server.status(429, retry_after=1)), 60),
+    Fault("judge: garbage", judge(vlm_server.body(os.urandom(200))), 60),
+    Fault("judge: nothing", judge(vlm_server.hang(OUTAGE_SECONDS)), 60),
+    Fault("judge: half a body", judge(vlm_server.half_a_body), 60),
+]
