@@ -18,6 +18,8 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     # and the remote evaluator's start in a fifth of the time and the memory.
     from flask import Flask
     from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
 
     from app import api, db, errors, logs, openapi
     from app.clients.storage import Storage
@@ -36,7 +38,12 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     app = Flask(__name__, static_folder=None)
     app.extensions["settings"] = settings
     app.extensions["redis"] = Redis.from_url(
-        settings.redis_url, socket_connect_timeout=2, socket_timeout=5, health_check_interval=30
+        settings.redis_url,
+        socket_connect_timeout=2,
+        socket_timeout=5,
+        health_check_interval=30,
+        # a connection that went stale is replaced at once; a server that is away is not waited for
+        retry=Retry(NoBackoff(), 1),
     )
     app.extensions["storage"] = Storage(settings)
     app.extensions["vlm"] = Vlm(settings)
