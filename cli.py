@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 # Commands that live with what they are about: name -> module that has a click command of that name, help.
 COMMANDS = {
     "cycles": ("app.cycles.commands", "Look at cycles and move them on."),
-    "doctor": ("app.doctor", "Check everything this installation needs, and say what to do."),
+    "doctor": ("app.doctor.commands", "Check everything this installation needs, and say what to do."),
     "evaluate": ("app.evaluation.commands", "Evaluate one video file and show the report."),
     "evaluator": ("app.evaluation.remote", "Evaluate submissions pulled over HTTP."),
     "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),

@@ -103,6 +103,15 @@ class Storage:
                 ExpiresIn=expires_seconds,
             )
 
+    def presign_delete(self, key: str, expires_seconds: int) -> str:
+        """Return the URL at the public endpoint that deletes `key`."""
+        with _translated():
+            return self._public.generate_presigned_url(
+                "delete_object",
+                Params={"Bucket": self._settings.s3_bucket, "Key": key},
+                ExpiresIn=expires_seconds,
+            )
+
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
         with _translated(missing_ok=True):

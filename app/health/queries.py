@@ -22,8 +22,8 @@ _BACKLOG = text("""
            (SELECT count(*) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycles,
            (SELECT extract(epoch FROM now() - ends_at)::double precision FROM cycles WHERE status = 'ACTIVE')
                AS active_cycle_overdue_seconds,
-           (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM judge_answers
-            WHERE created_at >= date_trunc('day', now())) AS judge_tokens_today,
+           (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM judge_usage
+            WHERE day = (now() AT TIME ZONE 'UTC')::date) AS judge_tokens_today,
            (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections
 """)
 _TICKS = text("""
@@ -31,6 +31,42 @@ _TICKS = text("""
            last_error IS NOT NULL AS failed
     FROM ticks ORDER BY name
 """)
+_SERVER = text("""
+    SELECT current_setting('server_version') AS version,
+           current_setting('server_version_num')::integer AS version_number,
+           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+           current_setting('max_connections')::integer
+               - current_setting('superuser_reserved_connections')::integer AS max_connections
+""")
+_FIND_UNFINISHED = text("""
+    SELECT c.id, extract(epoch FROM now() - c.closed_at)::double precision AS seconds,
+           count(*) FILTER (WHERE s.status = 'PENDING') AS pending,
+           count(*) FILTER (WHERE s.status = 'EVALUATING') AS evaluating,
+           mode() WITHIN GROUP (ORDER BY s.last_fault) AS common_fault
+    FROM cycles c
+    LEFT JOIN submissions s ON s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING')
+    WHERE c.status = 'EVALUATING' GROUP BY c.id ORDER BY c.id LIMIT 1
+""")
+
+
+@dataclass(frozen=True)
+class Server:
+    version: str
+    version_number: int
+    connections: int
+    # for those who are no superusers
+    max_connections: int
+
+
+@dataclass(frozen=True)
+class UnfinishedCycle:
+    """A cycle that is over and whose submissions are not all evaluated; `seconds` since it was closed."""
+
+    id: int
+    seconds: float
+    pending: int
+    evaluating: int
+    common_fault: str | None
 
 
 @dataclass(frozen=True)
@@ -74,3 +110,14 @@ def get_backlog() -> Backlog:
 
 def list_ticks() -> list[Tick]:
     return fetch_all(Tick, _TICKS)
+
+
+def get_server() -> Server:
+    server = fetch_one(Server, _SERVER)
+    assert server is not None
+    return server
+
+
+def find_unfinished_cycle() -> UnfinishedCycle | None:
+    """The oldest cycle that is being evaluated."""
+    return fetch_one(UnfinishedCycle, _FIND_UNFINISHED)

@@ -1,0 +1,344 @@
+"""Everything an installation needs, checked for real, and what to do where it is not so."""
+
+import io
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import psycopg2
+import requests
+from redis import Redis, RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from app.clients.chain import Chain, ChainError
+from app.clients.storage import Storage
+from app.clients.vlm import Vlm
+from app.config import ConfigError, Settings, masked
+from app.db import db, pending_migrations
+from app.errors import Unavailable
+from app.evaluation import breaker, judge, sandbox
+from app.evaluation.model import Frame, OurFault
+from app.health import queries
+from app.prompts import queries as prompts
+from app.queue import count_queued, count_workers
+
+MIN_POSTGRESQL = 140000
+DECODERS = {
+    "h264": ("h264",),
+    "hevc": ("hevc",),
+    "vp8": ("vp8",),
+    "vp9": ("vp9",),
+    "av1": ("libdav1d", "av1"),
+}
+PROBE_SECONDS = 60
+MAX_SKEW_SECONDS = 60
+MAX_WAIT_SECONDS = 900
+# migrations are read through psycopg2 itself
+DATABASE_AWAY = (DBAPIError, PoolTimeout, psycopg2.OperationalError)
+
+
+class Red(Exception):
+    """A check failed: what is wrong, and what to do about it."""
+
+    def __init__(self, detail: str, advice: str):
+        super().__init__(detail)
+        self.detail = detail
+        self.advice = advice
+
+
+@dataclass(frozen=True)
+class Finding:
+    check: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+class Doctor:
+    """The checks, in the order they build on each other. Each returns what it found or raises Red."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=5)
+        self._storage = Storage(settings)
+
+    def checks(self) -> dict[str, Callable[[], str]]:
+        """The checks by name."""
+        return {
+            "settings": self.settings,
+            "database": self.database,
+            "schema": self.schema,
+            "connections": self.connections,
+            "redis": self.redis,
+            "storage": self.storage,
+            "ffmpeg": self.ffmpeg,
+            "ffprobe": self.ffprobe,
+            "judge": self.judge,
+            "chain": self.chain,
+            "scheduler": self.scheduler,
+            "workers": self.workers,
+            "queue": self.backlog,
+            "cycle": self.cycle,
+            "prompts": self.prompts,
+        }
+
+    def examine(self, name: str, check: Callable[[], str]) -> Finding:
+        """Make a check and turn whatever comes of it into a finding."""
+        try:
+            return Finding(name, True, check())
+        except Red as red:
+            return Finding(name, False, red.detail, red.advice)
+        except ConfigError as error:
+            return Finding(name, False, str(error), "Set it in .env or in the environment.")
+        except DATABASE_AWAY:
+            return Finding(name, False, "not known: the database is out of reach", "See the line on it.")
+        except RedisError:
+            return Finding(name, False, "not known: Redis is out of reach", "See the line on it.")
+        finally:
+            # nothing is held while the next check takes its time
+            db.session.rollback()
+
+    def settings(self) -> str:
+        self._settings.require_server()
+        return f"APP_ENV={self._settings.app_env}"
+
+    def database(self) -> str:
+        address = masked(self._settings.require_database().database_url)
+        try:
+            server = queries.get_server()
+        except DATABASE_AWAY as error:
+            reason = " ".join(str(getattr(error, "orig", error)).split())
+            raise Red(
+                f"{address} is out of reach: {reason}",
+                "Start PostgreSQL; check host, user, password and database in DATABASE_URL "
+                'with: psql "$DATABASE_URL" -c "SELECT 1"',
+            ) from error
+        if server.version_number < MIN_POSTGRESQL:
+            raise Red(f"PostgreSQL {server.version} is too old", "Upgrade to PostgreSQL 14 or later.")
+        return f"PostgreSQL {server.version} at {address}"
+
+    def schema(self) -> str:
+        pending = pending_migrations()
+        if pending is None:
+            raise Red("there is none", "Run: kibotos db init")
+        if pending:
+            raise Red(f"{', '.join(pending)} not applied", "Run: kibotos db migrate")
+        return "current"
+
+    def connections(self) -> str:
+        server = queries.get_server()
+        # the web processes, and the two processes of the scheduler
+        processes = self._settings.web_workers + 2 + self._count_workers()
+        wanted = processes * self._settings.database_pool_size
+        found = (
+            f"{server.connections} of {server.max_connections} in use, "
+            f"{processes} processes want up to {wanted}"
+        )
+        if max(wanted, server.connections) >= server.max_connections:
+            raise Red(
+                found,
+                "Raise max_connections of PostgreSQL, lower DATABASE_POOL_SIZE, or put PgBouncer between.",
+            )
+        return found
+
+    def _count_workers(self) -> int:
+        try:
+            return count_workers(self._redis)
+        except RedisError:
+            return 0
+
+    def redis(self) -> str:
+        try:
+            info = self._redis.info()
+        except RedisError as error:
+            raise Red(
+                f"{masked(self._settings.redis_url)} is out of reach: {error}",
+                "Start Redis or Valkey, and check REDIS_URL.",
+            ) from error
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise Red(
+                f"short of memory it would evict jobs and nonces (maxmemory-policy {policy})",
+                "Set: maxmemory-policy noeviction",
+            )
+        kept = (
+            "append-only file"
+            if info.get("aof_enabled")
+            else "snapshots at the most, a restart may lose jobs"
+        )
+        name = info.get("server_name", "redis").capitalize()
+        version = info.get("valkey_version", info.get("redis_version"))
+        return f"{name} {version}, {policy}, persistence: {kept}"
+
+    def storage(self) -> str:
+        """A probe object goes the way of a video: presigned PUT and GET, then DELETE."""
+        key, content = f"uploads/doctor/{uuid.uuid4()}.mp4", uuid.uuid4().bytes * 64
+        where = self._settings.s3_public_endpoint or self._settings.s3_endpoint or "AWS"
+        try:
+            self._storage.check()
+            url, headers = self._storage.presign_put(key, "video/mp4", len(content), PROBE_SECONDS)
+            answers = [("PUT", requests.put(url, data=content, headers=headers, timeout=10))]
+            url = self._storage.presign_get(key, PROBE_SECONDS)
+            answers.append(("GET", requests.get(url, timeout=10)))
+            url = self._storage.presign_delete(key, PROBE_SECONDS)
+            answers.append(("DELETE", requests.delete(url, timeout=10)))
+        except (Unavailable, requests.RequestException) as error:
+            raise Red(
+                f"{where} is out of reach: {error}",
+                "Check S3_ENDPOINT, S3_PUBLIC_ENDPOINT, the AWS keys and that S3_BUCKET exists.",
+            ) from error
+        for method, answer in answers:
+            if not answer.ok:
+                raise Red(
+                    f"a presigned {method} was answered with {answer.status_code}: {answer.text[:200]}",
+                    "Give the key s3:PutObject, s3:GetObject and s3:DeleteObject on the bucket.",
+                )
+        if answers[1][1].content != content:
+            raise Red("it gave back other bytes than it was given", "Use another S3 server.")
+        return f"PUT, GET and DELETE through {where}, clocks {self._skew(answers[0][1]):.0f} s apart"
+
+    def _skew(self, answer: requests.Response) -> float:
+        date = answer.headers.get("Date")
+        skew = abs(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
+        if skew > MAX_SKEW_SECONDS:
+            raise Red(f"its clock is {skew:.0f} s away from ours", "Run an NTP client on both machines.")
+        return skew
+
+    def ffmpeg(self) -> str:
+        listed = self._ask_tool("ffmpeg", "-decoders")
+        missing = [
+            codec for codec, names in DECODERS.items() if not any(f" {name} " in listed for name in names)
+        ]
+        if missing:
+            raise Red(
+                f"{sandbox.tool('ffmpeg')} cannot decode {', '.join(missing)}",
+                "Install a full build, e.g. apt-get install ffmpeg or pip install imageio-ffmpeg",
+            )
+        return f"{sandbox.version('ffmpeg')} at {sandbox.tool('ffmpeg')}, decodes {', '.join(DECODERS)}"
+
+    def ffprobe(self) -> str:
+        self._ask_tool("ffprobe", "-version")
+        return f"{sandbox.version('ffprobe')} at {sandbox.tool('ffprobe')}"
+
+    def _ask_tool(self, name: str, option: str) -> str:
+        try:
+            return sandbox.run(name, [option], sandbox.CONTROL_LIMITS, output_bytes=2**20).decode()
+        except (OurFault, sandbox.MediaFault) as error:
+            raise Red(f"{name} does not run: {error}", "Install it, e.g.: apt-get install ffmpeg") from error
+
+    def judge(self) -> str:
+        """One small picture is judged for real: address, key, model and the form of its answers are right."""
+        if not judge.judge_ready(self._settings):
+            raise Red(
+                "VLM_API_URL is not set: no submission is evaluated",
+                "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
+            )
+        vlm = Vlm(self._settings)
+        judge.Judge(vlm, self._settings)  # refuses the offline stand-in in production
+        question = judge.JudgeQuestion("manipulation", "test", "A grey square.", {}, (_grey_square(),))
+        try:
+            answer = vlm.complete(judge.build_request(question, 0) | {"seed": 0})
+        except Unavailable as error:
+            raise Red(
+                f"{vlm.model} at {self._settings.vlm_api_url}: {error.detail}",
+                "Check VLM_API_URL, VLM_API_KEY and VLM_MODEL.",
+            ) from error
+        if judge.parse_reply(answer.text) is None:
+            raise Red(
+                f"{vlm.model} does not answer in the form asked for: {answer.text[:100]!r}",
+                "Name a vision language model that follows a JSON schema in VLM_MODEL.",
+            )
+        used = answer.prompt_tokens + answer.completion_tokens
+        return f"{vlm.model} at {self._settings.vlm_api_url} answers, {used} tokens for one picture"
+
+    def chain(self) -> str:
+        if self._settings.netuid is None:
+            return "NETUID is not set: whether miners are registered is not checked"
+        try:
+            reading = Chain(self._settings.network).read(self._settings.netuid)
+        except ChainError as error:
+            raise Red(
+                str(error), "Check NETWORK and NETUID. Cycles go on with the last known block."
+            ) from error
+        where = f"{self._settings.network} at block {reading.block_number}"
+        return f"{where}, {len(reading.neurons or ())} neurons in subnet {self._settings.netuid}"
+
+    def scheduler(self) -> str:
+        ticks = {tick.name: tick for tick in queries.list_ticks()}
+        tick = ticks.get("cycles")
+        if tick is None:
+            raise Red("it has never run", "Run: kibotos scheduler")
+        if tick.age_seconds > max(60, 3 * self._settings.check_interval_seconds):
+            raise Red(
+                f"its last tick was {_ago(tick.age_seconds)}", "Run: kibotos scheduler; look at its log."
+            )
+        if failed := [name for name, each in ticks.items() if each.failed]:
+            raise Red(
+                f"the last run of {', '.join(failed)} failed", "Look at the scheduler's log for tick_failed."
+            )
+        return f"last tick {_ago(tick.age_seconds)}"
+
+    def workers(self) -> str:
+        workers = count_workers(self._redis)
+        if not workers:
+            raise Red("none is alive", "Run: kibotos worker (or remote evaluators: kibotos evaluator)")
+        return f"{workers} alive"
+
+    def backlog(self) -> str:
+        work = queries.get_backlog()
+        queued = count_queued(self._redis)
+        found = f"{work.pending} pending, {work.evaluating} under evaluation, {queued} jobs queued"
+        if tripped := breaker.list_tripped():
+            each = tripped[0]
+            raise Red(
+                f"{found}; evaluations wait for {each.name}: {each.last_error}",
+                f"Mend {each.name}; they go on by themselves after {each.open_until:%F %T} UTC.",
+            )
+        if (work.oldest_due_seconds or 0) > MAX_WAIT_SECONDS:
+            raise Red(
+                f"{found}; the oldest has been due for {_span(work.oldest_due_seconds or 0)}",
+                "Run more workers: kibotos worker --count N",
+            )
+        return found
+
+    def cycle(self) -> str:
+        cycle = queries.find_unfinished_cycle()
+        if cycle is None:
+            return "none waits for evaluations"
+        found = (
+            f"cycle {cycle.id} waits since {_span(cycle.seconds)} for {cycle.pending} pending submissions "
+            f"and {cycle.evaluating} under evaluation"
+        )
+        left = self._settings.evaluation_deadline_minutes * 60 - cycle.seconds
+        if cycle.common_fault:
+            raise Red(f"{found}; most often: {cycle.common_fault}", "Mend that; nothing of them is lost.")
+        if left < 0:
+            raise Red(
+                f"{found}, past its deadline", "The scheduler should have moved them on: look at its log."
+            )
+        return f"{found}; in {_span(left)} they move on to the active one"
+
+    def prompts(self) -> str:
+        count = sum(each.count for each in prompts.list_categories())
+        if not count:
+            raise Red("none is active: miners have nothing to film", "Run: kibotos prompts load FILE")
+        return f"{count} active"
+
+
+def _grey_square() -> Frame:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
+    return Frame(0.0, buffer.getvalue())
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _ago(seconds: float) -> str:
+    return f"{_span(seconds)} ago"

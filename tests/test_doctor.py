@@ -1,0 +1,134 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests import factories
+from tests.processes import environment
+
+NOWHERE = "127.0.0.1:1"
+
+
+@pytest.fixture
+def examine(run_kibotos, settings, database, redis, vlm):
+    """Runs `kibotos doctor --json` on a whole installation with changes to its settings: {check: finding}."""
+
+    def examine(**changes):
+        changes = {"vlm_api_url": vlm.url, "vlm_model": vlm.model} | changes
+        result = run_kibotos("doctor", "--json", **environment(settings, **changes))
+        findings = {finding["check"]: finding for finding in json.loads(result.stdout)}
+        assert result.exit_code == int(not all(finding["ok"] for finding in findings.values()))
+        return findings
+
+    return examine
+
+
+def reds(findings):
+    return {name for name, finding in findings.items() if not finding["ok"]}
+
+
+@pytest.fixture
+def at_work(app, redis):
+    """What a running installation leaves in the database and Redis: a tick, a worker, a prompt."""
+    redis.sadd("rq:workers:evaluations", "rq:worker:one")
+    redis.hset("rq:worker:one", "birth", "now")
+    with app.app_context():
+        factories.make_prompt()
+        factories.insert("ticks", name="cycles", last_started_at=datetime.now(UTC))
+
+
+def test_a_sound_installation_is_green(examine, at_work, vlm):
+    findings = examine()
+    assert reds(findings) == set()
+    assert findings["database"]["detail"].startswith("PostgreSQL 18.")
+    assert "PUT, GET and DELETE" in findings["storage"]["detail"]
+    assert "append-only file" in findings["redis"]["detail"]
+    assert len(vlm.requests) == 1
+    assert len(vlm.requests[0].images) == 1
+
+
+def test_an_idle_installation_says_what_to_run(examine):
+    findings = examine()
+    assert reds(findings) == {"scheduler", "workers", "prompts"}
+    assert findings["scheduler"]["advice"] == "Run: kibotos scheduler"
+    assert "kibotos worker" in findings["workers"]["advice"]
+    assert "kibotos prompts load" in findings["prompts"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "red", "said"),
+    [
+        ({"redis_url": f"redis://:secret@{NOWHERE}/0"}, {"redis", "workers", "queue"}, "out of reach"),
+        ({"s3_endpoint": f"http://{NOWHERE}"}, {"storage"}, "out of reach"),
+        ({"s3_bucket": "kibotos-no-such-bucket"}, {"storage"}, "out of reach"),
+        ({"aws_secret_access_key": "wrong"}, {"storage"}, "out of reach"),
+        ({"vlm_api_url": ""}, {"judge"}, "VLM_API_URL is not set"),
+        ({"vlm_model": "no-such-model"}, {"judge"}, "404"),
+        ({"netuid": 1, "network": f"ws://{NOWHERE}"}, {"chain"}, "out of reach"),
+        ({"app_env": "production"}, {"settings"}, "ADMIN_TOKEN is not set"),
+        ({"database_pool_size": 200}, {"connections"}, "want up to"),
+    ],
+)
+def test_what_is_wrong_is_red_and_nothing_else(examine, at_work, changes, red, said):
+    findings = examine(**changes)
+    assert reds(findings) == red
+    first = next(finding for finding in findings.values() if not finding["ok"])
+    assert said in first["detail"]
+    assert first["advice"]
+    assert "secret" not in json.dumps(findings)
+
+
+def test_without_a_database_the_rest_is_still_examined(examine, at_work):
+    findings = examine(database_url=f"postgresql+psycopg2://u:secret@{NOWHERE}/k")
+    assert {"database", "schema", "cycle"} <= reds(findings)
+    assert findings["redis"]["ok"] and findings["storage"]["ok"] and findings["judge"]["ok"]
+    assert "psql" in findings["database"]["advice"]
+    assert "secret" not in json.dumps(findings)
+
+
+def test_an_evicting_redis_is_red(examine, at_work, redis):
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        findings = examine()
+    finally:
+        redis.config_set("maxmemory-policy", "noeviction")
+    assert reds(findings) == {"redis"}
+    assert "allkeys-lru" in findings["redis"]["detail"]
+
+
+def test_a_judge_without_form_is_red(examine, at_work, vlm):
+    vlm.then("A grey square, nice.")
+    assert reds(examine()) == {"judge"}
+
+
+def test_a_late_tick_is_red(examine, at_work, app):
+    with app.app_context():
+        factories.insert("ticks", name="reconcile", last_started_at=datetime.now(UTC), last_error="Oh.")
+        assert reds(examine()) == {"scheduler"}
+
+
+def test_it_tells_why_a_cycle_does_not_complete(examine, at_work, app):
+    with app.app_context():
+        cycle = factories.make_cycle("EVALUATING")
+        assert "cycle 1 waits" in examine()["cycle"]["detail"]
+        for fault in ("Storage: away.", "The judge is away.", "The judge is away."):
+            factories.make_submission(cycle_id=cycle, attempts=1, faults=1, last_fault=fault)
+    finding = examine()["cycle"]
+    assert not finding["ok"]
+    assert "3 pending submissions" in finding["detail"]
+    assert "most often: The judge is away." in finding["detail"]
+
+
+def test_work_that_waits_too_long_is_red(examine, at_work, app):
+    with app.app_context():
+        factories.make_submission(not_before=datetime.now(UTC) - timedelta(hours=1))
+    finding = examine()["queue"]
+    assert "60 min" in finding["detail"]
+    assert "--count" in finding["advice"]
+
+
+def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
+    result = run_kibotos("doctor", **environment(settings))
+    lines = result.stdout.splitlines()
+    assert sum(line.startswith(("ok ", "RED")) for line in lines) == 15
+    assert any(line.startswith("RED judge") for line in lines)
