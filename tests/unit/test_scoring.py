@@ -1,0 +1,93 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.evaluation.scoring import (
+    REJECTED,
+    SCORED,
+    TECHNICAL_WEIGHTS,
+    explain,
+    final_score,
+    relevance_score,
+    technical_score,
+    verdict,
+)
+
+scores = st.floats(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("scores", "final"),
+    [
+        ((1, 1, 1), 1.0),
+        ((0, 0, 0), 0.0),
+        # 0.2 + 0.5 * 0.7 + 0.3
+        ((1, 0.7, 1), 0.85),
+        # 0.2 * 0.91666… + 0.5 * 0.78 + 0.3 * 0.95 = 0.85833…
+        ((5.5 / 6, 0.78, 0.95), 0.8583),
+        # 0.5 * 0.33333 = 0.166665, rounded
+        ((0, 0.33333, 0), 0.1667),
+    ],
+)
+def test_final_score(scores, final):
+    assert final_score(*scores) == final
+
+
+def test_relevance():
+    assert relevance_score(1, 1, 1, 1) == pytest.approx(1)
+    assert relevance_score(1, 0, 0, 0) == pytest.approx(0.4)
+    # 0.4 * 0.9 + 0.2 * (0.8 + 0.7 + 0.6)
+    assert relevance_score(0.9, 0.8, 0.7, 0.6) == pytest.approx(0.78)
+
+
+@pytest.mark.parametrize(
+    ("failed", "score"),
+    [((), 1.0), (("fps",), 5.5 / 6), (("resolution", "file_size"), 4.5 / 6), (tuple(TECHNICAL_WEIGHTS), 0.0)],
+)
+def test_technical_is_the_weighted_share_of_passed_checks(failed, score):
+    assert technical_score({name: name not in failed for name in TECHNICAL_WEIGHTS}) == pytest.approx(score)
+
+
+def test_a_check_that_was_not_made_has_failed():
+    assert technical_score({}) == 0
+
+
+def gated(relevance=0.8, action_match=0.8, **more):
+    return verdict(1, relevance, 1, min_relevance=0.3, action_match=action_match, **more)
+
+
+def test_the_gates_let_their_own_value_pass():
+    assert gated(relevance=0.3, action_match=0.3).status == SCORED
+    assert gated(relevance=0.3, action_match=None).status == SCORED
+
+
+@pytest.mark.parametrize("changes", [{"relevance": 0.2999}, {"action_match": 0.2999}])
+def test_under_a_gate_is_rejected_with_the_judges_reasoning(changes):
+    rejected = gated(**changes, reasoning="A cat is seen.")
+    assert (rejected.status, rejected.final_score) == (REJECTED, 0)
+    assert "does not show the requested task" in rejected.rejection_reason
+    assert "A cat is seen." in rejected.rejection_reason
+
+
+def test_an_earlier_reason_comes_first():
+    assert (
+        gated(relevance=0, rejection_reason="The video lasts 0.50 s.").rejection_reason
+        == "The video lasts 0.50 s."
+    )
+
+
+@given(scores, scores, scores, st.one_of(st.none(), scores), st.one_of(st.none(), st.just("A reason.")))
+def test_rejected_is_0_and_scored_is_the_formula(technical, relevance, quality, action_match, reason):
+    result = verdict(
+        technical, relevance, quality, min_relevance=0.3, action_match=action_match, rejection_reason=reason
+    )
+    if result.status == REJECTED:
+        assert result.final_score == 0
+        assert result.rejection_reason
+    else:
+        assert result.rejection_reason is None
+        assert 0 <= result.final_score == final_score(technical, relevance, quality) <= 1
+    parts = explain(result, technical, relevance, quality)["parts"]
+    assert sum(part["points"] for part in parts) == pytest.approx(
+        final_score(technical, relevance, quality), abs=1e-4
+    )

@@ -1,0 +1,137 @@
+import dataclasses
+
+import pytest
+
+from app.evaluation.probe import Probe
+from app.evaluation.technical import Claims, check, rejection, score
+
+
+def make_probe(**changes):
+    """A flawless video of 10 s, 640x480 at 25 frames a second."""
+    values = {
+        "format": "mov,mp4,m4a,3gp,3g2,mj2",
+        "codec": "h264",
+        "stream": 0,
+        "width": 640,
+        "height": 480,
+        "rotation": 0,
+        "size_bytes": 1_000_000,
+        "start": 0.0,
+        "duration": 10.0,
+        "declared_duration": 10.0,
+        "times": tuple(number / 25 for number in range(250)),
+        "keyframes": (0.0,),
+    }
+    return Probe(**values | changes)
+
+
+TRUTH = Claims(duration=10, width=640, height=480, fps=25)
+
+
+def checks(probe=None, claims=TRUTH, requirements=(), fault=None, size_bytes=1_000_000):
+    found = check(probe or make_probe(), size_bytes, claims, dict(requirements), fault)
+    return {each.name: each for each in found}, found
+
+
+def test_a_flawless_video_passes_all_seven_checks():
+    by_name, found = checks()
+    assert list(by_name) == [
+        "readable", "valid_format", "valid_codec", "resolution", "fps", "duration", "file_size",
+    ]  # fmt: skip
+    assert score(found) == 1
+    assert rejection(found) is None
+    assert all(each.reason is None for each in found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "rejects"),
+    [
+        ({"format": "flv"}, "valid_format", True),
+        ({"codec": "mpeg4"}, "valid_codec", True),
+        ({"width": 479, "height": 479}, "resolution", False),
+        ({"width": 640, "height": 359}, "resolution", False),
+        ({"duration": 0.9, "declared_duration": 0.9}, "duration", True),
+        ({"duration": 302.0, "declared_duration": 302.0}, "duration", True),
+        ({"times": (0.0,)}, "readable", True),
+        ({"declared_duration": 20.0}, "readable", True),
+        ({"times": tuple(number / 14 for number in range(140))}, "fps", False),
+        ({"times": tuple(number / 125 for number in range(1250))}, "fps", False),
+    ],
+)
+def test_what_fails_and_what_rejects(changes, name, rejects):
+    probe = make_probe(**changes)
+    truth = Claims(probe.duration, probe.width, probe.height, probe.fps)
+    by_name, found = checks(probe, truth)
+    assert not by_name[name].passed
+    assert by_name[name].rejects == rejects
+    assert by_name[name].reason
+    assert (rejection(found) is not None) == rejects
+
+
+@pytest.mark.parametrize("format", ["mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi"])
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp8", "vp9", "av1"])
+def test_the_containers_and_codecs_of_the_contract(format, codec):
+    assert score(checks(make_probe(format=format, codec=codec))[1]) == 1
+
+
+def test_portrait_counts_as_landscape():
+    probe = make_probe(width=360, height=480)
+    assert checks(probe, Claims(10, 480, 360, 25))[0]["resolution"].passed
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ({"duration": 11}, "duration"),
+        ({"width": 1280}, "resolution"),
+        ({"height": 240}, "resolution"),
+        ({"fps": 30}, "fps"),
+    ],
+)
+def test_a_false_claim_costs_its_checks_points_but_does_not_reject(claim, name):
+    by_name, found = checks(claims=dataclasses.replace(TRUTH, **claim))
+    assert not by_name[name].passed
+    assert "claimed" in by_name[name].reason
+    assert [each.name for each in found if not each.passed] == [name]
+    assert rejection(found) is None
+
+
+@pytest.mark.parametrize("claim", [{"duration": 10.5}, {"width": 660}, {"fps": 24}])
+def test_a_claim_may_be_5_percent_off(claim):
+    assert score(checks(claims=dataclasses.replace(TRUTH, **claim))[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("requirements", "name"),
+    [
+        ({"min_width": 1280}, "resolution"),
+        ({"min_height": 720}, "resolution"),
+        ({"min_fps": 30}, "fps"),
+        ({"max_fps": 20}, "fps"),
+        ({"min_duration": 15}, "duration"),
+        ({"max_duration": 5}, "duration"),
+        ({"max_file_size_mb": 0.5}, "file_size"),
+    ],
+)
+def test_requirements_override_the_defaults(requirements, name):
+    found = checks(requirements=requirements)[1]
+    assert [each.name for each in found if not each.passed] == [name]
+
+
+def test_requirements_may_lower_to_0_and_null_means_the_default():
+    short = make_probe(duration=0.5, declared_duration=0.5, times=(0.0, 0.25))
+    truth = Claims(0.5, 640, 480, 4)
+    assert rejection(checks(short, truth, {"min_duration": 0, "min_fps": 0})[1]) is None
+    assert rejection(checks(short, truth, {"min_duration": None})[1])
+
+
+def test_a_file_that_cannot_be_opened_fails_all_but_its_size():
+    found = check(None, 1000, TRUTH, {}, "It has no video stream.")
+    assert [each.name for each in found if each.passed] == ["file_size"]
+    assert rejection(found) == "The file is no usable video: It has no video stream."
+
+
+def test_a_fault_found_by_decoding_fails_readable():
+    by_name, found = checks(fault="77% of its frames are damaged.")
+    assert by_name["readable"].rejects
+    assert "77%" in rejection(found)
