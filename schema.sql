@@ -258,16 +258,45 @@ CREATE TABLE circuit_breakers (
     CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
 
--- Answers of the judge by what it was asked: the same frames are not paid for twice. Also the account of
--- tokens used, by day.
-CREATE TABLE judge_answers (
-    -- SHA-256 over model, prompt version, prompt text, frames and seed
-    cache_key          text PRIMARY KEY CHECK (cache_key ~ '^[0-9a-f]{64}$'),
-    model              text NOT NULL,
-    prompt_version     text NOT NULL,
-    answer             jsonb NOT NULL,
-    prompt_tokens      integer NOT NULL DEFAULT 0 CHECK (prompt_tokens >= 0),
-    completion_tokens  integer NOT NULL DEFAULT 0 CHECK (completion_tokens >= 0),
-    created_at         timestamptz NOT NULL DEFAULT now()
+-- Duplicates: fingerprints of the scored videos whose bytes were seen to have the claimed hash.
+CREATE TABLE fingerprints (
+    submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
+    miner_hotkey   text NOT NULL,
+    -- SHA-256 of the file: no file is scored twice
+    content_hash   text NOT NULL UNIQUE CHECK (content_hash ~ '^[0-9a-f]{64}$'),
+    -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
+    seconds        real[] NOT NULL,
+    hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
+    keys           integer[] NOT NULL
 );
-CREATE INDEX judge_answers_created ON judge_answers (created_at);
+-- every video that shares a band with another; without the pending list, which each lookup would read through
+CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
+-- a miner's own latest
+CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
+
+-- Submissions that a person should look at, and why.
+CREATE TABLE reviews (
+    submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
+    reason         text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
+    opened_at      timestamptz NOT NULL DEFAULT now()
+);
+
+-- The judge's valid answers by what it was asked: the same frames are not paid for twice.
+CREATE TABLE judge_answers (
+    -- SHA-256 over model, prompt version, prompt, frames and their order
+    cache_key       text PRIMARY KEY CHECK (cache_key ~ '^[0-9a-f]{64}$'),
+    model           text NOT NULL,
+    prompt_version  text NOT NULL,
+    answer          jsonb NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now()
+);
+
+-- What the judge used, by UTC day and model.
+CREATE TABLE judge_usage (
+    day                date NOT NULL,
+    model              text NOT NULL,
+    calls              bigint NOT NULL CHECK (calls > 0),
+    prompt_tokens      bigint NOT NULL CHECK (prompt_tokens >= 0),
+    completion_tokens  bigint NOT NULL CHECK (completion_tokens >= 0),
+    PRIMARY KEY (day, model)
+);

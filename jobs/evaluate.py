@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.db import db
 from app.evaluation import pipeline, service
 from app.evaluation.judge import Judge
+from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.model import Claim, LeaseLost, OurFault
 
 log = structlog.get_logger(__name__)
@@ -102,7 +103,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
         outcome = pipeline.evaluate(
             claim,
             lambda: storage.presign_get(claim.video_key, settings.job_timeout_seconds, public=False),
-            Judge(extensions["vlm"], settings),
+            Judge(extensions["vlm"], settings, DatabaseMemory()),
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             settings,

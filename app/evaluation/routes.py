@@ -6,8 +6,8 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from spectree import Response as Answers
 
 from app.api import Problem, spec
-from app.auth import require_evaluator
-from app.evaluation import service, wire
+from app.auth import require_admin, require_evaluator
+from app.evaluation import review_queries, service, wire
 from app.evaluation.model import OurFault
 
 blueprint = Blueprint("evaluation", __name__)
@@ -74,3 +74,12 @@ def release(json: wire.ReleaseIn) -> Response:
 def get_report(submission_uuid: UUID) -> Response:
     """Return the verification report: every check with its value, threshold and verdict."""
     return jsonify(service.get_report(submission_uuid))
+
+
+@blueprint.get("/v1/admin/reviews")
+@require_admin
+@spec.validate(resp=Answers(HTTP_200=list[wire.ReviewOut], HTTP_401=Problem), tags=["admin"])
+def list_reviews(query: wire.ReviewQuery) -> Response:
+    """List the submissions that a person should look at, the latest first."""
+    reviews = review_queries.list_latest(query.limit)
+    return jsonify([wire.ReviewOut.model_validate(vars(r)).model_dump(mode="json") for r in reviews])

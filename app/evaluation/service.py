@@ -11,7 +11,7 @@ import structlog
 from app.config import Settings
 from app.db import db
 from app.errors import Conflict, NotFound, invalid_field
-from app.evaluation import breaker, queries, scoring
+from app.evaluation import breaker, duplicates, queries, review_queries, scoring
 from app.evaluation.judge import judge_ready
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 
@@ -85,12 +85,17 @@ def _verdict(outcome: Outcome, settings: Settings) -> scoring.Verdict:
 
 
 def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: Settings) -> scoring.Verdict:
-    """Apply gates and formula to `outcome`, write the one result of a submission, and return it.
+    """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
-    Status, scores and report are written in one transaction, guarded by the claim's token. Raises LeaseLost,
-    having written nothing, if the lease has ended. `evaluated_by` is `worker` or `evaluator`.
+    Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
+    Raises LeaseLost, having written nothing, if the lease has ended. `evaluated_by` is `worker` or
+    `evaluator`.
     """
+    originality = duplicates.judge_originality(claim, outcome)
+    outcome = originality.applied_to(outcome)
     verdict = _verdict(outcome, settings)
+    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
+    report = outcome.report | {"verdict": scoring.explain(verdict, *scores)}
     values = {
         "status": verdict.status,
         "final_score": verdict.final_score,
@@ -102,9 +107,15 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
     }
-    if not queries.record(claim, values, outcome.report):
+    if not queries.record(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+    if verdict.status == scoring.SCORED:
+        duplicates.remember(claim, outcome)
+    if reason := report.get("review"):
+        review_queries.insert(claim.id, str(reason)[:2000])
+    for copy in originality.late_copies:
+        review_queries.insert(copy, f"Shows footage of submission {claim.submission_uuid}, which was first.")
     breaker.count_success(breaker.STORAGE, *([breaker.VLM] if outcome.judge_model else []))
     db.session.commit()
     log.info(

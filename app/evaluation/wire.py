@@ -13,7 +13,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.api import JsonObject, RequestModel, ShortText, Text, Timestamp
+from app.api import JsonObject, QueryModel, RequestModel, ShortText, Text, Timestamp
 from app.evaluation.model import Claim, FrameHash, Outcome
 from app.prompts.models import Category
 
@@ -140,6 +140,20 @@ class SubmitOut(BaseModel):
     success: bool
     submission_uuid: UUID
     final_score: float
+
+
+class ReviewQuery(QueryModel):
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+
+
+class ReviewOut(BaseModel):
+    """Why a person should look at a submission."""
+
+    submission_uuid: UUID
+    miner_uid: int
+    status: str
+    reason: str
+    opened_at: Timestamp
 
 
 def show_claim(claim: Claim, video_url: str) -> dict[str, Any]:

@@ -159,15 +159,14 @@ def test_metrics_tell_the_state_of_the_work(make_app):
         factories.make_submission(not_before=now + timedelta(minutes=5))
         factories.insert("ticks", name="cycles", last_started_at=now - timedelta(minutes=3))
         factories.insert("circuit_breakers", name="storage", consecutive_failures=5, trips=1, open_until=now)
-        for key, tokens in (("a", 100), ("b", 20)):
+        for day, tokens in ((now, 120), (now - timedelta(days=1), 20)):
             factories.insert(
-                "judge_answers",
-                cache_key=key * 64,
+                "judge_usage",
+                day=day.date(),
                 model="m",
-                prompt_version="v",
-                answer={},
+                calls=2,
                 prompt_tokens=tokens,
-                completion_tokens=1,
+                completion_tokens=2,
             )
     found = samples(app.test_client().get("/metrics"))
     assert found["kibotos_submissions", ("status", "PENDING")] == 2

@@ -1,0 +1,92 @@
+"""SQL on the fingerprints of scored videos."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import text
+
+from app.db import execute, fetch_all, fetch_value
+from app.evaluation.matching import Fingerprint
+
+# of the videos that share a band with one, so many are looked at, and the best of them returned
+MAX_SHARING = 200
+
+_COLUMNS = "f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.seconds, f.hashes"
+
+# Results of one miner are recorded one after the other, or two copies at a time would not see each other.
+_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, 20011))")
+_FIND_MINER = text("SELECT miner_hotkey FROM submissions WHERE id = :id")
+_FIND_SAME_BYTES = text("""
+    SELECT s.uuid FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.content_hash = :content_hash
+""")
+_LIST_SHARING = text(f"""
+    SELECT {_COLUMNS} FROM (
+        SELECT submission_id, miner_hotkey, seconds, hashes,
+               (SELECT count(*) FROM unnest(keys) AS key WHERE key = ANY(CAST(:keys AS integer[]))) AS shared
+        FROM fingerprints WHERE keys && CAST(:keys AS integer[]) LIMIT :at_most
+    ) f JOIN submissions s ON s.id = f.submission_id
+    ORDER BY f.shared DESC, f.submission_id LIMIT :limit
+""")
+_LIST_RECENT = text(f"""
+    SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.miner_hotkey = :miner_hotkey
+      AND s.submitted_at > now() - make_interval(hours => :hours)
+    ORDER BY f.submission_id DESC LIMIT :limit
+""")
+_INSERT = text("""
+    INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys)
+    VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
+            CAST(:keys AS integer[]))
+""")
+
+
+@dataclass(frozen=True)
+class Known:
+    """A scored video as it is stored."""
+
+    submission_id: int
+    submission_uuid: UUID
+    miner_hotkey: str
+    seconds: list[float]
+    hashes: memoryview
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        hashes = np.frombuffer(self.hashes, np.uint8).reshape(-1, 32)
+        return Fingerprint(np.array(self.seconds, np.float32), hashes)
+
+
+def lock_miner(submission_id: int) -> str:
+    """Wait for other results of this submission's miner to be committed, and return its hotkey."""
+    hotkey = fetch_value(_FIND_MINER, id=submission_id)
+    execute(_LOCK, miner_hotkey=hotkey)
+    return hotkey
+
+
+def find_same_bytes(content_hash: str) -> UUID | None:
+    """The scored submission of a file with this SHA-256."""
+    return fetch_value(_FIND_SAME_BYTES, content_hash=content_hash)
+
+
+def list_sharing(keys: list[int], limit: int) -> list[Known]:
+    """The scored videos that have the most of `keys`, found by index, of all cycles and miners."""
+    return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit)
+
+
+def list_recent(miner_hotkey: str, hours: int, limit: int) -> list[Known]:
+    """The miner's own scored videos of the last hours, the latest first."""
+    return fetch_all(Known, _LIST_RECENT, miner_hotkey=miner_hotkey, hours=hours, limit=limit)
+
+
+def insert(submission_id: int, miner_hotkey: str, content_hash: str, stored: Fingerprint) -> None:
+    execute(
+        _INSERT,
+        submission_id=submission_id,
+        miner_hotkey=miner_hotkey,
+        content_hash=content_hash,
+        seconds=stored.seconds.tolist(),
+        hashes=stored.hashes.tobytes(),
+        keys=stored.keys() if len(stored) else [],
+    )

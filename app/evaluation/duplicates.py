@@ -1,0 +1,165 @@
+"""Is a video new? The same bytes, the same footage, pieces of one recording, the same scene over and over.
+
+Compared is with scored videos of all cycles. Of two miners who show the same footage the one who submitted
+first keeps his score, whichever was evaluated first; a miner's own videos count whatever their order.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from app.evaluation import duplicate_queries as queries
+from app.evaluation import matching
+from app.evaluation.duplicate_queries import Known
+from app.evaluation.matching import Fingerprint, Match
+from app.evaluation.model import Claim, Outcome
+
+# share of a video that may be known before it is rejected
+MAX_MATCHED = 0.8
+# frames whose hashes are looked up, and the likeliest videos that are compared with in full
+LOOKED_UP = 60
+COMPARED = 10
+# the miner's own window: so many of his last videos within so many hours
+WINDOW = 20
+WINDOW_HOURS = 24
+# takes of one scene in the window that cost nothing, what each further one costs, and the most they can
+FREE_TAKES = 2
+TAKE_DEDUCTION = 0.1
+MAX_TAKES_DEDUCTION = 0.5
+
+
+@dataclass(frozen=True)
+class Originality:
+    """What was found: `quality_factor` in [0, 1], why the video is rejected or None, and the report.
+
+    `late_copies` are scored videos of other miners that show this video's footage and were submitted after
+    it: nothing is taken from this one, and they are put up for review.
+    """
+
+    quality_factor: float
+    rejection_reason: str | None
+    report: dict[str, Any]
+    late_copies: tuple[int, ...] = ()
+
+    def applied_to(self, outcome: Outcome) -> Outcome:
+        """Return `outcome` with its quality, reason and report as they are in view of this."""
+        return replace(
+            outcome,
+            quality_score=outcome.quality_score * self.quality_factor,
+            rejection_reason=self.rejection_reason or outcome.rejection_reason,
+            report=outcome.report | {"duplicates": self.report},
+        )
+
+
+def _verified(claim: Claim, outcome: Outcome) -> bool:
+    """Whether the evaluation saw bytes of the claimed hash: a claim alone blocks nobody."""
+    return outcome.report.get("sha256") == claim.video_hash
+
+
+def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
+    """Compare the video of `claim` with all scored ones.
+
+    Runs in the transaction that records the result, and holds up other results of the same miner until it
+    ends. Without verified bytes, which only our own evaluators report, nothing is compared.
+    """
+    if not _verified(claim, outcome):
+        return Originality(1.0, None, {"compared": False})
+    hotkey = queries.lock_miner(claim.id)
+    if same := queries.find_same_bytes(claim.video_hash):
+        reason = f"The same file was scored before, as submission {same}; submit a recording once."
+        return Originality(0.0, reason, {"compared": True, "same_file": str(same)})
+    plain, mirrored = matching.fingerprints(outcome.fingerprint)
+    own = queries.list_recent(hotkey, WINDOW_HOURS, WINDOW)
+    known = {video.submission_id: video for video in own}
+    if len(plain):
+        keys = {*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()}
+        known |= {video.submission_id: video for video in queries.list_sharing(sorted(keys), COMPARED)}
+    return _judge(claim.id, hotkey, plain, mirrored, list(known.values()), own)
+
+
+def remember(claim: Claim, outcome: Outcome) -> None:
+    """Keep the fingerprint of a video that is scored now, so that later ones are compared with it."""
+    if _verified(claim, outcome):
+        plain, _ = matching.fingerprints(outcome.fingerprint)
+        stored = plain.thinned()
+        queries.insert(claim.id, queries.lock_miner(claim.id), claim.video_hash, stored)
+
+
+def _judge(
+    submission_id: int,
+    hotkey: str,
+    plain: Fingerprint,
+    mirrored: Fingerprint,
+    known: Iterable[Known],
+    own: Iterable[Known],
+) -> Originality:
+    """Draw the conclusions from the known videos that may match and the miner's own recent ones."""
+    matched: set[int] = set()
+    matches, late_copies = [], []
+    whole_of: UUID | None = None
+    for video in sorted(known, key=lambda video: video.submission_id):
+        stored = video.fingerprint
+        found = matching.match(plain, mirrored, stored)
+        is_own = video.miner_hotkey == hotkey
+        counts = is_own or video.submission_id < submission_id
+        if is_own and whole_of is None and matching.one_recording(plain, stored, found):
+            whole_of = video.submission_uuid
+        if not found.frames:
+            continue
+        matches.append(_show(video, found, len(plain), counts))
+        if counts:
+            matched |= found.frames
+        else:
+            late_copies.append(video.submission_id)
+    share = len(matched) / len(plain) if len(plain) else 0.0
+    takes = [video for video in own if matching.shows_same_place(plain, video.fingerprint)]
+    deduction = min(MAX_TAKES_DEDUCTION, TAKE_DEDUCTION * max(0, len(takes) - FREE_TAKES))
+    return Originality(
+        quality_factor=(1 - share) * (1 - deduction),
+        rejection_reason=_reason(share, matches, whole_of),
+        report={
+            "compared": True,
+            "matched_share": round(share, 4),
+            "matches": matches,
+            "one_recording_with": str(whole_of) if whole_of else None,
+            "same_scene": {
+                "hours": WINDOW_HOURS,
+                "submissions": [str(video.submission_uuid) for video in takes],
+                "free": FREE_TAKES,
+                "deduction": round(deduction, 4),
+            },
+        },
+        late_copies=tuple(late_copies),
+    )
+
+
+def _reason(share: float, matches: list[dict[str, Any]], whole_of: UUID | None) -> str | None:
+    if share > MAX_MATCHED:
+        most = max((match for match in matches if match["counts"]), key=lambda match: match["share"])
+        return (
+            f"{share:.0%} of the video was submitted before, most of it as {most['submission_uuid']}; "
+            "submit new footage."
+        )
+    if whole_of:
+        return (
+            f"The video is of the same recording as your submission {whole_of}; "
+            "submit a recording once, and uncut."
+        )
+    return None
+
+
+def _show(video: Known, found: Match, frames: int, counts: bool) -> dict[str, Any]:
+    return {
+        "submission_uuid": str(video.submission_uuid),
+        "share": round(len(found.frames) / frames, 4),
+        # false: it is another miner's, submitted later
+        "counts": counts,
+        "spans": [
+            {
+                name: value if isinstance(value, bool) else round(value, 2)
+                for name, value in vars(span).items()
+            }
+            for span in found.spans
+        ],
+    }
