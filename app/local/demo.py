@@ -19,6 +19,7 @@ from rich.table import Table
 
 from app.config import Settings
 from app.evaluation.sandbox import tool
+from app.hotkeys import submission_statement
 from app.local.samples import footage
 
 PATIENCE_SECONDS = 120
@@ -47,10 +48,8 @@ class Miner:
         return http_auth.sign(self.key, method="POST", path=path, body=body)
 
     def sign_statement(self, prompt_id: str, video_key: str, video_hash: str) -> str:
-        statement = "\n".join(
-            ("kibotos.submission.v1", self.key.ss58_address, str(self.uid), prompt_id, video_key, video_hash)
-        )
-        return self.key.sign(statement.encode()).hex()
+        statement = submission_statement(self.key.ss58_address, self.uid, prompt_id, video_key, video_hash)
+        return self.key.sign(statement).hex()
 
 
 class Demo:
@@ -167,7 +166,7 @@ class Demo:
     def _is_ready(self) -> bool:
         try:
             return requests.get(f"{self.url}/ready", timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     def _wait_for(self, path: str, condition: Any) -> Any:
