@@ -1,24 +1,31 @@
 """One decoding pass over the whole video in small, for its measures and its fingerprint."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pdqhash
+from PIL import Image
 
 from app.evaluation.measures import Frame, FrameMeasures, Measures, measure, summarise
 from app.evaluation.model import FrameHash
 from app.evaluation.probe import Probe
 from app.evaluation.sandbox import INPUT_OPTIONS, Limits, MediaFault, start
 
-# frames a second that are measured, every second of them hashed; fewer in videos over MAX_FRAMES
-RATE = 4
-MAX_FRAMES = 1200
+# frames a second that are read, every second of them measured; fewer in videos over MAX_FRAMES
+RATE = 8
+MAX_FRAMES = 2400
+# frames that are hashed, evenly spread: all that are read of a video of 75 s, two a second of one of 300 s
+MAX_HASHES = 600
 # starts of shots that are hashed besides
 MAX_SHOTS = 50
 LONG_SIDE = 384
+# the square that PDQ reduces every picture to; reduced before, it hashes six times as fast
+HASHED_SIDE = 64
 # PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
 MIN_HASH_QUALITY = 50
 BORDER_LEVEL = 24
@@ -62,20 +69,18 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
     with start("ffmpeg", arguments, LIMITS, log_level="verbose") as running:
         while len(raw := running.stdout.read(width * height)) == width * height:
             frame = np.frombuffer(raw, np.uint8).reshape(height, width)
-            measured.append(measure(len(measured) / rate, frame, previous))
+            if len(small) % 2 == 0:
+                measured.append(measure(len(small) / rate, frame, previous))
+                previous = frame
             small.append(_halved(frame))
-            previous = frame
-            if len(measured) % 20 == 0:
+            if len(small) % 40 == 0:
                 check_lease()
     if not measured:
         raise MediaFault("No frame of it can be decoded.")
     measures = summarise(measured)
-    hashed = {
-        index for index, frame in enumerate(measured) if index % 2 == 0 or frame.seconds in measures.cuts
-    }
     return Scan(
         measures=measures,
-        fingerprint=_fingerprint([(measured[index].seconds, small[index]) for index in sorted(hashed)]),
+        fingerprint=_fingerprint(small, rate, measures.cuts),
         damaged=_damaged(running.log, len(probe.times)),
     )
 
@@ -87,16 +92,20 @@ def _damaged(log: str, packets: int) -> float:
     return min(1.0, (max(missing, 0) + log.count("corrupt decoded frame")) / packets)
 
 
-def _fingerprint(frames: Sequence[tuple[float, Frame]]) -> tuple[FrameHash, ...]:
-    """Hash the frames that have something in them, without the black borders that all of them share."""
-    top, bottom, left, right = _borders([frame for _, frame in frames])
+def _fingerprint(frames: Sequence[Frame], rate: float, cuts: Sequence[float]) -> tuple[FrameHash, ...]:
+    """Hash the frames that have something in them, without the black borders that all of a shot share."""
+    starts = [round(seconds * rate) for seconds in cuts[:MAX_SHOTS]]
+    hashed = {*range(0, len(frames), math.ceil(len(frames) / MAX_HASHES)), *starts}
     hashes = []
-    for seconds, frame in frames:
-        picture = np.repeat(frame[top:bottom, left:right, np.newaxis], 3, axis=2)
-        bits, quality = pdqhash.compute(picture)
-        if quality >= MIN_HASH_QUALITY:
-            mirrored, _ = pdqhash.compute(np.ascontiguousarray(picture[:, ::-1]))
-            hashes.append(FrameHash(seconds, _packed(bits), _packed(mirrored)))
+    for first, past in pairwise([0, *starts, len(frames)]):
+        top, bottom, left, right = _borders(frames[first:past])
+        for index in sorted(hashed.intersection(range(first, past))):
+            shown = Image.fromarray(frames[index][top:bottom, left:right])
+            square = np.asarray(shown.resize((HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX))
+            bits, quality = pdqhash.compute(np.repeat(square[:, :, np.newaxis], 3, axis=2))
+            if quality >= MIN_HASH_QUALITY:
+                mirrored, _ = pdqhash.compute(np.repeat(square[:, ::-1, np.newaxis], 3, axis=2))
+                hashes.append(FrameHash(round(index / rate, 3), _packed(bits), _packed(mirrored)))
     return tuple(hashes)
 
 
