@@ -1,0 +1,41 @@
+"""The verdict on every kind of file, with its seconds: python -m bench.verdicts
+
+The files are those of tests/odd_videos.py. The judge likes them all, so what is told is the video's own
+doing; its answer costs no time.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+from app.config import Settings
+from app.evaluation import pipeline
+from app.evaluation.commands import claim_on
+from tests.evaluation.conftest import FixedJudge
+from tests.odd_videos import ACCEPTED, REFUSED
+from tests.videos import Videos
+
+PROMPT = {"category": "manipulation", "task": "grasp", "scenario": "Pick up a mug", "requirements": {}}
+
+
+def main() -> None:
+    print("| file | verdict | technical | quality | seconds | reason |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        videos = Videos(directory)
+        for what, make in (ACCEPTED | REFUSED).items():
+            path = make(videos)
+            claim = claim_on(path, PROMPT)
+            began = time.perf_counter()
+            outcome = pipeline.evaluate_file(claim, path, FixedJudge(), directory, Settings())
+            seconds = time.perf_counter() - began
+            verdict = outcome.report["verdict"]["status"]
+            scores = f"{outcome.technical_score:.2f} | {outcome.quality_score:.2f}"
+            print(
+                f"| {what} | {verdict} | {scores} | {seconds:.2f} | {outcome.rejection_reason or ''} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
