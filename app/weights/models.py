@@ -11,7 +11,11 @@ from app.cycles.states import CycleStatus
 
 @dataclass(frozen=True)
 class MinerScore:
-    """What a miner, that is a uid with the hotkey that submitted, got in a cycle."""
+    """What a miner, that is a uid with the hotkey that submitted, got in a cycle.
+
+    `avg_score` is the plain mean over accepted submissions, `total_score` their sum times the prompts'
+    weights.
+    """
 
     miner_uid: int
     miner_hotkey: str
@@ -47,18 +51,6 @@ class Result:
     quality_score: float | None
 
 
-class MinerScoreOut(BaseModel):
-    """`avg_score` is the plain mean over accepted submissions, `total_score` their weighted sum."""
-
-    miner_uid: int
-    miner_hotkey: str
-    total_submissions: int
-    accepted_submissions: int
-    avg_score: float
-    total_score: float
-    scores_by_category: dict[str, float]
-
-
 class ScoresOut(BaseModel):
     """A cycle's scores, best first: final once it is COMPLETED, until then as they stand."""
 
@@ -67,7 +59,7 @@ class ScoresOut(BaseModel):
     started_at: Timestamp
     completed_at: Timestamp | None
     n_submissions: int
-    miner_scores: list[MinerScoreOut]
+    miner_scores: list[MinerScore]
 
 
 class WeightsU16(BaseModel):

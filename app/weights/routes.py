@@ -1,14 +1,17 @@
 """Endpoints of scores and weights."""
 
-from flask import Blueprint, Response, jsonify, request
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
 from pydantic import BaseModel
 from spectree import Response as Answers
 
 from app.api import Problem, spec
-from app.cycles.states import Cycle, CycleStatus
+from app.cycles.states import Cycle
+from app.version import VERSION
 from app.weights import service
-from app.weights.models import MinerScore, MinerScoreOut, ScoresOut, WeightedCycle, WeightsOut, WeightsU16
-from app.weights.normalise import Weight
+from app.weights.models import ScoresOut, WeightedCycle, WeightsOut, WeightsU16
+from app.weights.queries import list_weights
 
 blueprint = Blueprint("weights", __name__)
 
@@ -22,48 +25,51 @@ _BRIEFLY = "public, max-age=10"
 
 
 @blueprint.get("/v1/scores/latest")
-@spec.validate(resp=Answers(HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
+@spec.validate(resp=Answers(HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"])
 def get_latest_scores() -> Response:
     """Return the scores of the last completed cycle."""
-    return _answer(_show_scores(*service.get_scores(None)), _REVALIDATE)
+    cycle = service.get_cycle(None)
+    return _answer(cycle, _REVALIDATE, lambda: _show_scores(cycle))
 
 
 @blueprint.get(f"/v1/scores/{_ID}")
-@spec.validate(resp=Answers(HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
+@spec.validate(resp=Answers(HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"])
 def get_scores(cycle_id: int) -> Response:
     """Return a cycle's scores: final once it is completed, until then as they stand."""
-    cycle, scores = service.get_scores(cycle_id)
-    return _answer(
-        _show_scores(cycle, scores), _FOR_EVER if cycle.status == CycleStatus.COMPLETED else _BRIEFLY
-    )
+    cycle = service.get_cycle(cycle_id)
+    return _answer(cycle, _FOR_EVER if cycle.completed_at else _BRIEFLY, lambda: _show_scores(cycle))
 
 
 @blueprint.get("/v1/weights/latest")
-@spec.validate(resp=Answers(HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
+@spec.validate(resp=Answers(HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"])
 def get_latest_weights() -> Response:
     """Return the weights of the last completed cycle that has any."""
-    return _answer(_show_weights(*service.get_weights(None)), _REVALIDATE)
+    cycle = service.get_weighted_cycle(None)
+    return _answer(cycle, _REVALIDATE, lambda: _show_weights(cycle))
 
 
 @blueprint.get(f"/v1/weights/{_ID}")
-@spec.validate(resp=Answers(HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
+@spec.validate(resp=Answers(HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"])
 def get_weights(cycle_id: int) -> Response:
     """Return a completed cycle's weights."""
-    return _answer(_show_weights(*service.get_weights(cycle_id)), _FOR_EVER)
+    cycle = service.get_weighted_cycle(cycle_id)
+    return _answer(cycle, _FOR_EVER, lambda: _show_weights(cycle))
 
 
-def _show_scores(cycle: Cycle, scores: list[MinerScore]) -> ScoresOut:
+def _show_scores(cycle: Cycle) -> ScoresOut:
+    scores = service.list_scores(cycle)
     return ScoresOut(
         cycle_id=cycle.id,
         status=cycle.status,
         started_at=cycle.started_at,
         completed_at=cycle.completed_at,
         n_submissions=sum(score.total_submissions for score in scores),
-        miner_scores=[MinerScoreOut.model_validate(score, from_attributes=True) for score in scores],
+        miner_scores=scores,
     )
 
 
-def _show_weights(cycle: WeightedCycle, weights: list[Weight]) -> WeightsOut:
+def _show_weights(cycle: WeightedCycle) -> WeightsOut:
+    weights = list_weights(cycle.id)
     units = [weight for weight in weights if weight.weight_u16]
     return WeightsOut(
         cycle_id=cycle.id,
@@ -77,10 +83,14 @@ def _show_weights(cycle: WeightedCycle, weights: list[Weight]) -> WeightsOut:
     )
 
 
-def _answer(shown: BaseModel, cache_control: str) -> Response:
-    """Answer with `shown`, or with 304 to a caller whose If-None-Match says that it has that already."""
-    response = jsonify(shown.model_dump(mode="json"))
-    response.headers["Cache-Control"] = cache_control
-    response.add_etag()
-    response.make_conditional(request)
+def _answer(cycle: Cycle | WeightedCycle, cache_control: str, show: Callable[[], BaseModel]) -> Response:
+    """Answer with what `show` gives; to a caller that has a completed cycle's already, 304 without asking."""
+    response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
+    if cycle.completed_at:
+        tag = f"{VERSION}-{cycle.id}-{cycle.completed_at.timestamp()}"
+        response.set_etag(tag)
+        if request.if_none_match.contains(tag):
+            response.status_code = 304
+            return response
+    response.set_data(show().model_dump_json())
     return response

