@@ -66,7 +66,12 @@ def _sentence(error: Exception) -> str | None:
         # it comes from a module that is loaded already: looking for it must not load one
         return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
 
-    expected = (("app.errors", "DomainError"), ("app.evaluation.model", "OurFault"))
+    expected = (
+        ("app.errors", "DomainError"),
+        ("app.evaluation.model", "OurFault"),
+        ("app.clients.chain", "ChainError"),
+        ("app.clients.chain", "WalletError"),
+    )
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
         return str(error)
     if is_one("sqlalchemy.exc", "OperationalError") or is_one("psycopg2", "OperationalError"):

@@ -63,7 +63,7 @@ def evaluate(
         raise ConfigError("Say what the video shall show: either --prompt, or --task and --scenario.")
     judge = Judge(Vlm(settings), settings) if judge_ready(settings) else None
     with tempfile.TemporaryDirectory() as directory:
-        outcome = pipeline.evaluate_file(_claim(file, prompt), file, judge, Path(directory), settings)
+        outcome = pipeline.evaluate_file(claim_on(file, prompt), file, judge, Path(directory), settings)
     if as_json:
         click.echo(json.dumps(outcome.report, indent=2))
     else:
@@ -71,7 +71,7 @@ def evaluate(
     context.exit(1 if outcome.rejection_reason else 0)
 
 
-def _claim(file: Path, prompt: dict[str, Any]) -> Claim:
+def claim_on(file: Path, prompt: dict[str, Any]) -> Claim:
     """A claim on `file` that says of the video what is true."""
     try:
         found = probe(file)

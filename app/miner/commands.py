@@ -1,0 +1,255 @@
+"""`kibotos miner …`: from finding a prompt to following a score."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from app.config import ConfigError, Settings
+
+CATEGORIES = ("manipulation", "locomotion", "navigation", "household", "industrial")
+CAMERAS = ("ego_head", "ego_chest", "ego_wrist", "robot_head", "robot_wrist")
+ACTORS = ("human", "robot", "human_with_robot")
+
+file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+api_option = click.option("--api-url", help="The backend.  [default: API_URL, http://localhost:8080]")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _options(*options: Callable) -> Callable:
+    def decorate(command: Callable) -> Callable:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+key_options = _options(
+    click.option("--wallet-name", help="Bittensor wallet; only its hotkey file is read."),
+    click.option("--hotkey-name", default="default", show_default=True),
+    click.option("--wallet-path", help="Directory of the wallets.  [default: ~/.bittensor/wallets]"),
+    click.option("--hotkey", help="Address of the hotkey, where there is no wallet (development)."),
+)
+statement_options = _options(
+    click.option("--prompt", "prompt_id", required=True, help="Id of the prompt the video answers."),
+    click.option("--uid", "miner_uid", type=click.IntRange(0, 65535), required=True, help="Your uid."),
+    click.option("--camera-type", type=click.Choice(CAMERAS), default="ego_head", show_default=True),
+    click.option("--actor-type", type=click.Choice(ACTORS), default="human", show_default=True),
+    click.option("--camera-intrinsics", type=click.File(), help="A JSON file with an object."),
+    click.option("--robot-model"),
+    click.option("--environment", help="Where it was filmed."),
+    click.option("--action-description", help="What is done."),
+    click.option("--task-success/--no-task-success", default=None, help="Whether the task succeeded."),
+)
+
+
+def _statement(options: dict[str, Any]) -> dict[str, Any]:
+    """The body of a submission, as far as the options tell it."""
+    if file := options.pop("camera_intrinsics"):
+        options["camera_intrinsics"] = json.load(file)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any:
+    from app.clients.backend import Backend
+    from app.miner.journal import Journal
+    from app.miner.keys import Hotkey
+    from app.miner.service import Miner
+
+    if keys["wallet_name"]:
+        hotkey = Hotkey.from_wallet(keys["wallet_name"], keys["hotkey_name"], keys["wallet_path"])
+    elif keys["hotkey"]:
+        hotkey = Hotkey(keys["hotkey"])
+    else:
+        raise ConfigError("Say who submits: --wallet-name, with --hotkey-name, or --hotkey in development.")
+    directory = Path.home() / ".kibotos" / "miner"
+    return Miner(Backend(api_url or settings.api_url), hotkey, Journal(directory))
+
+
+def _take(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: options.pop(name) for name in names}
+
+
+KEYS = ("wallet_name", "hotkey_name", "wallet_path", "hotkey")
+
+
+@click.group()
+def miner() -> None:
+    """Find prompts, submit videos, follow their scores."""
+
+
+@miner.command()
+@click.option("--category", type=click.Choice(CATEGORIES))
+@api_option
+@json_option
+@click.pass_obj
+def prompts(settings: Settings, category: str | None, api_url: str | None, as_json: bool) -> None:
+    """List what can be filmed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from app.clients.backend import Backend
+
+    found = Backend(api_url or settings.api_url).get("/v1/prompts", category=category)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    table = Table("id", "category", "scenario", "seconds", "weight")
+    for prompt in found:
+        limits = prompt["requirements"]
+        seconds = f"{limits.get('min_duration', 1):g}-{limits.get('max_duration', 300):g}"
+        table.add_row(prompt["id"], prompt["category"], prompt["scenario"], seconds, f"{prompt['weight']:g}")
+    Console().print(table)
+
+
+@miner.command()
+@file_argument
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """Bring FILE into storage, and print the video key to submit it under."""
+    import hashlib
+
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    runner = _miner(settings, api_url, keys)
+    with _progress(file) as progress:
+        entry = runner.upload(file, digest, progress)
+    if as_json:
+        click.echo(json.dumps({"video_key": entry.video_key, "video_hash": digest}))
+    else:
+        click.echo(f"video_key:   {entry.video_key}\nvideo_hash:  {digest}")
+
+
+@miner.command()
+@file_argument
+@click.option("--video-key", required=True, help="What `upload` printed.")
+@statement_options
+@click.option("--signature", help="Hex of a signature made elsewhere, with --hotkey.")
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def submit(
+    settings: Settings, file: Path, api_url: str | None, as_json: bool, signature: str | None, **options: Any
+) -> None:
+    """Submit FILE, which was uploaded under --video-key, to a prompt."""
+    from app.miner import service
+
+    keys = _take(options, *KEYS)
+    statement = _statement(options)
+    runner = _miner(settings, api_url, keys)
+    video = _inspect(settings, api_url, file, statement["prompt_id"])
+    receipt = runner.submit(statement | {"video_hash": video.sha256} | service.facts(video.facts), signature)
+    _show_receipt(receipt, as_json)
+
+
+@miner.command()
+@file_argument
+@statement_options
+@key_options
+@click.option("--watch", is_flag=True, help="Wait for the score.")
+@api_option
+@json_option
+@click.pass_context
+def submit_video(
+    ctx: click.Context, file: Path, watch: bool, api_url: str | None, as_json: bool, **options: Any
+) -> None:
+    """Check, upload and submit FILE to a prompt: all in one.
+
+    Run it again after an interruption: it goes on where it stopped, and submits nothing twice.
+    """
+    settings: Settings = ctx.obj
+    keys = _take(options, *KEYS)
+    statement = _statement(options)
+    runner = _miner(settings, api_url, keys)
+    video = _inspect(settings, api_url, file, statement["prompt_id"])
+    with _progress(file) as progress:
+        receipt = runner.submit_video(video, statement, progress)
+    if not watch:
+        _show_receipt(receipt, as_json)
+        return
+    ctx.exit(_watch(settings, api_url, receipt["submission_uuid"], as_json))
+
+
+@miner.command()
+@click.argument("uuid")
+@click.option("--watch", is_flag=True, help="Wait for the score.")
+@api_option
+@json_option
+@click.pass_context
+def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_json: bool) -> None:
+    """Show how the submission UUID stands. Exits with 1 if it was rejected."""
+    from app.clients.backend import Backend
+
+    settings: Settings = ctx.obj
+    if watch:
+        ctx.exit(_watch(settings, api_url, uuid, as_json))
+    backend = Backend(api_url or settings.api_url)
+    ctx.exit(_show_submission(backend, backend.get(f"/v1/submissions/{uuid}"), as_json))
+
+
+def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:
+    """Make the evaluation's checks of the file for that prompt; raise Rejected if it would not pass."""
+    from app.clients.backend import Backend
+    from app.miner import service
+
+    prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
+    video, report = service.inspect(file, prompt, settings)
+    for check in report["technical"]["checks"]:
+        if not check["passed"]:
+            click.echo(f"Loses points: {check['reason']}", err=True)
+    return video
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr while the block runs; gives the function that moves it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("Uploading"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("upload", total=file.stat().st_size)
+        yield lambda sent: bar.update(task, completed=sent)
+
+
+def _show_receipt(receipt: dict[str, Any], as_json: bool) -> None:
+    uuid = receipt["submission_uuid"]
+    click.echo(json.dumps(receipt) if as_json else f"Submitted: {uuid}\nkibotos miner status {uuid} --watch")
+
+
+def _watch(settings: Settings, api_url: str | None, uuid: str, as_json: bool) -> int:
+    from app.clients.backend import Backend
+    from app.miner import service
+
+    def tell(submission: dict[str, Any]) -> None:
+        click.echo(f"{uuid}: {submission['status']}", err=True)
+
+    backend = Backend(api_url or settings.api_url)
+    return _show_submission(backend, service.follow(backend, uuid, tell), as_json)
+
+
+def _show_submission(backend: Any, submission: dict[str, Any], as_json: bool) -> int:
+    """Print a submission, with its report if it has one, and return the exit code."""
+    from rich.console import Console
+
+    from app.evaluation.commands import show
+
+    uuid, evaluation = submission["submission_uuid"], submission["evaluation"]
+    report = backend.get(f"/v1/submissions/{uuid}/report") if evaluation else None
+    if as_json:
+        click.echo(json.dumps(submission | {"report": report}, indent=2))
+    else:
+        click.echo(f"{uuid}: {submission['status']}, cycle {submission['cycle_id'] or 'none yet'}")
+        if report:
+            show(report, Console())
+        if evaluation:
+            click.echo(f"Final score: {evaluation['final_score']:.4f}")
+    return 1 if submission["status"] == "REJECTED" else 0

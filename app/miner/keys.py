@@ -1,0 +1,35 @@
+"""A miner's hotkey: what it signs. The coldkey is never asked for."""
+
+from typing import Any
+
+from app.clients.chain import open_wallet
+from app.hotkeys import submission_statement
+
+
+class Hotkey:
+    """The hotkey of a bittensor wallet, or only its address: then nothing is signed (development)."""
+
+    def __init__(self, address: str, keypair: Any = None):
+        self.address = address
+        self._keypair = keypair
+
+    @classmethod
+    def from_wallet(cls, name: str, hotkey_name: str, path: str | None) -> "Hotkey":
+        """Read the hotkey file of a wallet, and no other of its files. Raises WalletError."""
+        keypair = open_wallet(name, hotkey_name, path).hotkey
+        return cls(keypair.ss58_address, keypair)
+
+    def sign_request(self, method: str, target: str, body: bytes) -> dict[str, str]:
+        """The btauth/1 headers of a request, or none without a key."""
+        if self._keypair is None:
+            return {}
+        from bittensor import http_auth
+
+        return http_auth.sign(self._keypair, method=method, path=target, body=body)
+
+    def sign_submission(self, uid: int, prompt_id: str, video_key: str, video_hash: str) -> str:
+        """The signature of a submission's statement in hex, or "" without a key."""
+        if self._keypair is None:
+            return ""
+        statement = submission_statement(self.address, uid, prompt_id, video_key, video_hash)
+        return self._keypair.sign(statement).hex()

@@ -1,0 +1,201 @@
+"""The miner's commands against a real production backend with a worker."""
+
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import bittensor
+import pytest
+import requests
+from sqlalchemy import text
+
+from app.db import db
+from app.hotkeys import submission_statement
+from app.local.service import free_ports
+from app.miner.service import put
+from tests import factories
+from tests.processes import eventually
+
+PRODUCTION = {"app_env": "production", "admin_token": ("a" * 32,), "evaluator_token": ("e" * 32,)}
+
+
+@pytest.fixture(autouse=True)
+def prompt(app):
+    with app.app_context():
+        factories.make_cycle()
+        yield factories.make_prompt(id="mug", requirements={"min_duration": 2})
+
+
+@pytest.fixture
+def backend(processes):
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    processes("api", "--host", "127.0.0.1", "--port", str(port), **PRODUCTION)
+
+    def answers():
+        try:
+            return requests.get(f"{url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    eventually(answers)
+    return url
+
+
+@pytest.fixture
+def worker(processes, vlm):
+    return processes("worker", vlm_model=vlm.model, **PRODUCTION)
+
+
+@pytest.fixture
+def wallet(tmp_path):
+    """A wallet that consists of a hotkey file: a coldkey is not there to be touched."""
+    wallet = bittensor.Wallet("filmer", "camera", str(tmp_path / "wallets"))
+    return wallet.create_new_hotkey(suppress=True)
+
+
+@pytest.fixture
+def mine(run_kibotos, backend, wallet, tmp_path):
+    """Runs `kibotos miner <arguments>` as the wallet's owner."""
+
+    def mine(command, *arguments, signed=True):
+        keys = (
+            "--wallet-name",
+            "filmer",
+            "--hotkey-name",
+            "camera",
+            "--wallet-path",
+            str(tmp_path / "wallets"),
+        )
+        arguments = (command, *arguments, *(keys if signed else ()), "--api-url", backend)
+        return run_kibotos("miner", *map(str, arguments), HOME=str(tmp_path))
+
+    return mine
+
+
+def rows(statement):
+    with db.engine.connect() as connection:
+        return connection.execute(text(statement)).all()
+
+
+def test_one_command_from_a_file_to_a_score(mine, worker, wallet, videos):
+    options = (videos.make(seconds=3), "--prompt", "mug", "--uid", "7", "--watch", "--json")
+    result = mine("submit-video", *options)
+    assert result.exit_code == 0, result.output
+    scored = json.loads(result.stdout)
+    assert scored["status"] == "SCORED"
+    assert scored["report"]["verdict"]["final_score"] == scored["evaluation"]["final_score"] > 0.5
+    ((hotkey, claimed_seconds),) = rows("SELECT miner_hotkey, duration_sec FROM submissions")
+    assert hotkey == wallet.hotkey.ss58_address
+    assert claimed_seconds == pytest.approx(3, abs=0.1)
+
+    again = json.loads(mine("submit-video", *options).stdout)
+    assert again["submission_uuid"] == scored["submission_uuid"]
+    assert rows("SELECT count(*) FROM submissions") == [(1,)]
+    assert rows("SELECT count(*) FROM uploads") == [(1,)]
+
+    shown = mine("status", scored["submission_uuid"], signed=False)
+    assert shown.exit_code == 0
+    assert f"Final score: {scored['evaluation']['final_score']:.4f}" in shown.stdout
+
+
+def test_a_rejected_submission_ends_with_1_and_its_reason(mine, worker, videos, vlm):
+    vlm.answer_with(action_match=0.1)
+    result = mine("submit-video", videos.make(seconds=3), "--prompt", "mug", "--uid", "7", "--watch")
+    assert result.exit_code == 1
+    assert "does not show the requested task" in " ".join(result.stdout.split())
+
+
+def test_what_would_be_rejected_is_not_uploaded(mine, videos):
+    result = mine("submit-video", videos.make(seconds=1), "--prompt", "mug", "--uid", "7")
+    assert result.exit_code == 1
+    assert "The video lasts 1.00 s, not between 2 and 300 s" in result.output
+    black = mine("submit-video", videos.make("color=black", seconds=3), "--prompt", "mug", "--uid", "7")
+    assert black.exit_code == 1
+    assert rows("SELECT count(*) FROM uploads") == [(0,)]
+
+
+def test_an_interrupted_miner_goes_on_where_it_stopped(mine, videos):
+    video = videos.make(seconds=3)
+    key = json.loads(mine("upload", video, "--json").stdout)["video_key"]
+    assert json.loads(mine("upload", video, "--json").stdout)["video_key"] == key
+    assert mine("submit-video", video, "--prompt", "mug", "--uid", "7").exit_code == 0
+    assert rows("SELECT video_key FROM uploads") == [(key,)]
+    assert rows("SELECT video_key FROM submissions") == [(key,)]
+    other = mine("submit-video", video, "--prompt", "other", "--uid", "7")
+    assert "There is no such prompt" in other.output
+    factories.make_prompt(id="other")
+    other = mine("submit-video", video, "--prompt", "other", "--uid", "7")
+    assert "submitted to another prompt already" in other.output
+
+
+def test_a_signature_made_elsewhere(mine, wallet, videos):
+    video = videos.make(seconds=3)
+    uploaded = json.loads(mine("upload", video, "--json").stdout)
+    hotkey = wallet.hotkey
+    statement = submission_statement(
+        hotkey.ss58_address, 7, "mug", uploaded["video_key"], uploaded["video_hash"]
+    )
+    options = (video, "--video-key", uploaded["video_key"], "--prompt", "mug", "--uid", "7")
+    options += ("--hotkey", hotkey.ss58_address)
+    refused = mine("submit", *options, "--signature", "00" * 64, signed=False)
+    assert "not sr25519 by miner_hotkey" in refused.output
+    accepted = mine("submit", *options, "--signature", hotkey.sign(statement).hex(), signed=False)
+    assert accepted.exit_code == 0
+    assert rows("SELECT count(*) FROM submissions") == [(1,)]
+
+
+def test_prompts_are_listed(mine):
+    factories.make_prompt(id="stairs", category="locomotion")
+    listed = mine("prompts", "--json", "--category", "manipulation", signed=False)
+    assert [prompt["id"] for prompt in json.loads(listed.stdout)] == ["mug"]
+    assert "stairs" in mine("prompts", signed=False).stdout
+
+
+def test_a_wallet_that_is_not_there_is_told_in_a_sentence(run_kibotos, videos, tmp_path):
+    video = videos.make(seconds=3)
+    options = ("--wallet-name", "nobody", "--wallet-path", str(tmp_path))
+    result = run_kibotos("miner", "upload", str(video), *options, HOME=str(tmp_path))
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The hotkey default of the wallet nobody cannot be used")
+    nobody = run_kibotos("miner", "upload", str(video))
+    assert nobody.output.startswith("Error: Say who submits")
+
+
+@contextmanager
+def breaking_storage(breaks):
+    """A server that takes uploads but breaks off the first `breaks` of them: its address, what it has got."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self):
+            nonlocal breaks
+            length = int(self.headers["Content-Length"])
+            if breaks:
+                breaks -= 1
+                self.rfile.read(length // 2)
+                self.connection.close()
+                return
+            received.append(self.rfile.read(length))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/video", received
+        server.shutdown()
+
+
+def test_a_broken_upload_starts_over(tmp_path):
+    path = tmp_path / "video.mp4"
+    path.write_bytes(bytes(range(256)) * 20_000)
+    sent = []
+    with breaking_storage(1) as (url, received):
+        put(url, {"Content-Type": "video/mp4"}, path, sent.append)
+    assert received == [path.read_bytes()]
+    assert sent[-1] == path.stat().st_size
+    assert min(sent[1:]) < max(sent[: len(sent) // 2])  # it went back to the beginning
