@@ -4,6 +4,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import psycopg2
@@ -17,6 +18,7 @@ from app.config import Settings
 from app.local.service import start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 from cli import kibotos
+from tests.up import Up
 from tests.videos import Videos
 from tests.vlm_server import VlmServer
 
@@ -158,6 +160,16 @@ def client(app):
 def videos(tmp_path_factory):
     """Makes real video files: `videos.make(seconds=3, codec="vp9", container="webm")`."""
     return Videos(tmp_path_factory.mktemp("videos"))
+
+
+@pytest.fixture
+def up(services):
+    """A fresh Up beside the session's services, in a directory that PostgreSQL's user can enter."""
+    up = Up(services["postgres"].directory.parent / f"up-{time.monotonic_ns()}")
+    yield up
+    if up.process and up.process.poll() is None:
+        up.process.kill()
+        up.process.wait()
 
 
 @pytest.fixture

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from bittensor import http_auth
 from bittensor_core import Keypair
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from app.clients.backend import Backend
 from app.config import Settings
+from app.errors import DomainError
 from app.evaluation.sandbox import tool
-from app.hotkeys import submission_statement
 from app.local.samples import footage
+from app.miner.keys import Hotkey
+from app.miner.service import put
 
 PATIENCE_SECONDS = 120
 
@@ -38,23 +40,17 @@ class Video:
 
 
 class Miner:
-    """A miner: a new hotkey and a uid."""
+    """A miner with a uid and a new hotkey."""
 
     def __init__(self, uid: int):
         self.uid = uid
-        self.key = Keypair.create_from_mnemonic(Keypair.generate_mnemonic())
-
-    def sign_request(self, path: str, body: bytes) -> dict[str, str]:
-        return http_auth.sign(self.key, method="POST", path=path, body=body)
-
-    def sign_statement(self, prompt_id: str, video_key: str, video_hash: str) -> str:
-        statement = submission_statement(self.key.ss58_address, self.uid, prompt_id, video_key, video_hash)
-        return self.key.sign(statement).hex()
+        key = Keypair.create_from_mnemonic(Keypair.generate_mnemonic())
+        self.hotkey = Hotkey(key.ss58_address, key)
 
 
 class Demo:
     def __init__(self, url: str, directory: Path):
-        self.url = url
+        self.backend = Backend(url)
         self.directory = directory
         self.console = Console(width=110, highlight=False)
         self.began = time.monotonic()
@@ -83,7 +79,7 @@ class Demo:
         self._show_report(submitted[0][2])
         self._say("Waiting for the cycle to end")
         self._show_scores(self._wait_for(f"/v1/scores/{cycle_id}", lambda s: s["status"] == "COMPLETED"))
-        self._show_weights(self._get(f"/v1/weights/{cycle_id}"))
+        self._show_weights(self.backend.get(f"/v1/weights/{cycle_id}"))
 
     # the videos
 
@@ -119,60 +115,41 @@ class Demo:
         """Upload and submit `video` to a prompt it is long enough for; return the submission's UUID."""
         prompt = next(
             prompt
-            for prompt in self._get(f"/v1/prompts?category={video.category}")
+            for prompt in self.backend.get("/v1/prompts", category=video.category)
             if prompt["requirements"].get("min_duration", 0) <= video.seconds
         )
-        data = video.path.read_bytes()
         self._say(f"Miner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
-        upload = self._presign(miner, {"filename": video.path.name, "size_bytes": len(data)})
-        requests.put(
-            upload["upload_url"], data=data, headers=upload["headers"], timeout=60
-        ).raise_for_status()
-        video_hash = hashlib.sha256(data).hexdigest()
-        receipt = self._post(
-            "/v1/submissions",
-            json={
-                "prompt_id": prompt["id"],
-                "video_key": upload["video_key"],
-                "video_hash": video_hash,
-                "miner_uid": miner.uid,
-                "miner_hotkey": miner.key.ss58_address,
-                "signature": miner.sign_statement(prompt["id"], upload["video_key"], video_hash),
-                "duration_sec": video.seconds,
-                "resolution_width": video.width,
-                "resolution_height": video.height,
-                "fps": 25.0,
-                "camera_type": "ego_head",
-                "actor_type": "human",
-            },
-        )
-        self.console.print(f"         uploaded {len(data):,} bytes as {upload['video_key']}")
+        size = video.path.stat().st_size
+        wish = {"filename": video.path.name, "size_bytes": size}
+        upload = self.backend.post("/v1/upload/presign", wish, sign=miner.hotkey.sign_request)
+        put(upload["upload_url"], upload["headers"], video.path, lambda sent: None)
+        self.console.print(f"         uploaded {size:,} bytes as {upload['video_key']}")
+        stated = (miner.uid, prompt["id"], upload["video_key"], sha256(video.path))
+        names = ("miner_uid", "prompt_id", "video_key", "video_hash")
+        submission = dict(zip(names, stated, strict=True)) | {
+            "miner_hotkey": miner.hotkey.address,
+            "signature": miner.hotkey.sign_submission(*stated),
+            "duration_sec": video.seconds,
+            "resolution_width": video.width,
+            "resolution_height": video.height,
+            "fps": 25.0,
+            "camera_type": "ego_head",
+            "actor_type": "human",
+        }
+        receipt = self.backend.post("/v1/submissions", submission)
         self.console.print(f"         submission {receipt['submission_uuid']} is {receipt['status']}")
         return receipt["submission_uuid"]
 
-    def _presign(self, miner: Miner, wish: dict[str, Any]) -> dict[str, Any]:
-        path = "/v1/upload/presign"
-        request = requests.Request("POST", self.url + path, json=wish).prepare()
-        assert isinstance(request.body, bytes)
-        headers = {"Content-Type": "application/json", **miner.sign_request(path, request.body)}
-        return self._post(path, data=request.body, headers=headers)
-
-    def _get(self, path: str) -> Any:
-        return _json(requests.get(self.url + path, timeout=30))
-
-    def _post(self, path: str, **what: Any) -> Any:
-        return _json(requests.post(self.url + path, timeout=30, **what))
-
     def _is_ready(self) -> bool:
         try:
-            return requests.get(f"{self.url}/ready", timeout=5).ok
+            return requests.get(f"{self.backend.url}/ready", timeout=5).ok
         except requests.RequestException:
             return False
 
     def _wait_for(self, path: str, condition: Any) -> Any:
         """Return what GET `path` answers as soon as `condition` holds for it."""
         for _ in self._until(f"{path} is as wanted"):
-            answer = self._get(path)
+            answer = self.backend.get(path)
             if condition(answer):
                 return answer
 
@@ -191,7 +168,8 @@ class Demo:
 
     def _show_results(self, submitted: list, results: list[dict[str, Any]]) -> None:
         self._say("All are evaluated")
-        table = Table("miner", "video", "status", "technical", "relevance", "quality", "final", "why")
+        why = Column("why", overflow="fold")
+        table = Table("miner", "video", "status", "technical", "relevance", "quality", "final", why)
         for (miner, video, _), result in zip(submitted, results, strict=True):
             scores = result["evaluation"]
             numbers = [
@@ -203,7 +181,7 @@ class Demo:
 
     def _show_report(self, uuid: str) -> None:
         path = f"/v1/submissions/{uuid}/report"
-        report = self._get(path)
+        report = self.backend.get(path)
         self._say(f"The verification report of the first one, in short; all of it is at {path}")
         table = Table("check", "measured", "threshold", "verdict")
         for check in report["technical"]["checks"]:
@@ -245,12 +223,9 @@ class Demo:
         self._say("The weights are there: a validator would now set them on the chain")
 
 
-def _json(answer: requests.Response) -> Any:
-    if not answer.ok:
-        raise RuntimeError(
-            f"{answer.request.method} {answer.url} answered {answer.status_code}: {answer.text}"
-        )
-    return answer.json()
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main() -> None:
@@ -258,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kibotos-demo-") as directory:
         try:
             Demo(Settings.from_environ().api_url, Path(directory)).run()
-        except (RuntimeError, TimeoutError, requests.RequestException) as error:
+        except (DomainError, RuntimeError, TimeoutError) as error:
             sys.exit(f"The demo stopped: {error}")
 
 

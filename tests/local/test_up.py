@@ -4,71 +4,11 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
-import time
 
-import pytest
 import requests
-from dotenv import dotenv_values
 
-from app.local.service import free_ports
-from tests.processes import ROOT, command, descendants, eventually
-
-
-class Up:
-    """`kibotos up` in a directory and on a port of its own."""
-
-    def __init__(self, data):
-        self.data = data
-        self.port = free_ports(1)[0]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = data.with_suffix(".log")
-        self.process = None
-
-    def start(self, *arguments, **environ):
-        self.log.touch()
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "cli", "up", "--data", self.data, *arguments],
-                env=os.environ | {"PORT": str(self.port), "COLUMNS": "200"} | environ,
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        return self
-
-    def ready(self):
-        """Wait until it says it is."""
-        eventually(lambda: " s] Ready" in self.output or self.process.poll() is not None, 60)
-        assert self.process.poll() is None, self.output
-
-    @property
-    def output(self):
-        return self.log.read_text()
-
-    def stop(self, number=signal.SIGTERM):
-        """Signal it as a terminal or a platform would; return its exit status."""
-        self.process.send_signal(number)
-        return self.process.wait(40)
-
-    def family(self):
-        """The ids of all its processes."""
-        return descendants(self.process.pid)
-
-    def environ(self):
-        return dotenv_values(self.data / "env")
-
-
-@pytest.fixture
-def up(services):
-    """A fresh Up beside the session's services, in a directory that PostgreSQL's user can enter."""
-    up = Up(services["postgres"].directory.parent / f"up-{time.monotonic_ns()}")
-    yield up
-    if up.process and up.process.poll() is None:
-        up.process.kill()
-        up.process.wait()
+from tests.processes import command, eventually
+from tests.up import Up
 
 
 def _gone(pids):
