@@ -7,6 +7,7 @@ from typing import Any
 
 import requests
 import structlog
+import urllib3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.clients.retry import Passing, retry_after, retrying
@@ -94,7 +95,7 @@ class Vlm:
                 stream=True,
             ) as response:
                 body = _read(response, began + READ_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             log.warning("vlm_unreachable", error=type(error).__name__)
             raise Passing(f"{type(error).__name__} while asking it") from error
         if response.status_code == HTTPStatus.OK:
@@ -115,7 +116,8 @@ class Vlm:
 def _read(response: requests.Response, deadline: float) -> bytes:
     """Return the body, in which each read may take its time but all of them together may not."""
     body = bytearray()
-    for chunk in response.iter_content(64 * 1024):
+    # iter_content would wait for whole chunks, however slowly they come
+    while chunk := response.raw.read1(decode_content=True):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
             raise Passing(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import structlog
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.clients.vlm import Completion, Vlm
 from app.config import ConfigError, Settings
@@ -88,6 +88,14 @@ class JudgeMemory(Protocol):
         """Return the tokens used since midnight UTC."""
 
 
+def _storable(text: str) -> str:
+    """Return `text` without what PostgreSQL cannot store."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
+Storable = Annotated[str, AfterValidator(_storable)]
+
+
 class _Reply(BaseModel):
     """The JSON object the model answers with, in this order: it reads, then explains, then scores."""
 
@@ -99,9 +107,9 @@ class _Reply(BaseModel):
         json_schema_extra={"additionalProperties": False, "description": "Judgement of one video."},
     )
 
-    on_screen_text: str
+    on_screen_text: Storable
     text_addresses_judge: bool
-    reasoning: str
+    reasoning: Storable
     action_match: float = Field(ge=0, le=1)
     perspective_correct: float = Field(ge=0, le=1)
     demonstration_quality: float = Field(ge=0, le=1)
@@ -157,8 +165,8 @@ class Judge:
             perspective_correct=median("perspective_correct"),
             demonstration_quality=median("demonstration_quality"),
             training_utility=median("training_utility"),
-            reasoning=_storable(middle.reasoning),
-            on_screen_text=_storable("\n".join(texts)),
+            reasoning=middle.reasoning[:MAX_TEXT],
+            on_screen_text="\n".join(texts)[:MAX_TEXT],
             addresses_judge=any(
                 reply.text_addresses_judge or addresses_judge(reply.on_screen_text) for reply in replies
             ),
@@ -276,11 +284,6 @@ def _replies_in(text: str) -> Iterator[_Reply]:
         except (ValueError, RecursionError):
             pass
         start = text.find("{", end)
-
-
-def _storable(text: str) -> str:
-    """Return the beginning of `text` without what PostgreSQL cannot store."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()[:MAX_TEXT]
 
 
 def _seconds_to_midnight() -> float:
