@@ -3,18 +3,23 @@
 import json
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from dotenv import load_dotenv
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import _DEFER, ThreadWorker
 from prometheus_client.multiprocess import mark_process_dead
 
 from app import logs
 from app.config import ConfigError, Settings
+
+READ_SECONDS = 10
 
 load_dotenv(".env")
 try:
@@ -48,7 +53,34 @@ class logger_class(Logger):
 
 
 class worker_class(ThreadWorker):
-    """Answers what is not HTTP at all, and so never reaches the application, with problem+json too."""
+    """gunicorn's threads, which a few clients that dawdle would otherwise hold for ever.
+
+    A connection that sends nothing gets no thread; what is not read whole within READ_SECONDS is cut off
+    there, and what is not answered within `timeout` is dropped. What is not HTTP at all, and so never reaches
+    the application, is answered with problem+json too.
+    """
+
+    def init_process(self):
+        self._busy = {}  # connection -> when a thread took it
+        super().init_process()
+
+    def handle(self, conn):
+        if not conn.initialized and not conn.wait_for_data(0):
+            return _DEFER
+        self._busy[conn] = time.monotonic()
+        try:
+            return super().handle(conn)
+        finally:
+            del self._busy[conn]
+
+    def murder_keepalived(self, force=False):
+        """Called about once a second by the worker's main loop."""
+        super().murder_keepalived(force)
+        for conn, since in list(self._busy.items()):
+            seconds = time.monotonic() - since
+            if seconds > READ_SECONDS:
+                with suppress(OSError):
+                    conn.sock.shutdown(socket.SHUT_RDWR if seconds > self.cfg.timeout else socket.SHUT_RD)
 
     def handle_error(self, req, client, addr, exc):
         super().handle_error(req, _ProblemWriter(client), addr, exc)

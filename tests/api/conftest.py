@@ -75,7 +75,7 @@ def running(settings, directory, **changes):
         assert process.is_running, log.read_text()
         try:
             return requests.get(f"{url}/health", timeout=5).ok
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     try:

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -98,6 +99,19 @@ def test_a_chunked_body_within_the_limit_is_read(database, url):
 def test_what_is_not_http_gets_a_problem_document_too(url, sent):
     assert 400 <= problem_of(exchange(url, sent))["status"] < 600
     assert requests.get(f"{url}/health", timeout=10).ok
+
+
+# left alone, gunicorn gives each silent connection a thread for 5 s, and each that stops halfway for ever
+@pytest.mark.parametrize(
+    ("sent", "count"), [(b"", 24), (b"GET /health HTTP/1.1\r\nHost: loc", 2)], ids=["silent", "halfway"]
+)
+def test_clients_that_dawdle_do_not_keep_others_out(settings, logs, sent, count):
+    with running(settings, logs, web_workers=1, web_threads=2) as url, ExitStack() as dawdlers:
+        parts = urlsplit(url)
+        for _ in range(count):
+            connection = dawdlers.enter_context(socket.create_connection((parts.hostname, parts.port)))
+            connection.sendall(sent)
+        assert requests.get(f"{url}/health", timeout=40).ok
 
 
 def test_the_answer_tells_no_version_and_forbids_sniffing(url):
