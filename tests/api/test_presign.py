@@ -191,3 +191,43 @@ def test_storage_takes_what_was_announced_and_nothing_else(client):
     del upload["headers"]["Content-Length"]
     assert put(upload, b"123456") == 403
     assert put(upload, b"12345") == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        '{"filename": null}',
+        '{"filename": ""}',
+        '{"filename": 7}',
+        '{"filename": ["a.mp4"]}',
+        '{"filename": "a\\u0000.mp4"}',
+        '{"filename": "\\ud800.mp4"}',
+        json.dumps({"filename": "a" * 1025}),
+        '{"filename": "a.mp4", "content_type": "video/ogg"}',
+        '{"filename": "a.mp4", "content_type": "VIDEO/MP4"}',
+        '{"filename": "a.mp4", "content_type": null}',
+        '{"filename": "a.mp4", "content_type": "video/mp4\\r\\nX-A: b"}',
+        *(
+            f'{{"filename": "a.mp4", "size_bytes": {size}}}'
+            for size in (
+                "0",
+                "-1",
+                "1.5",
+                '"5"',
+                "true",
+                "NaN",
+                "Infinity",
+                "1e999",
+                str(5 * 1024**3 + 1),
+                "9" * 5000,
+            )
+        ),
+    ],
+)
+def test_a_bad_body_is_422_however_well_it_is_signed(app, client, body):
+    answer = send(client, sign(body=body.encode()), body.encode())
+    assert answer.status_code == 422
+    assert answer.content_type == "application/problem+json"
+    assert answer.json["errors"]
+    assert count_uploads(app) == 0
