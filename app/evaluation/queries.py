@@ -12,13 +12,15 @@ from app.db import execute, fetch_all, fetch_one, fetch_value
 from app.evaluation.model import Claim
 
 # A row whose hash an earlier open row claims as well waits for that one: of equal videos the first
-# submitted is the original, whichever worker is faster.
+# submitted is the original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken; as
+# a join, planned with statistics of an emptier table, it read all pending rows.
 _DUE = """
     s.status = 'PENDING' AND s.not_before <= now()
     AND NOT EXISTS (
         SELECT 1 FROM submissions earlier
         WHERE earlier.video_hash = s.video_hash AND earlier.id < s.id
-          AND earlier.status IN ('PENDING', 'EVALUATING'))
+          AND earlier.status IN ('PENDING', 'EVALUATING')
+        OFFSET 0)
 """
 _CLAIM_COLUMNS = """
     s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at, s.video_key,

@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import requests
 
@@ -28,29 +29,27 @@ class Accepted:
     uuid: str
     kind: str
     prompt_id: str
-    path: object
-    uid: int
+    path: Path
 
 
-class Miners(threading.Thread):
+class Miner(threading.Thread):
     """Submits a video every `pause` seconds until `stop`; each request is repeated until it is answered."""
 
-    def __init__(self, backend, videos, seed, pause):
+    def __init__(self, uid, backend, videos, seed, pause):
         super().__init__(daemon=True)
+        self._uid = uid
         self._backend = backend
         self._videos = videos
-        self._random = random.Random(seed)
+        self._random = random.Random(f"{seed}-{uid}")
         self._pause = pause
         self._stopping = threading.Event()
         self.accepted = []
-        self.refused = []
 
     def stop(self):
         self._stopping.set()
-        self.join()
 
     def run(self):
-        number = 0
+        number = self._uid * 1000
         while not self._stopping.is_set():
             self._submit(number)
             number += 1
@@ -73,15 +72,14 @@ class Miners(threading.Thread):
         if kind == "copy":
             path = self._random.choice(originals).path
         prompt_id = f"prompt-{self._random.randrange(len(SCENARIOS))}"
-        uid = self._random.randrange(len(MINERS))
         upload = self._post("/v1/upload/presign", {"filename": "video.mp4"}, 200)
         self._put(upload, path.read_bytes())
-        keypair = MINERS[uid]
+        keypair = MINERS[self._uid]
         video_hash = "0" * 56 + f"{number:08x}" if kind == "wrong hash" else sha256(path)
-        signed = (keypair.ss58_address, uid, prompt_id, upload["video_key"], video_hash)
+        signed = (keypair.ss58_address, self._uid, prompt_id, upload["video_key"], video_hash)
         body = {
             "miner_hotkey": keypair.ss58_address,
-            "miner_uid": uid,
+            "miner_uid": self._uid,
             "prompt_id": prompt_id,
             "video_key": upload["video_key"],
             "video_hash": video_hash,
@@ -96,7 +94,7 @@ class Miners(threading.Thread):
         receipt = self._post("/v1/submissions", body, 200, 201)
         again = self._post("/v1/submissions", body, 200)
         assert again["submission_uuid"] == receipt["submission_uuid"]
-        self.accepted.append(Accepted(receipt["submission_uuid"], kind, prompt_id, path, uid))
+        self.accepted.append(Accepted(receipt["submission_uuid"], kind, prompt_id, path))
 
     def _post(self, path, body, *wanted):
         while True:

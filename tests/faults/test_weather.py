@@ -20,7 +20,7 @@ from app.evaluation import pipeline
 from app.evaluation.judge import Judge
 from app.evaluation.model import Claim
 from tests.faults.backend import Backend
-from tests.faults.miners import MINERS, SCENARIOS, Miners
+from tests.faults.miners import MINERS, SCENARIOS, Miner
 from tests.faults.weather import FAULTS
 from tests.processes import eventually
 from tests.videos import sha256
@@ -113,8 +113,9 @@ def test_no_weather_loses_or_doubles_or_falsifies_anything(backend, videos, caps
     began = time.monotonic()
     memory = Memory(backend)
     memory.start()
-    miners = Miners(backend, videos, seed, pause=0.8)
-    miners.start()
+    miners = [Miner(uid, backend, videos, seed, pause=3) for uid in range(len(MINERS))]
+    for miner in miners:
+        miner.start()
     recoveries = Recoveries()
     struck = []
     for _ in range(rounds):
@@ -123,15 +124,19 @@ def test_no_weather_loses_or_doubles_or_falsifies_anything(backend, videos, caps
             is_over = fault.strike(backend)
             struck.append(fault.name)
             recoveries.watch(fault, moment, is_over).join(chance.uniform(1, 4))
-            assert miners.is_alive(), "a miner was answered what no miner should be"
+            assert all(miner.is_alive() for miner in miners), "a miner got an answer that none should get"
     recoveries.join()
-    miners.stop()
+    for miner in miners:
+        miner.stop()
+    for miner in miners:
+        miner.join()
+    accepted = [one for miner in miners for one in miner.accepted]
     stormy = time.monotonic() - began
-    wait_for_calm(backend, miners.accepted)
+    wait_for_calm(backend, accepted)
     memory.stop()
 
     with capsys.disabled():
-        print(f"\nseed {seed}: {len(miners.accepted)} submissions, {len(struck)} faults in {stormy:.0f} s")
+        print(f"\nseed {seed}: {len(accepted)} submissions, {len(struck)} faults in {stormy:.0f} s")
         print(f"all evaluated and completed {time.monotonic() - began - stormy:.0f} s after the last")
         for name, seconds in sorted(recoveries.seconds.items()):
             print(f"  {name:24} recovered after {', '.join(f'{each:.1f}' for each in seconds)} s")
@@ -139,7 +144,7 @@ def test_no_weather_loses_or_doubles_or_falsifies_anything(backend, videos, caps
         [[attempts, faults]] = backend.ask("SELECT sum(attempts), sum(faults) FROM submissions")
         print(f"  {attempts} attempts, {faults} of them ended by a fault of ours")
     assert not recoveries.late
-    check_results(backend, miners.accepted, videos)
+    check_results(backend, accepted, videos)
     check_cycles(backend)
     assert memory.largest < MAX_WORKER_BYTES
 

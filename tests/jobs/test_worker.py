@@ -125,8 +125,12 @@ def test_a_horse_that_lost_its_lease_dies_at_once_and_writes_nothing(app, stuck)
     assert worker.is_running
 
 
-def test_the_horse_extends_its_lease(app, stuck):
+def test_the_horse_extends_its_lease_and_holds_no_transaction(app, stuck):
     _, id, _ = stuck
+    sql = "SELECT state FROM pg_stat_activity WHERE application_name = 'kibotos' AND pid <> pg_backend_pid()"
+    states = db.session.execute(text(sql))
+    assert {state for (state,) in states} <= {"idle"}
+    db.session.rollback()
     first = submission(id).lease_expires_at
     eventually(lambda: submission(id).lease_expires_at > first, 12)
     assert submission(id).status == "EVALUATING"
