@@ -14,7 +14,6 @@ from pathlib import Path
 from dotenv import load_dotenv
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import _DEFER, ThreadWorker
-from prometheus_client.multiprocess import mark_process_dead
 
 from app import logs
 from app.config import ConfigError, Settings
@@ -38,7 +37,7 @@ keepalive = 5
 control_socket_disable = True
 
 errorlog = None  # no handler of its own: see below
-# prometheus_client looks for the directory when it is first imported, in the workers
+# prometheus_client looks for the directory once, when it is first imported: that must be in the workers
 _metrics = Path(_settings.prometheus_multiproc_dir or tempfile.mkdtemp(prefix="kibotos-metrics-"))
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
@@ -125,6 +124,8 @@ def on_starting(server):
 
 
 def child_exit(server, worker):
+    from prometheus_client.multiprocess import mark_process_dead
+
     mark_process_dead(worker.pid, str(_metrics))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from flask import Flask, Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis import Redis
@@ -33,6 +33,8 @@ LATENCY = Histogram(
     ["route"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+# evaluations that the stage times are taken over
+LATEST = 200
 
 
 def init_app(app: Flask) -> None:
@@ -88,6 +90,14 @@ class _Work(Collector):
             "Time since the active cycle should have ended, negative before",
             backlog.active_cycle_overdue_seconds,
         )
+        yield _gauge("submissions_backing_off", "Pending after a fault of ours", backlog.backing_off)
+        cycles = GaugeMetricFamily(
+            "kibotos_cycle_submissions", "Submissions by cycle and status", labels=["cycle", "status"]
+        )
+        for each in queries.list_cycle_counts():
+            cycles.add_metric([each.cycle, each.status], each.count)
+        yield cycles
+        yield from self._evaluations()
         yield _gauge("judge_tokens_today", "Tokens used since 0:00 UTC", backlog.judge_tokens_today)
         yield _gauge(
             "judge_token_budget", "VLM_DAILY_TOKEN_BUDGET; 0: none", self._settings.vlm_daily_token_budget
@@ -105,6 +115,25 @@ class _Work(Collector):
         for name in (breaker.STORAGE, breaker.VLM):
             circuits.add_metric([name], name in tripped)
         yield circuits
+
+    def _evaluations(self) -> Iterator[Metric]:
+        stages = GaugeMetricFamily(
+            "kibotos_stage_seconds",
+            f"Seconds of each stage of the latest {LATEST} evaluations",
+            labels=["stage", "quantile"],
+        )
+        for stage in queries.list_stage_times(LATEST):
+            stages.add_metric([stage.stage, "0.5"], stage.median)
+            stages.add_metric([stage.stage, "0.95"], stage.p95)
+        yield stages
+        calls = CounterMetricFamily("kibotos_judge_calls", "Calls of the judge", labels=["model"])
+        tokens = CounterMetricFamily("kibotos_judge_tokens", "Tokens it used", labels=["model", "kind"])
+        for usage in queries.list_usage():
+            calls.add_metric([usage.model], usage.calls)
+            tokens.add_metric([usage.model, "prompt"], usage.prompt_tokens)
+            tokens.add_metric([usage.model, "completion"], usage.completion_tokens)
+        yield calls
+        yield tokens
 
     def _queue(self) -> Iterator[Metric]:
         queued, workers = ask_redis(self._redis)

@@ -16,6 +16,7 @@ _TOTALS = text("""
 _BACKLOG = text("""
     SELECT (SELECT count(*) FROM submissions WHERE status = 'PENDING') AS pending,
            (SELECT count(*) FROM submissions WHERE status = 'EVALUATING') AS evaluating,
+           (SELECT count(*) FROM submissions WHERE status = 'PENDING' AND not_before > now()) AS backing_off,
            (SELECT extract(epoch FROM now() - not_before)::double precision FROM submissions
             WHERE status = 'PENDING' AND not_before <= now() ORDER BY not_before, id LIMIT 1)
                AS oldest_due_seconds,
@@ -47,6 +48,56 @@ _FIND_UNFINISHED = text("""
     LEFT JOIN submissions s ON s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING')
     WHERE c.status = 'EVALUATING' GROUP BY c.id ORDER BY c.id LIMIT 1
 """)
+_CYCLE_COUNTS = text("""
+    SELECT lower(c.status) AS cycle, s.status, count(*) AS count
+    FROM cycles c JOIN submissions s ON s.cycle_id = c.id
+    WHERE c.status IN ('ACTIVE', 'EVALUATING') GROUP BY c.status, s.status
+    UNION ALL
+    SELECT 'completed', outcome.status, coalesce(sum(outcome.count), 0)::bigint
+    FROM miner_scores m, LATERAL (VALUES
+        ('SCORED', m.accepted_submissions), ('REJECTED', m.total_submissions - m.accepted_submissions)
+    ) outcome (status, count)
+    WHERE m.cycle_id = (SELECT id FROM cycles WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1)
+    GROUP BY outcome.status
+""")
+_STAGES = text("""
+    SELECT stage.key AS stage,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY stage.value::double precision) AS median,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY stage.value::double precision) AS p95
+    FROM (SELECT report -> 'stage_seconds' AS seconds FROM verification_reports
+          ORDER BY submission_id DESC LIMIT :latest) recent,
+         jsonb_each_text(CASE jsonb_typeof(seconds) WHEN 'object' THEN seconds ELSE '{}' END) stage
+    GROUP BY stage.key ORDER BY stage.key
+""")
+_USAGE = text("""
+    SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS prompt_tokens,
+           sum(completion_tokens)::bigint AS completion_tokens
+    FROM judge_usage GROUP BY model ORDER BY model
+""")
+
+
+@dataclass(frozen=True)
+class CycleCount:
+    """Submissions of a status in the active, the evaluating or the last completed cycle."""
+
+    cycle: str
+    status: str
+    count: int
+
+
+@dataclass(frozen=True)
+class StageTime:
+    stage: str
+    median: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Usage:
+    model: str
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +132,8 @@ class Totals:
 class Backlog:
     pending: int
     evaluating: int
+    # after a fault of ours
+    backing_off: int
     # since the one that waits longest became due; None while none does
     oldest_due_seconds: float | None
     evaluating_cycles: int
@@ -121,3 +174,17 @@ def get_server() -> Server:
 def find_unfinished_cycle() -> UnfinishedCycle | None:
     """The oldest cycle that is being evaluated."""
     return fetch_one(UnfinishedCycle, _FIND_UNFINISHED)
+
+
+def list_cycle_counts() -> list[CycleCount]:
+    return fetch_all(CycleCount, _CYCLE_COUNTS)
+
+
+def list_stage_times(latest: int) -> list[StageTime]:
+    """Seconds of each stage of an evaluation, over the `latest` submissions that have a report."""
+    return fetch_all(StageTime, _STAGES, latest=latest)
+
+
+def list_usage() -> list[Usage]:
+    """What each judge has used, ever."""
+    return fetch_all(Usage, _USAGE)
