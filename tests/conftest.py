@@ -168,8 +168,7 @@ def up(services):
     up = Up(services["postgres"].directory.parent / f"up-{time.monotonic_ns()}")
     yield up
     if up.process and up.process.poll() is None:
-        up.process.kill()
-        up.process.wait()
+        up.stop()
 
 
 @pytest.fixture

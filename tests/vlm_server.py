@@ -44,6 +44,10 @@ class VlmServer(ChatServer):
 
     def answer(self, request):
         fields = next((fields for when, fields in self._rules if when in request.text), {})
+        return self.reply(request, **fields)
+
+    def reply(self, request, **fields):
+        """The text of an answer as asked for by the request: GOOD, but for `fields`."""
         return json.dumps(complete(request.schema, GOOD | fields))
 
     def respond(self, handler, request):
@@ -55,7 +59,7 @@ class VlmServer(ChatServer):
         if callable(reply):
             return reply(self, handler, request)
         if isinstance(reply, dict):
-            reply = json.dumps(complete(request.schema, GOOD | reply))
+            reply = self.reply(request, **reply)
         handler.send_json(HTTPStatus.OK, self.completion(request, reply))
 
     def __enter__(self):
