@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from app.evaluation import matching
+from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
+
+
+def compare(bits, other, rate=RATE):
+    """Match a video with another one as it is stored; return the shared share and the match."""
+    plain, mirror = matching.fingerprints(hashes(bits, rate))
+    stored = matching.fingerprints(hashes(other))[0].thinned()
+    found = matching.match(plain, mirror, stored)
+    return len(found.frames) / len(plain), found
+
+
+def test_two_frames_a_second_are_stored_and_what_starts_a_shot():
+    bits = np.concatenate([film(1, 2.3), film(2, 2)])
+    stored = matching.fingerprints(hashes(bits))[0].thinned()
+    assert stored.seconds.tolist() == pytest.approx([0, 0.5, 1, 1.5, 2, 2.25, 2.75, 3.25, 3.75, 4.125])
+
+
+def test_a_copy_shares_keys_and_a_stranger_does_not():
+    ten = film(1, 10)
+    stored = set(matching.fingerprints(hashes(ten))[0].thinned().keys())
+    copy = matching.fingerprints(hashes(copied(ten, noise=20)))[0]
+    assert len(stored & set(copy.sampled(60).keys())) > 3
+    assert not stored & set(matching.fingerprints(hashes(film(2, 60)))[0].keys())
+    assert all(-(2**31) <= key < 2**31 for key in stored)
+
+
+@pytest.mark.parametrize("noise", [0, 8, 24])
+def test_a_copy_matches_throughout(noise):
+    ten = film(1, 10)
+    share, found = compare(copied(ten, noise), ten)
+    (span,) = found.spans
+    assert share == 1
+    assert (span.start, span.end, span.mirrored) == (0, 9.875, False)
+    assert (span.other_start, span.other_end) == pytest.approx((0, 9.875), abs=0.3)
+
+
+def test_a_mirrored_copy_matches():
+    ten = film(1, 10)
+    share, found = compare(copied(mirrored(ten)), ten)
+    assert share == 1 and all(span.mirrored for span in found.spans)
+
+
+def test_a_trimmed_copy_tells_where_it_is_from():
+    share, found = compare(copied(film(1, 20)[5 * RATE + 1 : 11 * RATE]), film(1, 20))
+    (span,) = found.spans
+    assert share == 1
+    assert (span.other_start, span.other_end) == pytest.approx((5.1, 11), abs=0.3)
+
+
+@pytest.mark.parametrize("rate", [RATE / 2, RATE / 1.5, RATE * 1.5])
+def test_a_slower_or_faster_copy_matches(rate):
+    ten = film(1, 10)
+    share, found = compare(copied(ten), ten, rate)
+    assert share > 0.95
+    assert max(span.other_end for span in found.spans) == pytest.approx(9.8, abs=0.5)
+
+
+def test_a_copy_played_backwards_matches():
+    ten = film(1, 10)
+    assert compare(copied(ten[::-1]), ten)[0] > 0.95
+
+
+def test_of_a_concatenation_only_the_copied_half_matches():
+    share, found = compare(np.concatenate([film(2, 10), copied(film(1, 10))]), film(1, 10))
+    (span,) = found.spans
+    assert share == pytest.approx(0.5, abs=0.03)
+    assert (span.start, span.end) == pytest.approx((10, 19.9), abs=0.3)
+
+
+def test_two_copied_stretches_are_two_spans():
+    ten = film(1, 10)
+    mixed = np.concatenate([copied(ten[: 3 * RATE]), film(2, 4), copied(ten[6 * RATE :])])
+    share, found = compare(mixed, ten)
+    assert len(found.spans) == 2 and share == pytest.approx(7 / 11, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_different_videos_do_not_match(seed):
+    assert compare(film(seed, 30), film(seed + 100, 30))[0] == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_takes_before_a_fixed_camera_are_no_copies(seed):
+    one, other = (film(seed + take, 10, motion=3, scene=seed) for take in (1000, 2000))
+    assert compare(one, other)[0] == 0
+    assert compare(copied(one, noise=2), one)[0] == 1
+
+
+def test_nothing_matches_nothing():
+    empty = matching.fingerprints(())
+    ten = matching.fingerprints(hashes(film(1, 10)))
+    assert not matching.match(*empty, ten[0]).frames
+    assert not matching.match(*ten, empty[0]).frames
+    assert not matching.shows_same_place(empty[0], ten[0])
+    assert not len(empty[0].thinned())
+
+
+def _one_recording(bits, other):
+    plain, mirror = matching.fingerprints(hashes(bits))
+    stored = matching.fingerprints(hashes(other))[0].thinned()
+    return matching.one_recording(plain, stored, matching.match(plain, mirror, stored))
+
+
+def test_pieces_of_one_recording_are_known_where_they_meet():
+    whole = film(1, 20)
+    first, second = whole[: 10 * RATE], whole[10 * RATE :]
+    assert _one_recording(second, first) and _one_recording(first, second)
+    # and where they overlap
+    assert _one_recording(whole[6 * RATE : 16 * RATE], first)
+    assert _one_recording(whole, first)
+
+
+def test_other_recordings_are_not_taken_for_pieces():
+    first = film(1, 10)
+    assert not _one_recording(film(2, 10), first)
+    # a copy spliced into other footage by cuts
+    assert not _one_recording(np.concatenate([film(2, 5), copied(first[16:40]), film(3, 5)]), first)
+    # a take that begins in the view which another both began and ended in
+    home = np.concatenate([first, first[::-1]])
+    assert not _one_recording(np.concatenate([first[:1], film(5, 10)]), home)
