@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from contextlib import suppress
+from http import HTTPStatus
 from pathlib import Path
 
 from dotenv import load_dotenv
@@ -95,12 +96,13 @@ class _ProblemWriter:
         return getattr(self._sock, name)
 
     def sendall(self, page):
-        status, title = page.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)[1:]
+        status = int(page.split(b" ", 2)[1])
+        title = HTTPStatus(status).phrase
         body = json.dumps(
             {
                 "type": "about:blank",
                 "title": title,
-                "status": int(status),
+                "status": status,
                 "detail": "The server could not read this as an HTTP request; check how it was built.",
                 "request_id": uuid.uuid4().hex,
             }
