@@ -2,9 +2,9 @@
 
 import click
 
-from app import create_app
 from app.config import Settings
 from app.cycles import queries, service
+from app.db import command_app
 
 
 @click.group()
@@ -16,7 +16,7 @@ def cycles() -> None:
 @click.pass_obj
 def status(settings: Settings) -> None:
     """Show the active cycle, the oldest being evaluated and the last completed."""
-    with create_app(settings).app_context():
+    with command_app(settings).app_context():
         overview = queries.get_overview()
     since = overview.active_cycle_started_at
     click.echo(
@@ -32,7 +32,7 @@ def status(settings: Settings) -> None:
 @click.pass_obj
 def start(settings: Settings) -> None:
     """Start a cycle now, of the configured length."""
-    with create_app(settings).app_context():
+    with command_app(settings).app_context():
         cycle = service.start(settings)
     click.echo(f"Cycle {cycle.id} is active until {cycle.ends_at:%F %T} UTC.")
 
@@ -41,6 +41,6 @@ def start(settings: Settings) -> None:
 @click.pass_obj
 def close(settings: Settings) -> None:
     """Close the active cycle before its time; with automatic start the next one starts."""
-    with create_app(settings).app_context():
+    with command_app(settings).app_context():
         cycle = service.close(settings)
     click.echo(f"Cycle {cycle.id} is closed; it completes when its submissions are evaluated.")

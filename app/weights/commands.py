@@ -2,8 +2,8 @@
 
 import click
 
-from app import create_app
 from app.config import Settings
+from app.db import command_app
 from app.weights import service
 
 
@@ -18,7 +18,7 @@ def weights() -> None:
 @click.pass_obj
 def recompute(settings: Settings, cycle: int, check: bool) -> None:
     """Work out a completed cycle's weights again from the evaluations; nothing is changed."""
-    with create_app(settings).app_context():
+    with command_app(settings).app_context():
         recomputation = service.recompute(cycle)
     if not check:
         for weight in recomputation.weights:
