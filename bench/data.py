@@ -38,6 +38,13 @@ _SUBMISSIONS = f"""
     ) rows
 """
 
+_EVALUATIONS = """
+    INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, evaluated_by,
+                             judge_model, prompt_version)
+    SELECT id, final_score, final_score, final_score, 'worker', 'judge', '1'
+    FROM submissions WHERE cycle_id = %s
+"""
+
 
 @contextmanager
 def bulk(cursor: Any) -> Iterator[None]:
@@ -68,6 +75,12 @@ def insert_submissions(cursor: Any, first: int, last: int, cycle_id: int, pendin
     binds = {"first": first, "last": last, "cycle_id": cycle_id, "pending": pending}
     cursor.execute(_UPLOADS, binds)
     cursor.execute(_SUBMISSIONS, binds)
+
+
+def insert_evaluations(cursor: Any, cycle_id: int) -> None:
+    """Insert the evaluations that the cycle's results come from."""
+    cursor.execute(_EVALUATIONS, (cycle_id,))
+    cursor.execute("VACUUM ANALYZE evaluations")
 
 
 def insert_cycle(cursor: Any, status: str) -> int:

@@ -1,5 +1,6 @@
 """The plans of the hottest statements, as they ran on the full database; what they wrote is rolled back."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,8 @@ def write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
         {"id": cycle_id},
     ).one()
     db.session.execute(
-        text(
-            "INSERT INTO uploads (video_key, content_type, expires_at) VALUES ('new', 'video/mp4', 'tomorrow')"
-        )
+        text("INSERT INTO uploads (video_key, content_type, expires_at) VALUES ('new', 'video/mp4', :later)"),
+        {"later": datetime.now(UTC) + timedelta(hours=1)},
     )
     new = {
         "prompt_id": row.prompt_id,

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
+from uuid import uuid4
 
 import requests
 from bittensor_core import Keypair
@@ -68,6 +69,7 @@ def fill(bench: Bench, rows: int, cycle_size: int) -> int:
             last = first + cycle_size - 1
             cycle_id = data.insert_cycle(bench.cursor, "EVALUATING" if last >= rows else "COMPLETED")
             data.insert_submissions(bench.cursor, first, last, cycle_id)
+    data.insert_evaluations(bench.cursor, cycle_id)
     data.insert_cycle(bench.cursor, "ACTIVE")
     bench.cursor.execute(
         "CREATE TABLE bench_bare (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, payload jsonb)"
@@ -85,24 +87,21 @@ def fill(bench: Bench, rows: int, cycle_size: int) -> int:
 def weigh(bench: Bench, cycle_id: int, cycle_size: int) -> None:
     """Scores and weights of the cycle, rolled back, by turns with the bare GROUP BY in psql."""
     with ProcessPoolExecutor(1, get_context("spawn")) as ours:
-        times = [
+        weighed = [
             (
                 _psql_ms(bench, BARE_GROUP_BY.format(cycle_id=cycle_id)),
                 *ours.submit(_weigh, bench.settings, cycle_id).result(),
             )
             for _ in range(5)
         ]
-    floor, mine, memory = (min(column) for column in zip(*times, strict=True))
-    bench.tell(
-        f"weights of a cycle of {cycle_size:,}",
-        f"{mine:.0f} ms",
-        f"{floor:.0f} ms, GROUP BY in psql",
-        mine / floor,
-    )
-    bench.tell("memory of the process that did it", f"{memory:.0f} MB")
+    floor, mine, memory = (min(column) for column in zip(*weighed, strict=True))
+    what = f"weights of a cycle of {cycle_size:,}"
+    bench.tell(what, f"{mine:.0f} ms", f"{floor:.0f} ms, GROUP BY in psql", mine / floor)
+    bench.tell("memory of the process that does it", f"{memory:.0f} MB")
 
 
 def _weigh(settings: Settings, cycle_id: int) -> tuple[float, float]:
+    """Return the milliseconds it took and this process's peak memory in MB."""
     logs.configure("ERROR", "console")
     with create_app(settings).app_context():
         began = time.perf_counter()
@@ -176,7 +175,7 @@ def submit(bench: Bench) -> None:
 def _prepare_submissions(bench: Bench, number: int) -> Iterator[bytes]:
     """Upload `number` small objects and return the signed requests that submit them."""
     miners = [Keypair.create_from_uri(f"//{uid}") for uid in range(data.MINERS)]
-    keys = [f"uploads/bench-{i}/video.mp4" for i in range(number)]
+    keys = [f"uploads/{uuid4()}/video.mp4" for _ in range(number)]
     bench.cursor.execute(
         "INSERT INTO uploads (video_key, miner_hotkey, content_type, expires_at) "
         "SELECT *, 'video/mp4', now() + interval '1 hour' FROM unnest(%s, %s)",
