@@ -82,7 +82,9 @@ class _Work(Collector):
         submissions.add_metric(["PENDING"], backlog.pending)
         submissions.add_metric(["EVALUATING"], backlog.evaluating)
         yield submissions
-        yield _gauge("submissions_accepted", "Submissions ever accepted", totals.total_submissions)
+        accepted = CounterMetricFamily("kibotos_submissions_accepted", "Submissions ever accepted")
+        accepted.add_metric([], totals.total_submissions)
+        yield accepted
         yield _gauge("oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds)
         yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)
         yield _gauge(

@@ -1,0 +1,62 @@
+"""What lies in deploy/ fits the service: metric names, commands, hardening."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from prometheus_client.parser import text_string_to_metric_families
+
+from cli import kibotos
+from tests import factories
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+UNITS = sorted((DEPLOY / "systemd").iterdir())
+ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+DASHBOARD = json.loads((DEPLOY / "grafana" / "kibotos.json").read_text())
+
+
+@pytest.fixture
+def exported(app, client):
+    """The names of all samples the service exports."""
+    with app.app_context():
+        factories.make_submission(cycle_id=factories.make_cycle())
+    client.get("/health")
+    text = client.get("/metrics").text
+    names = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    # some have no samples before the first of their kind
+    return names | set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_exist(exported):
+    rules = ALERTS["groups"][0]["rules"]
+    panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    wanted = set(re.findall(r"kibotos_\w+", " ".join([*(rule["expr"] for rule in rules), *panels])))
+    assert wanted - exported == set()
+    assert len(rules) >= 10
+    for rule in rules:
+        assert rule["annotations"].keys() == {"summary", "action"}
+        assert rule["labels"]["severity"] in {"page", "warn"}
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units_start_commands_that_exist(unit):
+    (start,) = re.findall(r"^ExecStart=/opt/kibotos/.venv/bin/kibotos (.*)$", unit.read_text(), re.MULTILINE)
+    command, *options = start.split()
+    help = CliRunner().invoke(kibotos, [command, "--help"]).output
+    for option in options[::2]:
+        assert f"{option} " in help
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_units_are_hardened(unit):
+    text = unit.read_text()
+    for line in ("NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=", "PrivateTmp=yes"):
+        assert f"\n{line}\n" in text
+    if analyze := shutil.which("systemd-analyze"):
+        command = [analyze, "security", "--offline=true", "--no-pager", "--threshold=20", str(unit)]
+        subprocess.run(command, check=True, capture_output=True)
