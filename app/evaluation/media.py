@@ -28,7 +28,14 @@ LONG_SIDE = 384
 HASHED_SIDE = 64
 # PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
 MIN_HASH_QUALITY = 50
+# a line of which no more is ever lighter than this is of a border
 BORDER_LEVEL = 24
+BORDER_NOISE = 0.02
+
+# Pixels that are decoded, some 15 minutes of 1080p: of a larger video only the keyframes are, if it has one
+# every so many seconds.
+MOST_PIXELS = 50 * 10**9
+SPARSE_GAP_SECONDS = 10.0
 
 LIMITS = Limits(cpu_seconds=1200, wall_seconds=800)
 
@@ -42,25 +49,24 @@ class Scan:
     damaged: float
 
 
-def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
+def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels: int = MOST_PIXELS) -> Scan:
     """Decode the whole video once, in small and grey, and measure and hash it as the frames come.
 
-    Memory does not grow with the picture or the rate. Raises MediaFault, OurFault, or what `check_lease`,
-    called every few seconds of video, raises.
+    Memory does not grow with the picture or the rate. Of a video of more than `most_pixels` in all only the
+    keyframes are decoded. Raises MediaFault, OurFault, or what `check_lease`, called every few seconds of
+    video, raises.
     """
     rate = min(RATE, MAX_FRAMES / max(probe.duration, 1))
+    wanted, skip = probe.times, "default"
+    gap = max(later - earlier for earlier, later in pairwise([*probe.keyframes, probe.duration]))
+    if probe.width * probe.height * len(probe.times) > most_pixels and gap <= SPARSE_GAP_SECONDS:
+        wanted, skip = probe.keyframes, "nokey"
+        # no more often than there is a new frame: a repeated one would count as frozen
+        rate = min(rate, 1 / gap)
     width, height = probe.fit(LONG_SIDE)
     filters = f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray"
-    arguments = [
-        "-nostdin",
-        *INPUT_OPTIONS,
-        "-i",
-        f"file:{path}",
-        "-map",
-        f"0:{probe.stream}",
-        "-vf",
-        filters,
-    ]
+    arguments = ["-nostdin", "-skip_frame", skip, *INPUT_OPTIONS, "-i", f"file:{path}"]
+    arguments += ["-map", f"0:{probe.stream}", "-vf", filters]
     arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
     measured: list[FrameMeasures] = []
     small: list[Frame] = []
@@ -81,7 +87,7 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None]) -> Scan:
     return Scan(
         measures=measures,
         fingerprint=_fingerprint(small, rate, measures.cuts),
-        damaged=_damaged(running.log, len(probe.times)),
+        damaged=_damaged(running.log, len(wanted)),
     )
 
 
@@ -120,8 +126,9 @@ def _borders(frames: Sequence[Frame]) -> tuple[int, int, int, int]:
     in a frame but a dark one: then all of it counts.
     """
     brightest = np.maximum.reduce(frames)
-    rows = np.flatnonzero(brightest.mean(axis=1) >= BORDER_LEVEL)
-    columns = np.flatnonzero(brightest.mean(axis=0) >= BORDER_LEVEL)
+    lit = brightest >= BORDER_LEVEL
+    rows = np.flatnonzero(lit.mean(axis=1) > BORDER_NOISE)
+    columns = np.flatnonzero(lit.mean(axis=0) > BORDER_NOISE)
     height, width = brightest.shape
     if len(rows) and len(columns):
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
