@@ -79,7 +79,7 @@ def running(settings, directory, **changes):
             return False
 
     try:
-        eventually(is_up, 30)
+        eventually(is_up, 60)
         yield url
     finally:
         process.clean_up()
