@@ -152,3 +152,18 @@ class Backend:
                 "SELECT 1 FROM ticks WHERE name = 'cycles' AND last_finished_at > to_timestamp(%s)", moment
             )
         )
+
+    def describe(self):
+        """What is still open, and the end of each process's log."""
+        lines = []
+        for statement in (
+            "SELECT id, status, cycle_id, attempts, faults, last_fault, not_before - now(), lease_expires_at "
+            "FROM submissions WHERE status IN ('PENDING', 'EVALUATING')",
+            "SELECT id, status, ends_at - now() FROM cycles WHERE status <> 'COMPLETED'",
+            "SELECT name, last_started_at - now(), last_finished_at - now(), last_error FROM ticks",
+            "SELECT name, trips, open_until - now(), last_error FROM circuit_breakers",
+        ):
+            lines += [statement, *map(str, self.ask(statement))]
+        for name, process in self.processes.items():
+            lines += [f"--- {name}", process.log.read_text()[-4000:]]
+        return "\n".join(lines)

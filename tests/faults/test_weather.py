@@ -150,17 +150,19 @@ def test_no_weather_loses_or_doubles_or_falsifies_anything(backend, videos, caps
 
 
 def wait_for_calm(backend, accepted):
-    eventually(lambda: backend.ask("SELECT count(*) FROM evaluations") == [(len(accepted),)], 240, 1)
-    eventually(
-        lambda: (
-            not backend.ask(
-                "SELECT 1 FROM submissions s LEFT JOIN cycles c ON c.id = s.cycle_id "
-                "WHERE c.status IS DISTINCT FROM 'COMPLETED' LIMIT 1"
-            )
-        ),
-        60,
-        1,
-    )
+    """Return when each accepted submission is evaluated and its cycle completed."""
+
+    def is_calm():
+        return backend.ask("SELECT count(*) FROM evaluations") == [(len(accepted),)] and not backend.ask(
+            "SELECT 1 FROM submissions s LEFT JOIN cycles c ON c.id = s.cycle_id "
+            "WHERE c.status IS DISTINCT FROM 'COMPLETED' LIMIT 1"
+        )
+
+    try:
+        eventually(is_calm, 240, 1)
+    except AssertionError:
+        print(backend.describe())
+        raise
 
 
 def check_results(backend, accepted, videos):
