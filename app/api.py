@@ -61,8 +61,10 @@ def check_text(value: str) -> str:
     """Return `value` unless PostgreSQL could not store it: NUL and lone surrogates raise ValueError."""
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("must not contain lone surrogates")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("must not contain lone surrogates") from None
     return value
 
 
@@ -120,11 +122,11 @@ Timestamp = Annotated[
 
 
 def at_most_kib(kib: int) -> AfterValidator:
-    """A validator of JSON values: no longer than `kib` KiB when written out."""
+    """A validator, to follow JsonObject: no larger than `kib` KiB when written out in UTF-8."""
 
     def check(value: Any) -> Any:
-        if len(json.dumps(value)) > kib * 1024:
-            raise ValueError(f"must not be longer than {kib} KiB")
+        if len(json.dumps(value, ensure_ascii=False).encode()) > kib * 1024:
+            raise ValueError(f"must not be larger than {kib} KiB as JSON")
         return value
 
     return AfterValidator(check)

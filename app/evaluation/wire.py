@@ -13,11 +13,11 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.api import JsonObject, QueryModel, RequestModel, ShortText, Text, Timestamp
+from app.api import JsonObject, QueryModel, RequestModel, ShortText, Text, Timestamp, at_most_kib
 from app.evaluation.model import Claim, FrameHash, Outcome
 from app.prompts.models import Category
 
-MAX_METADATA_BYTES = 64 * 1024
+MAX_METADATA_KIB = 64
 FINDINGS = "kibotos"
 
 # seconds, PDQ hash, PDQ hash of the mirror image
@@ -26,12 +26,6 @@ _FRAME = struct.Struct("!f32s32s")
 Score = Annotated[float, Field(ge=0, le=1)]
 SubmissionId = Annotated[int, Field(ge=1, lt=2**63)]
 Token = Annotated[UUID, Field(strict=False)]
-
-
-def _check_size(value: dict[str, Any]) -> dict[str, Any]:
-    if len(json.dumps(value, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
-        raise ValueError("must not be larger than 64 KiB as JSON")
-    return value
 
 
 def _pack(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
@@ -119,7 +113,7 @@ class SubmitIn(RequestModel):
     quality_score: Score
     final_score: Score
     rejection_reason: Annotated[Text, Field(min_length=1, max_length=2000)] | None = None
-    metadata: Annotated[JsonObject, AfterValidator(_check_size), AfterValidator(_check_metadata)] | None = (
+    metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_check_metadata)] | None = (
         None
     )
     claim_token: Token | None = None
@@ -179,7 +173,7 @@ def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str
         "prompt_version": outcome.prompt_version,
         "report": outcome.report,
     }
-    room = MAX_METADATA_BYTES - len(json.dumps(findings)) - 100
+    room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings)) - 100
     return {
         "submission_id": claim.id,
         "claim_token": str(claim.claim_token),
