@@ -63,6 +63,8 @@ CREATE TABLE cycles (
     -- the chain's block when the weights were computed; the last known one if the chain was out of reach
     block_number             bigint CHECK (block_number >= 0),
     block_number_is_current  boolean,
+    -- the models whose word the completed cycle's scores rest on
+    judge_models             text[] NOT NULL DEFAULT '{}',
     CHECK (ends_at > started_at),
     CHECK ((status = 'ACTIVE') = (closed_at IS NULL)),
     CHECK ((status = 'COMPLETED') = (completed_at IS NOT NULL)),
@@ -271,6 +273,15 @@ CREATE TABLE fingerprints (
 );
 -- every video that shares a band with another; without the pending list, which each lookup would read through
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
+-- The videos that share keys with another, and how many. By the index whatever the planner thinks: it expects
+-- almost every row to share one of hundreds of keys, while almost none does.
+CREATE FUNCTION fingerprints_sharing(wanted integer[], at_most integer)
+RETURNS TABLE (submission_id bigint, shared bigint) LANGUAGE sql STABLE SET enable_seqscan = off AS $$
+    SELECT f.submission_id, count(*)
+    FROM (SELECT submission_id, keys FROM fingerprints WHERE keys && wanted LIMIT at_most) f,
+         unnest(f.keys) AS own (key) JOIN unnest(wanted) AS given (key) ON own.key = given.key
+    GROUP BY f.submission_id
+$$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
 

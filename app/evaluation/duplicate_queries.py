@@ -22,12 +22,10 @@ _FIND_SAME_BYTES = text("""
     WHERE f.content_hash = :content_hash
 """)
 _LIST_SHARING = text(f"""
-    SELECT {_COLUMNS} FROM (
-        SELECT submission_id, miner_hotkey, seconds, hashes,
-               (SELECT count(*) FROM unnest(keys) AS key WHERE key = ANY(CAST(:keys AS integer[]))) AS shared
-        FROM fingerprints WHERE keys && CAST(:keys AS integer[]) LIMIT :at_most
-    ) f JOIN submissions s ON s.id = f.submission_id
-    ORDER BY f.shared DESC, f.submission_id LIMIT :limit
+    SELECT {_COLUMNS} FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most) k
+    JOIN fingerprints f ON f.submission_id = k.submission_id
+    JOIN submissions s ON s.id = f.submission_id
+    ORDER BY k.shared DESC, f.submission_id LIMIT :limit
 """)
 _LIST_RECENT = text(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
