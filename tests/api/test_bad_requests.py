@@ -23,8 +23,7 @@ RESULT = {
     "quality_score": 1,
     "final_score": 1,
 }
-DEEP = json.loads("[" * 50 + "]" * 50)
-UNTYPED = {"null": None, "a list": [], "an object": {}, "true": True, "a string": "1"}
+RELEASE = {"submission_id": 1, "claim_token": str(uuid.UUID(int=1)), "reason": "storage was away"}
 
 ADMIN, EVALUATOR, OPEN = bearer(ADMIN_TOKEN), bearer(EVALUATOR_TOKEN), {}
 # name -> (method, path, credentials, body that would be accepted)
@@ -34,6 +33,7 @@ BODIES = {
     "submit": ("POST", "/v1/submissions", OPEN, SUBMIT),
     "fetch": ("POST", "/v1/evaluate/fetch", EVALUATOR, {"limit": 0}),
     "report result": ("POST", "/v1/evaluate/submit", EVALUATOR, RESULT),
+    "release": ("POST", "/v1/evaluate/release", EVALUATOR, RELEASE),
 }
 
 NUMBERS = {
@@ -41,6 +41,7 @@ NUMBERS = {
     "change prompt": ["weight"],
     "submit": ["miner_uid", "duration_sec", "resolution_width", "resolution_height", "fps"],
     "fetch": ["limit"],
+    "release": ["submission_id"],
     "report result": ["submission_id", "technical_score", "relevance_score", "quality_score", "final_score"],
 }
 WRONG_NUMBERS = [
@@ -64,6 +65,7 @@ TEXTS = {
         "action_description": 2000,
     },
     "report result": {"rejection_reason": 2000},
+    "release": {"claim_token": 36, "reason": 1000},
 }  # fmt: skip
 OBJECTS = {
     "create prompt": "requirements",
@@ -205,6 +207,8 @@ def cases():
         "/v1/prompts?after=a%20b", "/v1/prompts?after=%ff", f"/v1/prompts?after={'a' * 65}",
     ):  # fmt: skip
         yield f"GET {path[:60]}", "GET", path, OPEN, "", 422
+    for limit in (-1, 2**63, "ten", "%00"):
+        yield f"GET reviews {limit}", "GET", f"/v1/admin/reviews?limit={limit}", ADMIN, "", 422
     for path in (
         "/", "/v1", "/v1/", "//v1/prompts", "/v1/prompts/", "/V1/PROMPTS", "/v1/prompts/missing",
         "/v1/prompts/%00", "/v1/prompts/%ff", "/v1/prompts/%ED%A0%80", f"/v1/prompts/{'a' * 3000}",
@@ -310,7 +314,14 @@ def test_what_is_not_json_is_415(furnished, fingerprint, endpoint, content_type)
 def test_the_bodies_that_the_cases_spoil_are_good_otherwise(furnished):
     """Else a case could be refused for another reason than its own."""
     client = furnished.test_client()
-    for name, status in {"create prompt": 201, "change prompt": 200, "fetch": 200, "submit": 409}.items():
+    for name, status in {
+        "create prompt": 201,
+        "change prompt": 200,
+        "fetch": 200,
+        "report result": 409,
+        "release": 409,
+        "submit": 409,
+    }.items():
         method, path, headers, body = BODIES[name]
         answer = client.open(path, method=method, json=body, headers=headers)
         assert answer.status_code == status, answer.text
