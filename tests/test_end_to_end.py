@@ -11,7 +11,7 @@ from bittensor import http_auth
 
 from tests.factories import miner
 from tests.processes import eventually
-from tests.vlm_server import VlmServer
+from tests.vlm_server import MODEL, VlmServer
 
 # What the judge sees is told apart by a bar of one colour at the bottom of each video. With each colour go
 # the judge's scores: action_match, perspective_correct, demonstration_quality, training_utility.
@@ -237,7 +237,7 @@ def test_from_prompts_to_weights(up, submissions):
             path = f"/v1/submissions/{submission.uuid}"
             result = eventually(lambda path=path: (r := client.get(path))["evaluation"] and r, 120)
             check_result(submission, result)
-            check_report(submission, client.get(f"{path}/report"), judge.model)
+            check_report(submission, client.get(f"{path}/report"))
         eventually(lambda: client.get(f"/v1/scores/{cycle}")["status"] == "COMPLETED", 90)
         check_cycle(client, cycle)
         assert up.stop() == 0
@@ -253,12 +253,13 @@ def check_result(submission, result):
     assert (evaluation["rejection_reason"] or "").startswith(submission.reason or "")
     assert (evaluation["rejection_reason"] is None) == (submission.reason is None)
     assert result["attempts"] == 1
+    assert evaluation["judge_model"] == (MODEL if submission.scores[1] else None)
 
 
-def check_report(submission, report, model):
+def check_report(submission, report):
     assert report["verdict"]["final_score"] == pytest.approx(submission.scores[3])
     if submission.scores[1]:
-        assert report["judge"]["model"] == model
+        assert report["judge"]["model"] == MODEL
         assert len(report["keyframes"]) >= 3
         assert all(0 < frame["seconds"] < 4 for frame in report["keyframes"])
 
@@ -266,6 +267,7 @@ def check_report(submission, report, model):
 def check_cycle(client, cycle):
     scores = client.get(f"/v1/scores/{cycle}")
     assert scores["n_submissions"] == 12
+    assert scores["judge_models"] == [MODEL]
     names = ("miner_uid", "total_submissions", "accepted_submissions", "avg_score", "total_score")
     for row, (*numbers, by_category) in zip(scores["miner_scores"], SCORES, strict=True):
         assert [row[name] for name in names] == pytest.approx(numbers, abs=1e-9)
@@ -274,6 +276,7 @@ def check_cycle(client, cycle):
     weights = client.get(f"/v1/weights/{cycle}")
     assert weights["weights"] == pytest.approx(WEIGHTS, abs=1e-12)
     assert weights["weights_u16"] == WEIGHTS_U16
+    assert weights["judge_models"] == [MODEL]
     assert sum(WEIGHTS_U16["weights"]) == 65535
     assert client.get("/v1/weights/latest") == weights
     assert client.get("/v1/scores/latest") == scores

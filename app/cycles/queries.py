@@ -1,5 +1,6 @@
 """SQL on cycles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +14,8 @@ from app.metagraph.models import Block
 _LOCK_KEY = 0x6379636C
 
 _COLUMNS = """
-    id, status, started_at, ends_at, closed_at, completed_at, block_number, block_number_is_current
+    id, status, started_at, ends_at, closed_at, completed_at, block_number, block_number_is_current,
+    judge_models
 """
 
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
@@ -41,7 +43,8 @@ _INSERT = text("""
 _CLOSE = text("UPDATE cycles SET status = 'EVALUATING', closed_at = :now WHERE id = :id")
 _COMPLETE = text("""
     UPDATE cycles SET status = 'COMPLETED', completed_at = :now, block_number = :block_number,
-                      block_number_is_current = :block_number_is_current
+                      block_number_is_current = :block_number_is_current,
+                      judge_models = CAST(:judge_models AS text[])
     WHERE id = :id
 """)
 _ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL")
@@ -116,13 +119,14 @@ def close_cycle(id: int, now: datetime) -> None:
     execute(_CLOSE, id=id, now=now)
 
 
-def complete_cycle(id: int, now: datetime, block: Block | None) -> None:
+def complete_cycle(id: int, now: datetime, block: Block | None, judge_models: Sequence[str]) -> None:
     execute(
         _COMPLETE,
         id=id,
         now=now,
         block_number=block.number if block else None,
         block_number_is_current=block.is_current if block else None,
+        judge_models=list(judge_models),
     )
 
 

@@ -124,7 +124,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
     queries.lift_statement_timeout()
     carried = queries.carry_over(cycle.id) if step == Step.CARRY_OVER else 0
     miners, uids = weights.record(cycle.id, check_registration=settings.netuid is not None)
-    queries.complete_cycle(cycle.id, moment, block)
+    queries.complete_cycle(cycle.id, moment, block, weights.list_judge_models(cycle))
     db.session.commit()
     log.info("cycle_completed", cycle_id=cycle.id, miners=miners, weights=uids, carried_over=carried)
     return True

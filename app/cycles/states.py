@@ -31,6 +31,8 @@ class Cycle:
     completed_at: datetime | None
     block_number: int | None
     block_number_is_current: bool | None
+    # of a completed cycle
+    judge_models: tuple[str, ...] = ()
 
 
 def next_step(cycle: Cycle, has_open_submissions: bool, now: datetime, deadline: timedelta) -> Step:

@@ -172,6 +172,7 @@ class Submission:
     relevance_score: float | None
     quality_score: float | None
     rejection_reason: str | None
+    judge_model: str | None
 
 
 class EvaluationOut(BaseModel):
@@ -180,6 +181,7 @@ class EvaluationOut(BaseModel):
     quality_score: float
     final_score: float
     rejection_reason: str | None
+    judge_model: str | None
     evaluated_at: Timestamp
 
 

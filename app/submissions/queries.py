@@ -75,7 +75,7 @@ _INSERT_SUBMISSION = text("""
 _FIND = text("""
     SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key, s.status, s.submitted_at,
         s.evaluated_at, s.cycle_id, s.attempts, s.final_score,
-        e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason
+        e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model
     FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id
     WHERE s.uuid = :uuid
 """)

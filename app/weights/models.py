@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.api import Timestamp
 from app.cycles.states import CycleStatus
@@ -36,6 +37,7 @@ class WeightedCycle:
     id: int
     block_number: int | None
     block_number_is_current: bool | None
+    judge_models: list[str]
     completed_at: datetime
 
 
@@ -51,6 +53,12 @@ class Result:
     quality_score: float | None
 
 
+JudgeModels = Annotated[
+    list[str],
+    Field(description="models whose word this rests on; `offline-judge` does not understand pictures"),
+]
+
+
 class ScoresOut(BaseModel):
     """A cycle's scores, best first: final once it is COMPLETED, until then as they stand."""
 
@@ -59,6 +67,7 @@ class ScoresOut(BaseModel):
     started_at: Timestamp
     completed_at: Timestamp | None
     n_submissions: int
+    judge_models: JudgeModels
     miner_scores: list[MinerScore]
 
 
@@ -73,6 +82,7 @@ class WeightsOut(BaseModel):
     cycle_id: int
     block_number: int | None
     block_number_is_current: bool | None
+    judge_models: JudgeModels
     created_at: Timestamp
     weights: dict[str, float]
     weights_u16: WeightsU16

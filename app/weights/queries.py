@@ -64,8 +64,12 @@ _LIST_WEIGHTS = text("""
     SELECT miner_uid AS uid, weight, weight_u16 FROM computed_weights
     WHERE cycle_id = :cycle_id ORDER BY miner_uid
 """)
+_LIST_JUDGE_MODELS = text("""
+    SELECT DISTINCT e.judge_model FROM submissions s JOIN evaluations e ON e.submission_id = s.id
+    WHERE s.cycle_id = :cycle_id AND e.judge_model IS NOT NULL ORDER BY e.judge_model
+""")
 _WEIGHTED_CYCLE = """
-    SELECT id, block_number, block_number_is_current, completed_at FROM cycles c
+    SELECT id, block_number, block_number_is_current, judge_models, completed_at FROM cycles c
     WHERE status = 'COMPLETED' AND EXISTS (SELECT 1 FROM computed_weights w WHERE w.cycle_id = c.id)
 """
 _FIND_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} AND id = :id")
@@ -105,6 +109,10 @@ def insert_weights(cycle_id: int, weights: Sequence[Weight]) -> None:
 
 def list_weights(cycle_id: int) -> list[Weight]:
     return fetch_all(Weight, _LIST_WEIGHTS, cycle_id=cycle_id)
+
+
+def list_judge_models(cycle_id: int) -> list[str]:
+    return list(db.session.scalars(_LIST_JUDGE_MODELS, {"cycle_id": cycle_id}))
 
 
 def find_weighted_cycle(id: int) -> WeightedCycle | None:

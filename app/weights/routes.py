@@ -64,6 +64,7 @@ def _show_scores(cycle: Cycle) -> ScoresOut:
         started_at=cycle.started_at,
         completed_at=cycle.completed_at,
         n_submissions=sum(score.total_submissions for score in scores),
+        judge_models=list(service.list_judge_models(cycle)),
         miner_scores=scores,
     )
 
@@ -75,6 +76,7 @@ def _show_weights(cycle: WeightedCycle) -> WeightsOut:
         cycle_id=cycle.id,
         block_number=cycle.block_number,
         block_number_is_current=cycle.block_number_is_current,
+        judge_models=cycle.judge_models,
         created_at=cycle.completed_at,
         weights={str(weight.uid): weight.weight for weight in weights},
         weights_u16=WeightsU16(

@@ -1,7 +1,7 @@
 """The rules of scores and weights."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
@@ -58,6 +58,13 @@ def list_scores(cycle: Cycle) -> list[MinerScore]:
     if cycle.status == CycleStatus.COMPLETED:
         return list(queries.list_recorded_scores(cycle.id))
     return queries.list_current_scores(cycle.id)
+
+
+def list_judge_models(cycle: Cycle) -> Sequence[str]:
+    """Return the names of the models whose word the scores of a cycle rest on."""
+    if cycle.status == CycleStatus.COMPLETED:
+        return cycle.judge_models
+    return queries.list_judge_models(cycle.id)
 
 
 def get_weighted_cycle(cycle_id: int | None) -> WeightedCycle:

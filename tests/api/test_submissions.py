@@ -306,6 +306,7 @@ def test_a_submission_is_shown_with_its_evaluation(app, client):
         "quality_score": 0.8,
         "final_score": 0.74,
         "rejection_reason": None,
+        "judge_model": None,
         "evaluated_at": "2026-01-15T10:00:00Z",
     }
     assert client.get(f"{URL}/{uuid.uuid4()}").status_code == 404
