@@ -1,5 +1,6 @@
 """The life of a cycle: ACTIVE -> EVALUATING -> COMPLETED, and when it takes the next step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
@@ -32,7 +33,7 @@ class Cycle:
     block_number: int | None
     block_number_is_current: bool | None
     # of a completed cycle
-    judge_models: tuple[str, ...] = ()
+    judge_models: Sequence[str] = ()
 
 
 def next_step(cycle: Cycle, has_open_submissions: bool, now: datetime, deadline: timedelta) -> Step:
