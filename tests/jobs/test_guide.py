@@ -1,0 +1,159 @@
+"""The operators' guide, command by command, against real servers and processes."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import uuid
+from contextlib import closing
+from http import HTTPStatus
+from pathlib import Path
+
+import psycopg2
+import pytest
+import requests
+
+from app.local.service import free_ports
+from tests.documents import ROOT, commands
+from tests.processes import environment, eventually
+
+# not ours to run here: what fetches the code, makes a role, or belongs to a machine's init
+ELSEWHERE = {"git", "cd", "uv", "cp", "sudo", "journalctl"}
+SERVICES = {"api", "worker", "scheduler", "evaluator"}
+DRAFTS = [
+    f"{verb} {what} {where} and put everything back in its place afterwards."
+    for verb in ("Wash", "Dry", "Polish", "Pack", "Sort")
+    for what, where in (
+        ("four bowls", "beside the sink"),
+        ("a basket of towels", "on the bed"),
+        ("muddy boots", "in the hallway"),
+        ("garden tools", "on the balcony"),
+    )
+]
+
+
+@pytest.fixture
+def database_url(postgres):
+    """A database as the guide's `CREATE DATABASE` leaves it."""
+    name = f"guide_{uuid.uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+        yield postgres.database_url(name)
+        connection.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def guide(settings, database_url, vlm, redis, processes, tmp_path):
+    return Guide(settings, database_url, vlm, processes, tmp_path)
+
+
+class Guide:
+    """Runs the commands of a document in a directory of its own, with its port replaced by a free one."""
+
+    def __init__(self, settings, database_url, vlm, processes, directory):
+        self.url = f"http://localhost:{free_ports(1)[0]}"
+        self._vlm = vlm
+        self._start = processes
+        self._directory = directory
+        # as the guide spells it
+        self._settings = {"database_url": database_url.replace("postgresql://", "postgresql+asyncpg://")}
+        self._settings |= {"vlm_api_url": vlm.url, "vlm_model": vlm.model}
+        self.environ = os.environ | environment(settings, **self._settings) | {"HOME": str(directory)}
+        starter = Path("app", "prompts", "starter.json")
+        (directory / starter).parent.mkdir(parents=True)
+        shutil.copy(ROOT / starter, directory / starter)
+
+    def run(self, command):
+        """Run one command; return what it printed, or None for a service, which is left running."""
+        port = self.url.rpartition(":")[2]
+        program, *arguments = shlex.split(re.sub(r"\b8080\b", port, command), comments=True)
+        if program in ELSEWHERE:
+            return None
+        if program == "psql":
+            return self._query(arguments[-1])
+        if program == "curl":
+            return self._output("curl", "--silent", "--show-error", "--fail-with-body", *arguments)
+        assert program == "kibotos"
+        if arguments[0] in SERVICES:
+            self._start(*arguments, **self._settings)
+            if arguments[0] == "api":
+                eventually(self._answers)
+            return None
+        if arguments[:2] == ["prompts", "generate"]:
+            drafts = [
+                {"task": "tidy up", "scenario": scenario, "min_seconds": 5, "max_seconds": 60}
+                for scenario in DRAFTS
+            ]
+            self._vlm.then(json.dumps({"drafts": drafts[:10]}), json.dumps({"drafts": drafts[10:]}))
+        return self._output(sys.executable, "-m", "cli", *arguments)
+
+    def flask(self, *arguments):
+        """What `flask kibotos <arguments>` prints."""
+        return self._output(sys.executable, "-m", "flask", "kibotos", *arguments)
+
+    def _output(self, *command):
+        done = subprocess.run(
+            command, cwd=self._directory, env=self.environ, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
+
+    def _query(self, statement):
+        url = self.environ["DATABASE_URL"].replace("+asyncpg", "")
+        with closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return str(cursor.fetchall())
+
+    def _answers(self):
+        try:
+            return requests.get(f"{self.url}/health", timeout=2).ok
+        except requests.RequestException:
+            return False
+
+    def get(self, path):
+        return requests.get(self.url + path, timeout=5).json()
+
+
+def test_the_guide_from_its_first_command_to_its_last(guide):
+    printed = {}
+    for command in commands(ROOT / "docs" / "operators.md"):
+        if command == "kibotos doctor":
+            # the scheduler has made its first tick by then
+            eventually(lambda: guide.get("/v1/status")["scheduler_last_tick_at"], 60)
+            eventually(lambda: guide.get("/v1/status")["workers"] == 2, 60)
+        if command.startswith("kibotos weights recompute") or command == "kibotos cycles start":
+            # there is no fourth cycle yet, and one is active: both are refused with a sentence
+            with pytest.raises(AssertionError, match="Error: "):
+                guide.run(command)
+            continue
+        printed[command] = guide.run(command)
+
+    assert printed["kibotos db init"].startswith("The schema is in place")
+    assert "50 added" in printed["kibotos prompts load app/prompts/starter.json"]
+    assert "manipulation-01 is retired" in printed["kibotos prompts retire manipulation-01"]
+    (created,) = [text for command, text in printed.items() if "/v1/admin/prompts" in command]
+    assert json.loads(created)["id"] == "manip-001"
+    cycles = json.loads(printed["curl http://localhost:8080/v1/cycles/status"])
+    assert set(cycles) == {
+        "active_cycle_id",
+        "active_cycle_started_at",
+        "evaluating_cycle_id",
+        "last_completed_cycle_id",
+        "total_cycles",
+    }
+    (pending,) = [text for command, text in printed.items() if "/v1/evaluate/fetch" in command]
+    assert json.loads(pending) == {"submissions": [], "pending": 0, "evaluating": 0}
+    assert "RED" not in printed["kibotos doctor"]
+    assert "is closed" in printed["kibotos cycles close"]
+    assert guide.get("/v1/cycles/status")["active_cycle_id"] == 2
+
+    # the other spelling
+    assert "current schema" in guide.flask("db", "check")
+    assert "active:" in guide.flask("cycles", "status")
+    # a prompt that exists
+    again = requests.post(f"{guide.url}/v1/admin/prompts", json=json.loads(created), timeout=5)
+    assert again.status_code == HTTPStatus.CONFLICT
