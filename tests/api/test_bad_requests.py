@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
@@ -192,6 +193,8 @@ def cases():
     yield result("score 1.01", technical_score=1.01)
     yield result("metadata over 64 KiB", metadata={"a": "x" * 70_000})
     yield result("claim_token malformed", claim_token="x")
+    yield result("claimed, but contradicts the formula", submission_id=3, final_score=0.9)
+    yield result("claimed, but with another's token", 409, submission_id=3, claim_token=str(uuid.UUID(int=9)))
     fetch = ("POST", "/v1/evaluate/fetch", EVALUATOR)
     for limit in (101, 1.5, None):
         yield f"fetch: limit {limit}", *fetch, json.dumps({"limit": limit}), 422
@@ -246,6 +249,10 @@ def furnished(settings, postgres):
         scored = factories.make_submission(
             cycle_id=cycle, prompt_id="open", status="SCORED", evaluated_at="now", final_score=0.5, attempts=1
         )
+        factories.make_submission(
+            cycle_id=cycle, prompt_id="open", status="EVALUATING", attempts=1, claimed_by="an evaluator",
+            claim_token=str(uuid.uuid4()), lease_expires_at=datetime.now(UTC) + timedelta(hours=1),
+        )  # fmt: skip
         factories.insert(
             "evaluations", submission_id=scored, technical_score=1, relevance_score=0.6, quality_score=0,
             evaluated_by="worker",
