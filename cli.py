@@ -112,7 +112,8 @@ def api(settings: Settings, host: str | None, port: int, reload: bool) -> None:
     settings.require_bind(host)
     if reload and not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
-    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{host}:{port}"]
+    address = f"[{host}]" if ":" in host else host
+    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{address}:{port}"]
     command += ["--chdir", str(ROOT), *(["--reload"] if reload else []), "wsgi:app"]
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
 
