@@ -68,25 +68,31 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels:
     arguments = ["-nostdin", "-skip_frame", skip, *INPUT_OPTIONS, "-i", f"file:{path}"]
     arguments += ["-map", f"0:{probe.stream}", "-vf", filters]
     arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
+    # room for all of them at once: one by one they would scatter over the heap, and take twice as much
+    capacity = math.ceil(probe.duration * rate * 1.05) + RATE
+    small = np.empty((capacity, height // 2, width // 2), np.uint8)
+    count = 0
     measured: list[FrameMeasures] = []
-    small: list[Frame] = []
     previous = None
     # the log's last lines tell how many frames were decoded
     with start("ffmpeg", arguments, LIMITS, log_level="verbose") as running:
         while len(raw := running.stdout.read(width * height)) == width * height:
             frame = np.frombuffer(raw, np.uint8).reshape(height, width)
-            if len(small) % 2 == 0:
-                measured.append(measure(len(small) / rate, frame, previous))
+            if count == capacity:
+                raise MediaFault("It goes on for longer than its frames are timed.")
+            if count % 2 == 0:
+                measured.append(measure(count / rate, frame, previous))
                 previous = frame
-            small.append(_halved(frame))
-            if len(small) % 40 == 0:
+            small[count] = _halved(frame)
+            count += 1
+            if count % 40 == 0:
                 check_lease()
     if not measured:
         raise MediaFault("No frame of it can be decoded.")
     measures = summarise(measured)
     return Scan(
         measures=measures,
-        fingerprint=_fingerprint(small, rate, measures.cuts),
+        fingerprint=_fingerprint(small[:count], rate, measures.cuts),
         damaged=_damaged(running.log, len(wanted)),
     )
 
@@ -98,7 +104,7 @@ def _damaged(log: str, packets: int) -> float:
     return min(1.0, (max(missing, 0) + log.count("corrupt decoded frame")) / packets)
 
 
-def _fingerprint(frames: Sequence[Frame], rate: float, cuts: Sequence[float]) -> tuple[FrameHash, ...]:
+def _fingerprint(frames: Frame, rate: float, cuts: Sequence[float]) -> tuple[FrameHash, ...]:
     """Hash the frames that have something in them, without the black borders that all of a shot share."""
     starts = [round(seconds * rate) for seconds in cuts[:MAX_SHOTS]]
     hashed = {*range(0, len(frames), math.ceil(len(frames) / MAX_HASHES)), *starts}
@@ -119,13 +125,13 @@ def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
     return np.packbits(bits.astype(np.uint8)).tobytes()
 
 
-def _borders(frames: Sequence[Frame]) -> tuple[int, int, int, int]:
+def _borders(frames: Frame) -> tuple[int, int, int, int]:
     """Return the part (top, bottom, left, right) outside of which every frame is black.
 
     Letterboxing a copy changes its hashes else. A part of less than a quarter of the picture is no picture
     in a frame but a dark one: then all of it counts.
     """
-    brightest = np.maximum.reduce(frames)
+    brightest = frames.max(axis=0)
     lit = brightest >= BORDER_LEVEL
     rows = np.flatnonzero(lit.mean(axis=1) > BORDER_NOISE)
     columns = np.flatnonzero(lit.mean(axis=0) > BORDER_NOISE)
