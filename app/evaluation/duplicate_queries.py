@@ -1,4 +1,4 @@
-"""SQL on the fingerprints of scored videos."""
+"""SQL on the fingerprints of known videos."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +12,10 @@ from app.evaluation.matching import Fingerprint
 # of the videos that share a band with one, so many are looked at, and the best of them returned
 MAX_SHARING = 200
 
-_COLUMNS = "f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.seconds, f.hashes"
+_COLUMNS = """
+    f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.content_hash IS NOT NULL AS scored,
+    f.seconds, f.hashes
+"""
 
 # Results of one miner are recorded one after the other, or two copies at a time would not see each other.
 _LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, 20011))")
@@ -42,11 +45,12 @@ _INSERT = text("""
 
 @dataclass(frozen=True)
 class Known:
-    """A scored video as it is stored."""
+    """A video as it is stored; not `scored`: it was rejected as a copy or a piece."""
 
     submission_id: int
     submission_uuid: UUID
     miner_hotkey: str
+    scored: bool
     seconds: list[float]
     hashes: memoryview
 
@@ -69,16 +73,16 @@ def find_same_bytes(content_hash: str) -> UUID | None:
 
 
 def list_sharing(keys: list[int], limit: int) -> list[Known]:
-    """The scored videos that have the most of `keys`, found by index, of all cycles and miners."""
+    """The known videos that have the most of `keys`, found by index, of all cycles and miners."""
     return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit)
 
 
 def list_recent(miner_hotkey: str, hours: int, limit: int) -> list[Known]:
-    """The miner's own scored videos of the last hours, the latest first."""
+    """The miner's own known videos of the last hours, the latest first."""
     return fetch_all(Known, _LIST_RECENT, miner_hotkey=miner_hotkey, hours=hours, limit=limit)
 
 
-def insert(submission_id: int, miner_hotkey: str, content_hash: str, stored: Fingerprint) -> None:
+def insert(submission_id: int, miner_hotkey: str, content_hash: str | None, stored: Fingerprint) -> None:
     execute(
         _INSERT,
         submission_id=submission_id,

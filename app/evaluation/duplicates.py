@@ -1,7 +1,7 @@
 """Is a video new? The same bytes, the same footage, pieces of one recording, the same scene over and over.
 
-Compared is with scored videos of all cycles. Of two miners who show the same footage the one who submitted
-first keeps his score, whichever was evaluated first; a miner's own videos count whatever their order.
+Videos are compared with the scored ones of all cycles. Of two miners who show the same footage the one who
+submitted first keeps his score, whichever was evaluated first; a miner's own count whatever their order.
 """
 
 from collections.abc import Iterable
@@ -42,6 +42,11 @@ class Originality:
     report: dict[str, Any]
     late_copies: tuple[int, ...] = ()
 
+    @property
+    def of_known_footage(self) -> bool:
+        """Whether the video was rejected for footage that is known, in other bytes."""
+        return self.rejection_reason is not None and "same_file" not in self.report
+
     def applied_to(self, outcome: Outcome) -> Outcome:
         """Return `outcome` with its quality, reason and report as they are in view of this."""
         return replace(
@@ -78,12 +83,16 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     return _judge(claim.id, hotkey, plain, mirrored, list(known.values()), own)
 
 
-def remember(claim: Claim, outcome: Outcome) -> None:
-    """Keep the fingerprint of a video that is scored now, so that later ones are compared with it."""
+def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:
+    """Keep the fingerprint of a video, so that later ones are compared with it.
+
+    One that is not `scored` takes nothing from other miners' videos; but its miner's further pieces of the
+    same recording are known by it.
+    """
     if _verified(claim, outcome):
         plain, _ = matching.fingerprints(outcome.fingerprint)
-        stored = plain.thinned()
-        queries.insert(claim.id, queries.lock_miner(claim.id), claim.video_hash, stored)
+        content_hash = claim.video_hash if scored else None
+        queries.insert(claim.id, queries.lock_miner(claim.id), content_hash, plain.thinned())
 
 
 def _judge(
@@ -99,10 +108,12 @@ def _judge(
     matches, late_copies = [], []
     whole_of: UUID | None = None
     for video in sorted(known, key=lambda video: video.submission_id):
+        is_own = video.miner_hotkey == hotkey
+        if not is_own and not video.scored:
+            continue
+        counts = is_own or video.submission_id < submission_id
         stored = video.fingerprint
         found = matching.match(plain, mirrored, stored)
-        is_own = video.miner_hotkey == hotkey
-        counts = is_own or video.submission_id < submission_id
         if is_own and whole_of is None and matching.one_recording(plain, stored, found):
             whole_of = video.submission_uuid
         if not found.frames:
@@ -113,7 +124,7 @@ def _judge(
         else:
             late_copies.append(video.submission_id)
     share = len(matched) / len(plain) if len(plain) else 0.0
-    takes = [video for video in own if matching.shows_same_place(plain, video.fingerprint)]
+    takes = [video for video in own if video.scored and matching.shows_same_place(plain, video.fingerprint)]
     deduction = min(MAX_TAKES_DEDUCTION, TAKE_DEDUCTION * max(0, len(takes) - FREE_TAKES))
     return Originality(
         quality_factor=(1 - share) * (1 - deduction),

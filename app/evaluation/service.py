@@ -110,8 +110,9 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
     if not queries.record(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    if verdict.status == scoring.SCORED:
-        duplicates.remember(claim, outcome)
+    scored = verdict.status == scoring.SCORED
+    if scored or originality.of_known_footage:
+        duplicates.remember(claim, outcome, scored)
     if reason := report.get("review"):
         review_queries.insert(claim.id, str(reason)[:2000])
     for copy in originality.late_copies:

@@ -260,12 +260,13 @@ CREATE TABLE circuit_breakers (
     CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
 
--- Duplicates: fingerprints of the scored videos whose bytes were seen to have the claimed hash.
+-- Duplicates: fingerprints of the scored videos whose bytes were seen to have the claimed hash, and of those
+-- rejected as copies or pieces, to know their miner's further pieces by.
 CREATE TABLE fingerprints (
     submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
     miner_hotkey   text NOT NULL,
-    -- SHA-256 of the file: no file is scored twice
-    content_hash   text NOT NULL UNIQUE CHECK (content_hash ~ '^[0-9a-f]{64}$'),
+    -- SHA-256 of the file where it was scored: no file is scored twice
+    content_hash   text UNIQUE CHECK (content_hash ~ '^[0-9a-f]{64}$'),
     -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
     seconds        real[] NOT NULL,
     hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),

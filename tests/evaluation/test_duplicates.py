@@ -1,0 +1,254 @@
+"""Duplicates where results are recorded, on fingerprints as videos have them."""
+
+import dataclasses
+import hashlib
+import threading
+import uuid
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from app.db import db
+from app.evaluation import queries, service
+from app.evaluation.model import Outcome
+from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
+from tests.factories import make_prompt, make_submission, miner
+
+ALICE, BOB = miner("alice").ss58_address, miner("bob").ss58_address
+
+
+@pytest.fixture
+def context(app):
+    with app.app_context():
+        make_prompt(id="p")
+        yield app
+
+
+@pytest.fixture
+def submit(context):
+    """Inserts a submission by a miner and returns its id."""
+
+    def insert(hotkey=ALICE, video_hash=None):
+        video_hash = video_hash or hashlib.sha256(uuid.uuid4().bytes).hexdigest()
+        return make_submission(prompt_id="p", miner_hotkey=hotkey, video_hash=video_hash)
+
+    return insert
+
+
+def outcome_of(bits, sha256, **changes):
+    values = {
+        "technical_score": 1.0,
+        "relevance_score": 0.8,
+        "quality_score": 1.0,
+        "action_match": 0.8,
+        "rejection_reason": None,
+        "judge_model": "m",
+        "prompt_version": "v",
+        "report": {"sha256": sha256},
+        "fingerprint": hashes(bits),
+    }
+    return Outcome(**values | changes)
+
+
+def record(app, id, bits, **changes):
+    """Claim the submission `id`, record that its video has these hashes, and return verdict and report."""
+    take = text(
+        "UPDATE submissions SET status = 'EVALUATING', attempts = 1, claim_token = gen_random_uuid(), "
+        "claimed_by = 'test', lease_expires_at = now() + interval '1 minute' WHERE id = :id"
+    )
+    db.session.execute(take, {"id": id})
+    db.session.commit()
+    claim = queries.find_claim(id)
+    outcome = outcome_of(bits, claim.video_hash, **changes)
+    verdict = service.record_result(claim, outcome, "worker", app.extensions["settings"])
+    return verdict, queries.find_report(claim.submission_uuid).report["duplicates"]
+
+
+@pytest.fixture
+def evaluate(context, submit):
+    """Submits and evaluates: returns verdict and what the report says of duplicates."""
+
+    def run(bits, hotkey=ALICE, id=None, **changes):
+        return record(context, id or submit(hotkey), bits, **changes)
+
+    return run
+
+
+def uuid_of(id):
+    return str(db.session.execute(text("SELECT uuid FROM submissions WHERE id = :id"), {"id": id}).scalar())
+
+
+def test_a_new_video_is_scored_in_full(evaluate):
+    verdict, report = evaluate(film(1, 10))
+    assert (verdict.status, verdict.final_score) == ("SCORED", 0.9)
+    assert report["compared"] and report["matches"] == [] and report["matched_share"] == 0
+
+
+@pytest.mark.parametrize("hotkey", [ALICE, BOB])
+def test_the_same_bytes_are_scored_once(context, submit, hotkey):
+    sha256 = "ab" * 32
+    first, second = submit(ALICE, sha256), submit(hotkey, sha256)
+    assert record(context, first, film(1, 10))[0].status == "SCORED"
+    verdict, report = record(context, second, film(1, 10))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    assert report["same_file"] == uuid_of(first)
+
+
+def test_a_hash_claimed_for_other_bytes_blocks_nobody(context, submit):
+    sha256 = "ab" * 32
+    liar, honest = submit(ALICE, sha256), submit(BOB, sha256)
+    reason = "The file has another SHA-256."
+    verdict, _ = record(context, liar, film(1, 10), rejection_reason=reason, report={"sha256": "cd" * 32})
+    assert verdict.rejection_reason == reason
+    assert record(context, honest, film(1, 10))[0].status == "SCORED"
+
+
+def test_a_rejected_video_blocks_nobody(context, submit, evaluate):
+    sha256 = "ab" * 32
+    first, second = submit(ALICE, sha256), submit(BOB, sha256)
+    assert record(context, first, film(1, 10), relevance_score=0.1)[0].status == "REJECTED"
+    assert record(context, second, film(1, 10))[0].status == "SCORED"
+
+
+def test_an_evaluator_that_verifies_no_bytes_blocks_nobody(evaluate):
+    assert evaluate(film(1, 10), report={}, fingerprint=())[1] == {"compared": False}
+    assert evaluate(film(1, 10), hotkey=BOB)[0].status == "SCORED"
+
+
+def test_the_database_itself_scores_no_bytes_twice(evaluate):
+    evaluate(film(1, 10))
+    evaluate(film(2, 10))
+    with pytest.raises(IntegrityError, match="content_hash"):
+        db.session.execute(text("UPDATE fingerprints SET content_hash = :hash"), {"hash": "ab" * 32})
+    db.session.rollback()
+
+
+@pytest.mark.parametrize("copy", [copied, lambda bits: copied(mirrored(bits))], ids=["plain", "mirrored"])
+def test_a_copy_is_rejected_and_names_what_it_copies(submit, evaluate, copy):
+    first = submit(ALICE)
+    evaluate(film(1, 10), id=first)
+    verdict, report = evaluate(copy(film(1, 10)), hotkey=BOB)
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    (match,) = report["matches"]
+    assert match["submission_uuid"] == uuid_of(first) and match["share"] == 1
+    assert match["spans"][0] == {
+        "start": 0,
+        "end": pytest.approx(9.9, abs=0.1),
+        "other_start": pytest.approx(0, abs=0.3),
+        "other_end": pytest.approx(9.9, abs=0.3),
+        "mirrored": copy is not copied,
+    }
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+def test_a_partial_copy_lowers_quality_in_proportion(evaluate, share):
+    evaluate(film(1, 20))
+    seconds = 20 * share
+    bits = np.concatenate([copied(film(1, 20)[: int(seconds * RATE)]), film(2, 20 - seconds)])
+    verdict, report = evaluate(bits, hotkey=BOB)
+    assert verdict.status == "SCORED"
+    assert report["matched_share"] == pytest.approx(share, abs=0.03)
+    assert verdict.final_score == pytest.approx(0.9 - 0.3 * share, abs=0.01)
+
+
+def test_pieces_of_several_videos_are_a_copy_too(evaluate):
+    evaluate(film(1, 10))
+    evaluate(film(2, 10))
+    bits = np.concatenate([copied(film(1, 10)), copied(film(2, 10))])
+    verdict, report = evaluate(bits, hotkey=BOB)
+    assert verdict.status == "REJECTED" and len(report["matches"]) == 2
+
+
+def test_the_earlier_submission_keeps_its_score_though_evaluated_later(context, submit, evaluate):
+    first, copy = submit(ALICE), submit(BOB)
+    evaluate(copied(film(1, 10)), id=copy)
+    verdict, report = evaluate(film(1, 10), id=first)
+    assert (verdict.status, verdict.final_score) == ("SCORED", 0.9)
+    assert report["matches"][0]["counts"] is False
+    reviewed, reason = db.session.execute(text("SELECT submission_id, reason FROM reviews")).one()
+    assert reviewed == copy and uuid_of(first) in reason
+
+
+def test_a_miners_own_copies_count_in_any_order(submit, evaluate):
+    first, copy = submit(ALICE), submit(ALICE)
+    evaluate(copied(film(1, 10)), id=copy)
+    assert evaluate(film(1, 10), id=first)[0].status == "REJECTED"
+
+
+def test_pieces_earn_no_more_than_the_whole(evaluate):
+    whole = film(1, 30)
+    pieces = [whole[start * RATE : (start + 10) * RATE] for start in (0, 10, 20)]
+    earned = [evaluate(piece)[0].final_score for piece in pieces]
+    # and those that overlap, and the whole after all
+    earned += [evaluate(whole[4 * RATE : 14 * RATE])[0].final_score, evaluate(whole)[0].final_score]
+    assert earned == [0.9, 0, 0, 0, 0]
+
+
+def test_pieces_of_a_known_video_earn_nothing(evaluate):
+    evaluate(film(1, 30))
+    for start in (0, 7, 19):
+        assert evaluate(copied(film(1, 30)[start * RATE : (start + 10) * RATE]))[0].final_score == 0
+
+
+def test_takes_of_one_scene_are_no_copies_but_cost_in_the_long_run(evaluate):
+    takes = [evaluate(film(take, 10, motion=3, scene=1)) for take in range(1000, 1006)]
+    assert [verdict.status for verdict, _ in takes] == ["SCORED"] * 6
+    assert all(report["matched_share"] == 0 for _, report in takes)
+    assert [report["same_scene"]["deduction"] for _, report in takes] == [0, 0, 0, 0.1, 0.2, 0.3]
+    assert takes[5][0].final_score == pytest.approx(0.6 + 0.3 * 0.7)
+    # another miner's scene is not this one's
+    assert evaluate(film(2000, 10, motion=3, scene=1), hotkey=BOB)[1]["same_scene"]["deduction"] == 0
+
+
+def test_the_window_ends(evaluate):
+    for take in range(1000, 1004):
+        evaluate(film(take, 10, motion=3, scene=1))
+    db.session.execute(text("UPDATE submissions SET submitted_at = submitted_at - interval '25 hours'"))
+    db.session.commit()
+    assert evaluate(film(1004, 10, motion=3, scene=1))[1]["same_scene"]["submissions"] == []
+
+
+def test_a_video_without_anything_to_see_matches_nothing(evaluate):
+    empty = film(1, 10)[:0]
+    evaluate(empty)
+    verdict, report = evaluate(empty)
+    assert verdict.status == "SCORED" and report["matches"] == []
+
+
+def test_two_copies_recorded_at_once_are_not_both_scored(context, submit):
+    ids = [submit(ALICE) for _ in range(4)]
+    verdicts, barrier = [], threading.Barrier(len(ids))
+
+    def run(id, seed):
+        with context.app_context():
+            barrier.wait()
+            verdicts.append(record(context, id, copied(film(1, 10), seed=seed))[0].status)
+
+    threads = [threading.Thread(target=run, args=(id, seed)) for seed, id in enumerate(ids)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(verdicts) == ["REJECTED", "REJECTED", "REJECTED", "SCORED"]
+
+
+def test_a_lost_lease_leaves_no_fingerprint(context, submit):
+    id = submit(ALICE)
+    record(context, id, film(1, 10))
+    count = text("SELECT count(*) FROM fingerprints")
+    assert db.session.execute(count).scalar() == 1
+    db.session.rollback()
+    other = submit(ALICE)
+    with pytest.raises(service.LeaseLost):
+        claim = dataclasses.replace(_claim_of(other), claim_token=uuid.uuid4())
+        service.record_result(
+            claim, outcome_of(film(2, 10), claim.video_hash), "worker", context.extensions["settings"]
+        )
+    assert db.session.execute(count).scalar() == 1
+
+
+def _claim_of(id):
+    (claim,) = [claim for claim in service.claim_due(10, "test", 60) if claim.id == id]
+    return claim
