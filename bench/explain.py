@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 
 from app.config import Settings
-from app.db import db
+from app.db import command_app, db
 from app.evaluation import queries as evaluation
 from app.prompts import queries as prompts
 from app.submissions import queries as submissions
@@ -15,7 +15,12 @@ from app.weights import queries as weights
 
 
 def write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
-    """Write a file a statement into `directory`; an application context must be active."""
+    """Write a file a statement into `directory`."""
+    with command_app(settings).app_context():
+        _write_all(settings, directory, cycle_id)
+
+
+def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
     row = db.session.execute(
         text("SELECT miner_hotkey, miner_uid, prompt_id, uuid FROM submissions WHERE cycle_id = :id LIMIT 1"),
         {"id": cycle_id},

@@ -56,8 +56,8 @@ class Bench:
     def tell(self, what: str, ours: str, floor: str = "", ratio: float | None = None) -> None:
         print(f"| {what} | {ours} | {floor} | {'' if ratio is None else f'{ratio:.2f}'} |", flush=True)
 
-    def serve(self, application: str) -> Any:
-        return serve(application, self.environ, self.directory / "gunicorn.log")
+    def serve(self, application: str, *arguments: str) -> Any:
+        return serve(application, self.environ, self.directory / "gunicorn.log", *arguments)
 
 
 def fill(bench: Bench, rows: int, cycle_size: int) -> int:
@@ -166,6 +166,28 @@ def pages(bench: Bench, cycle_id: int) -> None:
             _compare(bench, what, ours, floor)
         memory = ", ".join(f"{mb:.0f} MB" for mb in server.megabytes())
     bench.tell("memory of the web processes after these", memory)
+
+
+def workers(bench: Bench) -> None:
+    """One GET under the worker classes and counts that come into question, 8 and 64 connections."""
+    bench.cursor.execute("SELECT uuid FROM submissions LIMIT 1000")
+    messages = [request("GET", f"/v1/submissions/{uuid}") for (uuid,) in bench.cursor.fetchall()]
+    for arguments in (
+        "-k sync -w 2",
+        "-k sync -w 4",
+        "-w 1 --threads 8",
+        "-w 2 --threads 4",
+        "-w 4 --threads 4",
+    ):
+        with bench.serve("wsgi:app", *arguments.split()) as server:
+            few, many = (_measured(bench, server, cycle(messages), connections) for connections in (8, 64))
+            memory = sum(server.megabytes())
+        kind = arguments if "-k" in arguments else f"-k gthread {arguments}"
+        bench.tell(
+            f"GET /v1/submissions/{{uuid}}, gunicorn {kind}",
+            f"8 connections {few.rate:.0f}/s, p99 {few.p99_ms:.0f} ms; 64 {many.rate:.0f}/s, "
+            f"p99 {many.p99_ms:.0f} ms; {memory:.0f} MB",
+        )
 
 
 def submit(bench: Bench) -> None:

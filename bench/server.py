@@ -46,12 +46,15 @@ def _processes() -> Iterator[list[str]]:
 
 
 @contextmanager
-def serve(application: str, environ: Mapping[str, str], log: Path) -> Iterator[Server]:
-    """Run `application` under gunicorn with the project's configuration until the block ends."""
+def serve(application: str, environ: Mapping[str, str], log: Path, *arguments: str) -> Iterator[Server]:
+    """Run `application` under gunicorn with the project's configuration until the block ends.
+
+    `arguments` override the configuration.
+    """
     (port,) = free_ports(1)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", application],
+            [sys.executable, "-m", "gunicorn", "-c", "gunicorn.conf.py", *arguments, application],
             env={**os.environ, **environ, "PORT": str(port), "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
             stdout=output,
