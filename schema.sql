@@ -310,5 +310,6 @@ CREATE TABLE judge_usage (
     calls              bigint NOT NULL CHECK (calls > 0),
     prompt_tokens      bigint NOT NULL CHECK (prompt_tokens >= 0),
     completion_tokens  bigint NOT NULL CHECK (completion_tokens >= 0),
+    cost_usd           double precision NOT NULL DEFAULT 0 CHECK (cost_usd >= 0),
     PRIMARY KEY (day, model)
 );

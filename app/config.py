@@ -173,6 +173,12 @@ class Settings:
     vlm_api_url: str = _setting("", _http_url, "OpenAI-compatible endpoint, e.g. https://llm.chutes.ai/v1")
     vlm_api_key: str = _setting("", _text, "key of that endpoint", secret=True)
     vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _text, "vision language model that judges")
+    vlm_prompt_price: float = _setting(
+        0.0, _number(0, 1e6), "US dollars per million prompt tokens, for the records"
+    )
+    vlm_completion_price: float = _setting(
+        0.0, _number(0, 1e6), "US dollars per million completion tokens, likewise"
+    )
     vlm_daily_token_budget: int = _setting(
         0, _integer(0, 10**12), "tokens a UTC day the judge may use; over it evaluations wait; 0: no limit"
     )

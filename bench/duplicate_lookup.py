@@ -106,7 +106,8 @@ def fill(cursor: Any, videos: int) -> None:
             miner_hotkey, duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
             status, final_score, evaluated_at)
         SELECT 1, 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n %% 256,
-               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human', 'SCORED', 0.5, now()
+               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human',
+               'SCORED', 0.5, now()
         FROM generate_series(1, %s) n
         """,
         (videos,),

@@ -22,8 +22,8 @@ from app.evaluation.probe import probe  # noqa: E402
 from app.evaluation.sandbox import tool  # noqa: E402
 from app.local.samples import footage  # noqa: E402
 
-SECONDS = 8
-ENCODE = ["-an", "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p"]
+SECONDS = 6
+ENCODE = ["-an", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
 
 # name -> output options
 ALTERATIONS = {
@@ -52,14 +52,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("files", nargs="*", type=Path, help="further footage, cut into spans of 8 s")
+    parser.add_argument("files", nargs="*", type=Path, help="further footage, cut into spans of 6 s")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kibotos-bench-") as directory:
         measure(make_sources(Path(directory), options.files), Path(directory))
 
 
 def make_sources(directory: Path, files: list[Path]) -> dict[str, Path]:
-    """Return {name: video of at most 8 s}; what one recording gave has names that start alike."""
+    """Return {name: video of at most 6 s}; what one recording gave has names that start alike."""
     iscc = Path(find_spec("iscc_samples").submodule_search_locations[0]) / "files/video/demo.mp4"
     wanted = {
         "bikes 1": (footage("bikes"), 0),
@@ -71,10 +71,10 @@ def make_sources(directory: Path, files: list[Path]) -> dict[str, Path]:
     sources = {}
     for name, (file, start) in wanted.items():
         path = directory / f"{name}.mp4"
-        run("-ss", start, "-t", SECONDS, "-i", file, "-vf", "scale=640:-2,setsar=1", *ENCODE, path)
+        run("-ss", start, "-t", SECONDS, "-i", file, "-vf", "scale=480:-2,setsar=1", *ENCODE, path)
         if path.stat().st_size > 10_000:  # else the file ends before `start`
             sources[name] = path
-    for name in ("mandelbrot=s=640x480", "testsrc2=s=640x480"):
+    for name in ("mandelbrot=s=480x360", "testsrc2=s=480x360"):
         path = directory / f"{name.partition('=')[0]} 1.mp4"
         run("-f", "lavfi", "-i", name, "-t", SECONDS, *ENCODE, path)
         sources[path.stem] = path
@@ -112,7 +112,7 @@ def measure(sources: dict[str, Path], directory: Path) -> None:
             copy = directory / "copy.mp4"
             if alteration is None:
                 other = next(p for n, p in sources.items() if n.split()[0] != source.split()[0])
-                same = "scale=640:480,setsar=1,fps=25"
+                same = "scale=480:360,setsar=1,fps=25"
                 graph = f"[0:v]{same}[a];[1:v]{same}[b];[a][b]concat=n=2"
                 run("-i", other, "-i", path, "-filter_complex", graph, *ENCODE, copy)
             else:

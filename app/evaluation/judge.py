@@ -55,7 +55,7 @@ class JudgeAnswer:
 
     `addresses_judge`: that text speaks to the judge, by its own account or by our patterns. `raw` holds
     the answers as they came, one for each time it was asked; the scores are their medians. The tokens are
-    those of all calls, 0 where the answers were remembered.
+    those of all calls, and `cost_usd` what they cost; 0 where the answers were remembered.
     """
 
     action_match: float
@@ -70,6 +70,7 @@ class JudgeAnswer:
     prompt_tokens: int
     completion_tokens: int
     raw: tuple[str, ...]
+    cost_usd: float = 0.0
 
 
 class JudgeMemory(Protocol):
@@ -81,7 +82,7 @@ class JudgeMemory(Protocol):
     def remember(self, cache_key: str, model: str, prompt_version: str, answer: str) -> None:
         """Keep a valid answer."""
 
-    def count_tokens(self, model: str, prompt_tokens: int, completion_tokens: int) -> None:
+    def count_tokens(self, model: str, prompt_tokens: int, completion_tokens: int, cost_usd: float) -> None:
         """Add what a call used, whether or not its answer was of use, to today's account."""
 
     def tokens_today(self) -> int:
@@ -175,6 +176,7 @@ class Judge:
             prompt_tokens=sum(call.prompt_tokens for call in calls),
             completion_tokens=sum(call.completion_tokens for call in calls),
             raw=tuple(reply.model_dump_json() for reply in replies),
+            cost_usd=sum(self._cost(call) for call in calls),
         )
 
     def _near_gate(self, reply: _Reply) -> bool:
@@ -211,10 +213,19 @@ class Judge:
         except Unavailable as error:
             raise OurFault(error.detail, dependency="vlm", retry_after=error.retry_after) from error
         if self._memory:
-            self._memory.count_tokens(self._vlm.model, call.prompt_tokens, call.completion_tokens)
+            self._memory.count_tokens(
+                self._vlm.model, call.prompt_tokens, call.completion_tokens, self._cost(call)
+            )
         if call.model == OFFLINE_MODEL and not self._settings.development:
             raise OurFault("VLM_API_URL leads to the offline stand-in for a judge.", dependency="vlm")
         return call
+
+    def _cost(self, call: Completion) -> float:
+        settings = self._settings
+        return (
+            call.prompt_tokens * settings.vlm_prompt_price
+            + call.completion_tokens * settings.vlm_completion_price
+        ) / 1e6
 
 
 def build_request(question: JudgeQuestion, asking: int) -> dict[str, Any]:

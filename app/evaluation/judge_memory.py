@@ -3,7 +3,10 @@
 Each method is a short transaction of its own, so none is open while the judge thinks.
 """
 
-from sqlalchemy import text
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import TextClause, text
 
 from app.db import db
 
@@ -13,11 +16,12 @@ _REMEMBER = text("""
     VALUES (:cache_key, :model, :prompt_version, CAST(:answer AS jsonb)) ON CONFLICT (cache_key) DO NOTHING
 """)
 _COUNT = text("""
-    INSERT INTO judge_usage AS u (day, model, calls, prompt_tokens, completion_tokens)
-    VALUES ((now() AT TIME ZONE 'UTC')::date, :model, 1, :prompt_tokens, :completion_tokens)
+    INSERT INTO judge_usage AS u (day, model, calls, prompt_tokens, completion_tokens, cost_usd)
+    VALUES ((now() AT TIME ZONE 'UTC')::date, :model, 1, :prompt_tokens, :completion_tokens, :cost_usd)
     ON CONFLICT (day, model) DO UPDATE SET
         calls = u.calls + 1, prompt_tokens = u.prompt_tokens + excluded.prompt_tokens,
-        completion_tokens = u.completion_tokens + excluded.completion_tokens
+        completion_tokens = u.completion_tokens + excluded.completion_tokens,
+        cost_usd = u.cost_usd + excluded.cost_usd
 """)
 _TODAY = text("""
     SELECT coalesce(sum(prompt_tokens + completion_tokens), 0) FROM judge_usage
@@ -26,30 +30,31 @@ _TODAY = text("""
 
 
 class DatabaseMemory:
-    """See judge.JudgeMemory."""
+    """See judge.JudgeMemory. `ride_out` does each access; it may do it again while PostgreSQL is away."""
+
+    def __init__(self, ride_out: Callable[[Callable[[], Any]], Any] = lambda access: access()):
+        self._ride_out = ride_out
 
     def recall(self, cache_key: str) -> str | None:
-        with db.engine.begin() as connection:
-            return connection.execute(_RECALL, {"cache_key": cache_key}).scalar()
+        return self._execute(_RECALL, cache_key=cache_key)
 
     def remember(self, cache_key: str, model: str, prompt_version: str, answer: str) -> None:
-        with db.engine.begin() as connection:
-            connection.execute(
-                _REMEMBER,
-                {"cache_key": cache_key, "model": model, "prompt_version": prompt_version, "answer": answer},
-            )
+        self._execute(
+            _REMEMBER, cache_key=cache_key, model=model, prompt_version=prompt_version, answer=answer
+        )
 
-    def count_tokens(self, model: str, prompt_tokens: int, completion_tokens: int) -> None:
-        with db.engine.begin() as connection:
-            connection.execute(
-                _COUNT,
-                {
-                    "model": model,
-                    "prompt_tokens": prompt_tokens,
-                    "completion_tokens": completion_tokens,
-                },
-            )
+    def count_tokens(self, model: str, prompt_tokens: int, completion_tokens: int, cost_usd: float) -> None:
+        self._execute(_COUNT, model=model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
 
     def tokens_today(self) -> int:
-        with db.engine.begin() as connection:
-            return int(connection.execute(_TODAY).scalar_one())
+        return int(self._execute(_TODAY))
+
+    def _execute(self, statement: TextClause, **binds: Any) -> Any:
+        """Run `statement` in a transaction and return the first column of its first row, if it gives any."""
+
+        def access() -> Any:
+            with db.engine.begin() as connection:
+                result = connection.execute(statement, binds)
+                return result.scalar() if result.returns_rows else None
+
+        return self._ride_out(access)

@@ -319,11 +319,14 @@ def test_an_answer_is_paid_for_once(vlm, app, make_judge, question):
 def test_tokens_are_counted_and_the_budget_defers(vlm, app, make_judge, question):
     with app.app_context():
         vlm.then("nonsense")
-        answer = make_judge(DatabaseMemory()).assess(question)
+        prices = {"vlm_prompt_price": 2.0, "vlm_completion_price": 8.0}
+        answer = make_judge(DatabaseMemory(), **prices).assess(question)
         used = answer.prompt_tokens + answer.completion_tokens
         assert DatabaseMemory().tokens_today() == used
-        calls = db.session.execute(text("SELECT calls, model FROM judge_usage")).one()
-        assert tuple(calls) == (2, MODEL)
+        calls = db.session.execute(text("SELECT calls, model, cost_usd FROM judge_usage")).one()
+        cost = (answer.prompt_tokens * 2 + answer.completion_tokens * 8) / 1e6
+        assert tuple(calls) == (2, MODEL, pytest.approx(cost))
+        assert answer.cost_usd == pytest.approx(cost)
         db.session.rollback()
         other = dataclasses.replace(question, task="place")
         assert make_judge(DatabaseMemory(), vlm_daily_token_budget=used + 1).assess(other)
