@@ -111,7 +111,7 @@ class Service:
         with self._locked() as lock:
             (self.directory / "port").write_text(str(self.port))
             command, options = self._prepare()
-            with self.log.open("ab") as log:
+            with self.log.open("wb") as log:
                 self._process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,

@@ -80,7 +80,7 @@ class Postgres(Service):
         secret.write_text(self.password)
         if self._user:
             os.chown(secret, self._user.pw_uid, self._user.pw_gid)
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             done = subprocess.run(
                 [
                     str(programs / "initdb"),

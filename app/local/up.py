@@ -6,12 +6,14 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import click
@@ -26,7 +28,7 @@ from app.errors import Conflict
 from app.evaluation.judge import OFFLINE_MODEL
 from app.evaluation.sandbox import tool
 from app.local.manager import Manager
-from app.local.service import Service, ServiceError, is_free, start_all, stop_all
+from app.local.service import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
 from app.local.services import ROOT, OfflineJudge, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
 
@@ -114,6 +116,11 @@ def _run(data: Path, demo: bool) -> int:
     try:
         if services:
             say(f"Starting {', '.join(service.name for service in services)}")
+            for service in services:
+                if isinstance(service, Postgres) and not service.data.is_relative_to(data):
+                    say(
+                        f"Its user `nobody` cannot enter {data}: PostgreSQL's data is in {service.data.parent}"
+                    )
             start_all(services)
         say("Bringing schema, bucket and prompts up to date")
         _prepare(settings)
@@ -221,7 +228,13 @@ def _demonstrate(environ: dict[str, str], log: Path) -> int:
     """Run the processes, with their output in `log`, until the demo is over; return its exit status."""
     with log.open("w") as output:
         manager = _manager(environ, Printer(output))
-        demo = subprocess.Popen([sys.executable, "-m", "app.local.demo"], env=environ, cwd=ROOT)
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "app.local.demo"],
+            env=environ,
+            cwd=ROOT,
+            start_new_session=True,
+            preexec_fn=partial(end_with_parent, signal.SIGTERM),
+        )
 
         def finish() -> None:
             demo.wait()
@@ -230,7 +243,7 @@ def _demonstrate(environ: dict[str, str], log: Path) -> int:
         manager.loop_with(finish)
     demo.terminate()
     status = demo.wait()
-    if status:
+    if status and not manager.was_asked_to_stop:
         click.echo(f"The demo failed; what the processes said is in {log}.", err=True)
     return status
 
