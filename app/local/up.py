@@ -118,9 +118,7 @@ def _run(data: Path, demo: bool) -> int:
             say(f"Starting {', '.join(service.name for service in services)}")
             for service in services:
                 if isinstance(service, Postgres) and not service.data.is_relative_to(data):
-                    say(
-                        f"Its user `nobody` cannot enter {data}: PostgreSQL's data is in {service.data.parent}"
-                    )
+                    say(f"PostgreSQL's data is in {service.data}, where its user `nobody` can enter")
             start_all(services)
         say("Bringing schema, bucket and prompts up to date")
         _prepare(settings)
