@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from app.clients.vlm import Vlm
 from app.errors import Unavailable
@@ -31,7 +32,7 @@ action takes at least and at most. Answer with JSON only."""
 
 
 # what strict mode of the protocol demands
-_CLOSED = {"additionalProperties": False}
+_CLOSED: JsonDict = {"additionalProperties": False}
 
 
 class _Draft(BaseModel):
