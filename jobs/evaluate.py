@@ -6,7 +6,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 from flask import Flask, current_app
@@ -103,13 +105,13 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
         outcome = pipeline.evaluate(
             claim,
             lambda: storage.presign_get(claim.video_key, settings.job_timeout_seconds, public=False),
-            Judge(extensions["vlm"], settings, DatabaseMemory()),
+            Judge(extensions["vlm"], settings, DatabaseMemory(partial(_ride_out, lease))),
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             settings,
             lease.check,
         )
-        _persist(lease, lambda: service.record_result(claim, outcome, "worker", settings))
+        _ride_out(lease, lambda: service.record_result(claim, outcome, "worker", settings))
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
     except OurFault as fault:
@@ -121,18 +123,17 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
 
 def _give_back(claim: Claim, lease: Lease, fault: OurFault) -> None:
     try:
-        _persist(lease, lambda: service.give_back(claim, fault))
+        _ride_out(lease, lambda: service.give_back(claim, fault))
     except LeaseLost:
         log.warning("lease_lost", reason=str(fault))
 
 
-def _persist(lease: Lease, write: Callable[[], object]) -> None:
-    """Do `write`, again and again while the database is away; raise LeaseLost when the lease ends."""
+def _ride_out(lease: Lease, access: Callable[[], Any]) -> Any:
+    """Return what `access` gives, which is repeated while the database is away; raise LeaseLost in the end."""
     while True:
         lease.check()
         try:
-            write()
-            return
+            return access()
         except DATABASE_AWAY as error:
             log.warning("database_away", error=type(error).__name__)
             db.session.remove()

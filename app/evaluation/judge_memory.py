@@ -44,7 +44,13 @@ class DatabaseMemory:
         )
 
     def count_tokens(self, model: str, prompt_tokens: int, completion_tokens: int, cost_usd: float) -> None:
-        self._execute(_COUNT, model=model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+        self._execute(
+            _COUNT,
+            model=model,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_usd=cost_usd,
+        )
 
     def tokens_today(self) -> int:
         return int(self._execute(_TODAY))

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
@@ -35,16 +36,21 @@ def _victim(backend):
 
 
 def kill_worker(backend):
-    name, id = _victim(backend)
-    backend.processes[name].kill()
-    return lambda: backend.is_evaluated(id)
+    while True:
+        name, id = _victim(backend)
+        backend.processes[name].kill()
+        # it may have been quicker
+        if not backend.is_evaluated(id):
+            return lambda: backend.is_evaluated(id)
 
 
 def kill_horse(backend):
-    name, id = _victim(backend)
-    for horse in backend.processes[name].children()[:1]:
-        os.kill(horse, signal.SIGKILL)
-    return lambda: backend.is_evaluated(id)
+    while True:
+        name, id = _victim(backend)
+        with suppress(IndexError, ProcessLookupError):
+            os.kill(backend.processes[name].children()[0], signal.SIGKILL)
+        if not backend.is_evaluated(id):
+            return lambda: backend.is_evaluated(id)
 
 
 def kill_scheduler(backend):
