@@ -14,7 +14,8 @@ CATALOG = {
     "constraints": """
         SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2""",
-    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2",
+    "indexes": """
+        SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2""",
     "functions": """
         SELECT proname, pg_get_functiondef(oid) FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace ORDER BY 1""",
@@ -57,7 +58,8 @@ def test_schema_and_migrations_lead_to_the_same_catalog(postgres):
 
 def _insert_cycle(cursor, status="ACTIVE"):
     cursor.execute(
-        "INSERT INTO cycles (status, ends_at, closed_at, completed_at) VALUES (%s, now() + interval '1 hour', "
+        "INSERT INTO cycles (status, ends_at, closed_at, completed_at) "
+        "VALUES (%s, now() + interval '1 hour', "
         "CASE WHEN %s <> 'ACTIVE' THEN now() END, CASE WHEN %s = 'COMPLETED' THEN now() END) RETURNING id",
         (status, status, status),
     )
@@ -150,7 +152,8 @@ def test_a_video_key_is_submitted_once(cursor):
 def test_a_result_stands(cursor):
     submission_id = _insert_submission(cursor, status="SCORED", final_score=1, evaluated_at="now")
     insert = (
-        "INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, evaluated_by) "
+        "INSERT INTO evaluations "
+        "(submission_id, technical_score, relevance_score, quality_score, evaluated_by) "
         "VALUES (%s, 1, 1, 1, 'worker')"
     )
     cursor.execute(insert, (submission_id,))

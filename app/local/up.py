@@ -1,7 +1,6 @@
 """`kibotos up`: everything on this machine, for a first look and for development."""
 
 import fcntl
-import json
 import os
 import secrets
 import shlex
@@ -31,6 +30,7 @@ from app.local.manager import Manager
 from app.local.service import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
 from app.local.services import ROOT, OfflineJudge, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
+from app.prompts.files import read_prompts
 
 STARTER_PROMPTS = ROOT / "app" / "prompts" / "starter.json"
 # the variable that names another server, which is then used instead of ours
@@ -193,9 +193,9 @@ def _prepare(settings: Settings) -> None:
     with app.app_context():
         db.migrate()
         app.extensions["storage"].ensure_bucket()
-        for prompt in json.loads(STARTER_PROMPTS.read_text()):
+        for prompt in read_prompts(STARTER_PROMPTS):
             try:
-                prompts.create_prompt(prompt | {"expires_at": None})
+                prompts.create_prompt(prompt.model_dump())
             except Conflict:
                 continue
         db.db.engine.dispose()
