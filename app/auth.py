@@ -112,7 +112,6 @@ def _authenticate_miner() -> str:
             request.get_data(),
             method=request.method,
             target=target,
-            receiver=current_app.extensions["settings"].backend_hotkey,
             now_ns=time.time_ns(),
         )
     except btauth.Refused as refusal:

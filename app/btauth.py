@@ -25,11 +25,11 @@ class Caller:
     nonce: int
 
 
-def verify(headers: Headers, body: bytes, *, method: str, target: str, receiver: str, now_ns: int) -> Caller:
+def verify(headers: Headers, body: bytes, *, method: str, target: str, now_ns: int) -> Caller:
     """Return who signed the request; raise Refused if nobody did, or not now, not this, or not to us.
 
-    `target` is path and query as they were sent. `receiver` is our own hotkey, which the request must then
-    be bound to; without one ("") it must not be bound to any, for it would be meant for someone else.
+    `target` is path and query as they were sent. We have no hotkey: a request that is bound to a receiver is
+    meant for somebody else, who might have passed it on.
     """
     if headers.get("X-Bittensor-Version") != "1":
         raise Refused("Sign the request with btauth/1 headers (bittensor.http_auth.sign).")
@@ -39,13 +39,8 @@ def verify(headers: Headers, body: bytes, *, method: str, target: str, receiver:
     if headers.get("X-Bittensor-Crypto", "sr25519") != "sr25519":
         raise Refused("X-Bittensor-Crypto must be sr25519; so are all hotkeys here.")
     nonce = _decimal(headers.get("X-Bittensor-Nonce", ""))
-    bound_to = headers.get("X-Bittensor-Receiver", "")
-    if bound_to != receiver:
-        raise Refused(
-            f"Sign the request for the receiver {receiver}."
-            if receiver
-            else "Sign the request without a receiver; this backend has no hotkey."
-        )
+    if "X-Bittensor-Receiver" in headers:
+        raise Refused("Sign the request without a receiver; this backend has no hotkey.")
     age = (now_ns - nonce) / 1e9
     if not -MAX_AHEAD_SECONDS <= age <= MAX_AGE_SECONDS:
         raise Refused(
@@ -61,7 +56,7 @@ def verify(headers: Headers, body: bytes, *, method: str, target: str, receiver:
             hashlib.sha256(body).hexdigest(),
             str(nonce),
             hotkey,
-            bound_to or "-",
+            "-",
         )
     )
     if not is_signed(payload.encode(), _hex(headers.get("X-Bittensor-Signature", "")), hotkey):

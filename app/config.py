@@ -93,14 +93,6 @@ def _redis_url(name: str, value: str) -> str:
     return value
 
 
-def _hotkey(name: str, value: str) -> str:
-    from app.hotkeys import is_canonical
-
-    if not is_canonical(value):
-        raise ConfigError(f"{name} must be an SS58 address with prefix 42.")
-    return value
-
-
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address, means this machine and no other can reach it."""
     try:
@@ -197,9 +189,6 @@ class Settings:
         True,
     )
     evaluator_token: tuple[str, ...] = _setting((), _tokens, "evaluator bearer token, likewise", True)
-    backend_hotkey: str = _setting(
-        "", _hotkey, "hotkey that signed presigns must name as receiver; empty: they must name none"
-    )
     cors_origins: tuple[str, ...] = _setting((), _list, "origins allowed to read the API from a browser")
     # rules
     max_submissions_per_hour: int = _setting(4, _integer(1, 100_000), "submissions per hotkey and hour")

@@ -123,14 +123,6 @@ def test_development_refuses_bad_signatures_too(make_app, name):
     assert send(make_app().test_client(), REFUSED[name]()).status_code == 401
 
 
-def test_with_a_hotkey_of_its_own_the_backend_wants_to_be_named(make_app):
-    backend, other = factories.miner("backend").ss58_address, factories.miner("other").ss58_address
-    client = make_app(**PRODUCTION, backend_hotkey=backend).test_client()
-    assert send(client, sign(receiver_ss58=backend)).status_code == 200
-    assert send(client, sign()).status_code == 401
-    assert send(client, sign(receiver_ss58=other)).status_code == 401
-
-
 def test_without_redis_nobody_passes_unchecked(make_app):
     app = make_app(**PRODUCTION, redis_url="redis://127.0.0.1:1/0")
     began = time.monotonic()
