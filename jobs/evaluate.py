@@ -129,7 +129,7 @@ def _give_back(claim: Claim, lease: Lease, fault: OurFault) -> None:
 
 
 def _ride_out(lease: Lease, access: Callable[[], Any]) -> Any:
-    """Return what `access` gives, which is repeated while the database is away; raise LeaseLost in the end."""
+    """Return what `access` gives, repeated while the database is away; raise LeaseLost in the end."""
     while True:
         lease.check()
         try:

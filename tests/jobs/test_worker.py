@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 from rq import Queue
@@ -39,6 +40,16 @@ def stuck(app, vlm, processes, submit, video):
     eventually(lambda: vlm.requests)
     [horse] = worker.children()
     return worker, id, horse
+
+
+def late(seconds):
+    """The scripted answer after a while."""
+
+    def reply(server, handler, request):
+        time.sleep(seconds)
+        handler.send_json(200, server.completion(request, server.answer(request)))
+
+    return reply
 
 
 def dispatch(app):
@@ -153,6 +164,26 @@ def test_sigterm_gives_back_what_does_not_finish(app, stuck):
     row = submission(id)
     assert (row.status, row.attempts, row.faults) == ("PENDING", 1, 0)
     assert row.wait.total_seconds() <= 0
+
+
+@pytest.mark.parametrize("service", ["postgres", "valkey"])
+def test_an_outage_in_mid_job_costs_nothing(app, processes, submit, video, vlm, services, service):
+    vlm.then(late(4))
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    worker = processes("worker")
+    dispatch(app)
+    eventually(lambda: vlm.requests)
+    db.session.remove()
+    services[service].kill()
+    time.sleep(5)
+    services[service].start()
+    eventually(lambda: is_evaluated(id), 15)
+    row = submission(id)
+    assert (row.status, row.attempts, row.faults) == ("SCORED", 1, 0)
+    assert worker.is_running
+    again = submit(video, duration_sec=2.0, fps=25.0)
+    dispatch(app)
+    eventually(lambda: is_evaluated(again), 20)
 
 
 def test_an_emptied_redis_learns_of_the_worker_again(app, processes, redis, submit, video):
