@@ -40,7 +40,12 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+            try:
+                return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+            except ModuleNotFoundError as error:
+                raise click.ClickException(
+                    f"The package {error.name} is not installed; pip install -e '.[local]' brings it."
+                ) from error
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

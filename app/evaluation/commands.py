@@ -26,9 +26,7 @@ from app.prompts.models import Category
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--prompt", "prompt_id", help="Id of the prompt the video answers, as the backend lists it.")
-@click.option(
-    "--api-url", default="http://localhost:8080", show_default=True, help="Backend to ask for the prompt."
-)
+@click.option("--api-url", help="Backend to ask for the prompt.  [default: API_URL, http://localhost:8080]")
 @click.option(
     "--category",
     type=click.Choice([item.value for item in Category]),
@@ -43,7 +41,7 @@ def evaluate(
     context: click.Context,
     file: Path,
     prompt_id: str | None,
-    api_url: str,
+    api_url: str | None,
     category: str,
     task: str | None,
     scenario: str | None,
@@ -56,7 +54,7 @@ def evaluate(
     """
     settings: Settings = context.obj
     if prompt_id:
-        prompt = Backend(api_url).get(f"/v1/prompts/{prompt_id}")
+        prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
     elif task and scenario:
         prompt = {"category": category, "task": task, "scenario": scenario, "requirements": {}}
     else:
