@@ -94,7 +94,7 @@ def test_the_live_server_does_what_the_document_says(serve, app, tmp_path):
         | {"SCHEMATHESIS_HOOKS": "tests.api.schemathesis_auth", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     log = "".join(file.read_text() for file in tmp_path.glob("web-*.log"))
