@@ -17,11 +17,15 @@ OUTAGE_SECONDS = 2.5
 
 @dataclass(frozen=True)
 class Fault:
-    """`strike` returns a condition that holds once the backend has recovered; `limit` is in seconds."""
+    """`strike` returns a condition that holds once the backend has recovered.
+
+    That must come within `limit` seconds. `alone`: no further fault strikes before.
+    """
 
     name: str
     strike: Callable
     limit: float
+    alone: bool = False
 
 
 def _victim(backend):
@@ -123,12 +127,12 @@ def judge(fault):
 
 
 FAULTS = [
-    Fault("kill -9 worker", kill_worker, 60),
-    Fault("kill -9 work horse", kill_horse, 120),
-    Fault("kill -9 scheduler", kill_scheduler, 30),
-    Fault("kill -9 clock", kill_scheduler_child(0), 30),
-    Fault("kill -9 tick worker", kill_scheduler_child(1), 30),
-    Fault("kill -9 web", kill_web, 20),
+    Fault("kill -9 worker", kill_worker, 60, alone=True),
+    Fault("kill -9 work horse", kill_horse, 180),
+    Fault("kill -9 scheduler", kill_scheduler, 60),
+    Fault("kill -9 clock", kill_scheduler_child(0), 60),
+    Fault("kill -9 tick worker", kill_scheduler_child(1), 60),
+    Fault("kill -9 web", kill_web, 60),
     Fault("kill -9 Redis", kill_redis, 60),
     Fault("kill -9 PostgreSQL", kill_postgres, 60),
     Fault("FLUSHALL", flushall, 60),
