@@ -132,3 +132,14 @@ def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
     lines = result.stdout.splitlines()
     assert sum(line.startswith(("ok ", "RED")) for line in lines) == 15
     assert any(line.startswith("RED judge") for line in lines)
+
+
+def test_remote_evaluators_stand_in_for_workers_and_judge(examine, app):
+    with app.app_context():
+        factories.make_prompt()
+        factories.insert("ticks", name="cycles", last_started_at=datetime.now(UTC))
+        done = {"status": "SCORED", "final_score": 0.5, "evaluated_at": datetime.now(UTC)}
+        id = factories.make_submission(**done)
+        scores = {"technical_score": 1, "relevance_score": 1, "quality_score": 1}
+        factories.insert("evaluations", submission_id=id, evaluated_by="evaluator", **scores)
+    assert reds(examine(vlm_api_url="")) == set()

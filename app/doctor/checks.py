@@ -36,6 +36,9 @@ DECODERS = {
 PROBE_SECONDS = 60
 MAX_SKEW_SECONDS = 60
 MAX_WAIT_SECONDS = 900
+# A remote evaluator counts as there if it made one of the latest results within that time.
+LATEST = 1000
+REMOTE_SECONDS = 3600
 # migrations are read through psycopg2 itself
 DATABASE_AWAY = (DBAPIError, PoolTimeout, psycopg2.OperationalError)
 
@@ -232,6 +235,8 @@ class Doctor:
     def judge(self) -> str:
         """One small picture is judged for real: address, key, model and the form of its answers are right."""
         if not judge.judge_ready(self._settings):
+            if self._is_evaluated_remotely():
+                return "remote evaluators bring their own"
             raise Red(
                 "VLM_API_URL is not set: no submission is evaluated",
                 "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
@@ -283,9 +288,15 @@ class Doctor:
 
     def workers(self) -> str:
         workers = count_workers(self._redis)
+        if not workers and self._is_evaluated_remotely():
+            return "none, remote evaluators do the work"
         if not workers:
             raise Red("none is alive", "Run: kibotos worker (or remote evaluators: kibotos evaluator)")
         return f"{workers} alive"
+
+    def _is_evaluated_remotely(self) -> bool:
+        seconds = queries.find_remote_seconds(LATEST)
+        return seconds is not None and seconds < REMOTE_SECONDS
 
     def backlog(self) -> str:
         work = queries.get_backlog()

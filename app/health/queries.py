@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from app.db import fetch_all, fetch_one
+from app.db import fetch_all, fetch_one, fetch_value
 
 _TOTALS = text("""
     SELECT (SELECT id FROM cycles WHERE status = 'ACTIVE') AS active_cycle_id,
@@ -38,6 +38,11 @@ _SERVER = text("""
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
            current_setting('max_connections')::integer
                - current_setting('superuser_reserved_connections')::integer AS max_connections
+""")
+_REMOTE_SECONDS = text("""
+    SELECT extract(epoch FROM now() - max(created_at))::double precision
+    FROM (SELECT evaluated_by, created_at FROM evaluations ORDER BY submission_id DESC LIMIT :latest) recent
+    WHERE evaluated_by = 'evaluator'
 """)
 _FIND_UNFINISHED = text("""
     SELECT c.id, extract(epoch FROM now() - c.closed_at)::double precision AS seconds,
@@ -188,3 +193,8 @@ def list_stage_times(latest: int) -> list[StageTime]:
 def list_usage() -> list[Usage]:
     """What each judge has used, ever."""
     return fetch_all(Usage, _USAGE)
+
+
+def find_remote_seconds(latest: int) -> float | None:
+    """How long ago a remote evaluator last reported, if one made any of the `latest` results."""
+    return fetch_value(_REMOTE_SECONDS, latest=latest)
