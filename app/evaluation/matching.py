@@ -17,9 +17,10 @@ from app.evaluation.model import FrameHash
 # bits that frames of the same footage may differ by: anywhere, and where their neighbours agree
 SAME_FRAME = 31
 SAME_IN_ORDER = 60
-# and how much nearer such a frame is than the other moments of that video, as in front of a fixed camera
-# all frames are alike
-DISTINCT = 0.6
+# and the share of its distance to the other moments of that video that it may be away, unless those are
+# other pictures: in front of a fixed camera all frames are alike
+DISTINCT = 0.4
+OTHER_PICTURE = 100
 # bits that frames differ by in which the same place is seen
 SAME_PLACE = 80
 # the same footage goes through a moment at the same time, give or take this many seconds
@@ -35,7 +36,6 @@ MAX_PAIRS = 20_000
 MAX_SPANS = 12
 # frames that are stored: one in so many seconds, and what starts a shot
 STORED_INTERVAL = 0.5
-SHOT_CHANGE = 100
 # A hash is found again by any of its bands. These lie in the half of the hash that changes least when a
 # video is re-encoded (measured over bench/duplicates.py).
 BANDS = 4
@@ -67,7 +67,7 @@ class Fingerprint:
             if (
                 not kept
                 or seconds - self.seconds[kept[-1]] >= STORED_INTERVAL - 0.01
-                or steps[index - 1] >= SHOT_CHANGE
+                or steps[index - 1] >= OTHER_PICTURE
                 or index == len(self) - 1
             ):
                 kept.append(index)
@@ -204,7 +204,7 @@ def _matching(
     usual = np.full(len(seconds), np.inf)
     some = ~np.isnan(elsewhere).all(axis=1)
     usual[some] = np.nanmedian(elsewhere[some], axis=1)
-    return (here <= SAME_IN_ORDER) & (here <= DISTINCT * usual)
+    return (here <= SAME_IN_ORDER) & ((here <= DISTINCT * usual) | (usual >= OTHER_PICTURE))
 
 
 def _runs(seconds: NDArray[np.float32], matching: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
