@@ -41,7 +41,7 @@ def five_runs_in_parallel(path: Path, directory: Path) -> None:
         subprocess.Popen(
             [
                 *(tool("ffmpeg"), "-v", "error", "-nostdin", "-y", "-noaccurate_seek", "-ss", str(seconds)),
-                *("-threads", "1", "-i", str(path), "-frames:v", "1", "-vf", "scale=512:-2"),
+                *("-threads", "1", "-i", str(path), "-frames:v", "1", "-vf", "scale=512:-2,format=yuvj420p"),
                 str(directory / f"{seconds}.jpg"),
             ]
         )

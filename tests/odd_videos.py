@@ -23,13 +23,15 @@ CONTAINERS = {
 
 
 def _encoded(codec, container):
-    """A maker of footage in `codec`, which is encoded once and then put into each container."""
-    # without the tag AVI gets H.265 under none that a reader knows
-    tag = ("-tag:v", "HEVC") if (codec, container) == ("h265", "avi") else ()
+    """A maker of footage in `codec`. It is encoded once and copied into the containers."""
+    if container == "avi" and codec in ("h264", "h265"):
+        # without the tag H.265 gets none that a reader knows
+        options = ("-tag:v", "HEVC") if codec == "h265" else ()
+        return lambda videos: videos.make("bunny", codec=codec, container="avi", options=options)
 
     def make(videos):
         encoded = videos.make("bunny", codec=codec, container="mkv")
-        return _ffmpeg(f"{codec}.{container}", "-i", encoded, "-c", "copy", *tag)(videos)
+        return _ffmpeg(f"{codec}.{container}", "-i", encoded, "-c", "copy")(videos)
 
     return make
 

@@ -37,6 +37,8 @@ BORDER_NOISE = 0.02
 MOST_PIXELS = 50 * 10**9
 SPARSE_GAP_SECONDS = 10.0
 
+# each holds frames of its own: more would not fit 8K into the memory allowed
+THREADS = "4"
 LIMITS = Limits(cpu_seconds=1200, wall_seconds=800)
 
 
@@ -65,7 +67,7 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels:
         rate = min(rate, 1 / gap)
     width, height = probe.fit(LONG_SIDE)
     filters = f"fps={rate:.6f},scale={width}:{height}:flags=area,format=gray"
-    arguments = ["-nostdin", "-skip_frame", skip, *INPUT_OPTIONS, "-i", f"file:{path}"]
+    arguments = ["-nostdin", "-threads", THREADS, "-skip_frame", skip, *INPUT_OPTIONS, "-i", f"file:{path}"]
     arguments += ["-map", f"0:{probe.stream}", "-vf", filters]
     arguments += ["-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
     # room for all of them at once: one by one they would scatter over the heap, and take twice as much

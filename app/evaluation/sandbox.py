@@ -24,8 +24,7 @@ from typing import IO
 
 from app.evaluation.model import OurFault
 
-MEMORY_BYTES = 4 * 2**30
-# a picture of 8192 x 4320: more cannot be decoded within MEMORY_BYTES
+# a picture of 8192 x 4320: more cannot be decoded within the memory allowed
 MAX_PIXELS = 8192 * 4320
 LOG_BYTES = 2**20
 
@@ -42,30 +41,24 @@ PR_SET_PDEATHSIG = 1
 # loaded before any fork: the child must not import or allocate much between fork and exec
 _libc = ctypes.CDLL(None)
 
-_OUR_ERRORS = tuple(
-    os.strerror(number)
-    for number in (
-        errno.ENOENT,
-        errno.EACCES,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EMFILE,
-        errno.ENFILE,
-    )
+# what a tool says that could not have its files or threads
+_OUR_ERRORS = (
+    *map(
+        os.strerror,
+        (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE),
+    ),
+    "pthread_create",
 )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of a run: seconds of CPU time and on the wall, bytes of each file it writes.
-
-    MEMORY_BYTES of address space are the same for all.
-    """
+    """Of a run: seconds of CPU time and on the wall, bytes of each file it writes and of address space."""
 
     cpu_seconds: int
     wall_seconds: float
     file_bytes: int = 0
+    memory_bytes: int = 4 * 2**30
 
 
 CONTROL_LIMITS = Limits(cpu_seconds=20, wall_seconds=60, file_bytes=2**20)
@@ -176,7 +169,7 @@ def start(name: str, arguments: Sequence[str], limits: Limits, log_level: str = 
         raise OurFault(f"{name} took longer than {limits.wall_seconds:g} s.")
     if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds:
         raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
-    _judge(name, process.returncode, running.log)
+    _judge(name, process.returncode, running.log, limits)
 
 
 def control(directory: Path) -> None:
@@ -201,13 +194,21 @@ def control(directory: Path) -> None:
 def _limiter(limits: Limits) -> Callable[[], None]:
     def limit() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        _lower(resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes)
         # ffmpeg catches the soft limit's signal and ends in order; the hard one kills
-        resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 5))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 5)
+        _lower(resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)
+        _lower(resource.RLIMIT_CORE, 0, 0)
 
     return limit
+
+
+def _lower(kind: int, soft: int, hard: int) -> None:
+    """Set a limit of this process, or leave it at a lower one that holds already."""
+    _, most = resource.getrlimit(kind)
+    if most != resource.RLIM_INFINITY:
+        soft, hard = min(soft, most), min(hard, most)
+    resource.setrlimit(kind, (soft, hard))
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
@@ -215,7 +216,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _judge(name: str, returncode: int, log: str) -> None:
+def _judge(name: str, returncode: int, log: str, limits: Limits) -> None:
     """Raise what the end of a run amounts to, if it failed.
 
     A tool that ran out of something may well end with 0. What the log quotes from the file is not at the
@@ -225,14 +226,14 @@ def _judge(name: str, returncode: int, log: str) -> None:
         raise OurFault(f"{name} was killed by signal {-returncode}.")
     if returncode != 0 and re.search(r"^(\[info\] )?Exiting normally, received signal", log, re.MULTILINE):
         raise OurFault(f"{name} was asked to stop.")
-    errors = re.findall(r"^(?:\[[^\]]*\] ?)*\[(?:error|fatal|panic)\] ?(.*)$", log, re.MULTILINE)
+    errors = re.findall(r"^(?:\[[^\]\n]*\] ?)*\[(?:error|fatal|panic)\] ?(.*)$", log, re.MULTILINE)
     last = _without_path(errors[-1]) if errors else ""
     if any(ours in error for ours in _OUR_ERRORS for error in errors):
         raise OurFault(f"{name}: {last}")
     if any(os.strerror(errno.ENOMEM) in error for error in errors):
-        if _available_bytes() < MEMORY_BYTES:
+        if _available_bytes() < limits.memory_bytes:
             raise OurFault(f"{name} found no memory.")
-        raise MediaFault(f"Decoding takes more than {MEMORY_BYTES // 2**30} GiB of memory.")
+        raise MediaFault(f"Decoding takes more than {limits.memory_bytes // 2**20} MiB of memory.")
     if returncode != 0:
         raise MediaFault(last or f"{name} fails on the file.")
 
