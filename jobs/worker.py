@@ -170,14 +170,14 @@ def work(settings: Settings, queue: str) -> None:
 
 def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> bool:
     """Be one RQ worker for as long as Redis is there; True if it was asked to stop."""
+    worker = None
     try:
         worker = Worker(app, queue, Redis.from_url(settings.redis_url, socket_connect_timeout=2), scratch)
         log.info("worker_started", queue=queue, name=worker.name)
         worker.work(logging_level="WARNING")
     except RedisError as error:
         log.warning("redis_away", error=type(error).__name__)
-        return "worker" in locals() and worker.stopping
-    return worker.stopping
+    return worker is not None and worker.stopping
 
 
 def run(settings: Settings, count: int = 1) -> None:
