@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.version import VERSION
 from tests import factories
+from tests.processes import eventually
 
 NOWHERE = "127.0.0.1:1"
 
@@ -21,11 +22,12 @@ def samples(response):
 
 def settled(client):
     """The answer of /ready once no probe is held up by this machine's other work."""
-    for _ in range(5):
+
+    def ask():
         answer = client.get("/ready")
-        if "no answer" not in answer.json["checks"].values():
-            break
-    return answer
+        return "no answer" not in answer.json["checks"].values() and answer
+
+    return eventually(ask)
 
 
 def test_health_touches_nothing(make_app):
