@@ -11,10 +11,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from app.db import db
-from app.evaluation import queries, service
+from app.evaluation import pipeline, queries, service
 from app.evaluation.model import Outcome
+from tests.evaluation.conftest import make_claim
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 from tests.factories import make_prompt, make_submission, miner
+from tests.videos import sha256
 
 ALICE, BOB = miner("alice").ss58_address, miner("bob").ss58_address
 
@@ -37,7 +39,7 @@ def submit(context):
     return insert
 
 
-def outcome_of(bits, sha256, **changes):
+def outcome_of(bits, content_hash, **changes):
     values = {
         "technical_score": 1.0,
         "relevance_score": 0.8,
@@ -46,13 +48,13 @@ def outcome_of(bits, sha256, **changes):
         "rejection_reason": None,
         "judge_model": "m",
         "prompt_version": "v",
-        "report": {"sha256": sha256},
-        "fingerprint": hashes(bits),
+        "report": {"sha256": content_hash},
+        "fingerprint": () if bits is None else hashes(bits),
     }
     return Outcome(**values | changes)
 
 
-def record(app, id, bits, **changes):
+def record(app, id, bits=None, **changes):
     """Claim the submission `id`, record that its video has these hashes, and return verdict and report."""
     take = text(
         "UPDATE submissions SET status = 'EVALUATING', attempts = 1, claim_token = gen_random_uuid(), "
@@ -80,6 +82,25 @@ def uuid_of(id):
     return str(db.session.execute(text("SELECT uuid FROM submissions WHERE id = :id"), {"id": id}).scalar())
 
 
+def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos, judge, workdir):
+    def evaluate(hotkey, *wish, **changes):
+        path = videos.make(*wish, **changes)
+        id = submit(hotkey, sha256(path))
+        claim = dataclasses.replace(make_claim(path), id=id)
+        outcome = pipeline.evaluate_file(claim, path, judge, workdir, context.extensions["settings"])
+        assert outcome.rejection_reason is None
+        return record(context, id, report=outcome.report, fingerprint=outcome.fingerprint)
+
+    assert evaluate(ALICE, "bikes", seconds=5)[0].status == "SCORED"
+    verdict, report = evaluate(
+        BOB, "bikes", seconds=4, start=0.6, size="480x360", codec="h265", filters=("hflip",)
+    )
+    assert verdict.status == "REJECTED" and report["matched_share"] > 0.8
+    assert all(span["mirrored"] for span in report["matches"][0]["spans"])
+    verdict, report = evaluate(BOB, "bunny", seconds=5)
+    assert verdict.status == "SCORED" and report["matched_share"] == 0
+
+
 def test_a_new_video_is_scored_in_full(evaluate):
     verdict, report = evaluate(film(1, 10))
     assert (verdict.status, verdict.final_score) == ("SCORED", 0.9)
@@ -88,8 +109,8 @@ def test_a_new_video_is_scored_in_full(evaluate):
 
 @pytest.mark.parametrize("hotkey", [ALICE, BOB])
 def test_the_same_bytes_are_scored_once(context, submit, hotkey):
-    sha256 = "ab" * 32
-    first, second = submit(ALICE, sha256), submit(hotkey, sha256)
+    content_hash = "ab" * 32
+    first, second = submit(ALICE, content_hash), submit(hotkey, content_hash)
     assert record(context, first, film(1, 10))[0].status == "SCORED"
     verdict, report = record(context, second, film(1, 10))
     assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
@@ -97,8 +118,8 @@ def test_the_same_bytes_are_scored_once(context, submit, hotkey):
 
 
 def test_a_hash_claimed_for_other_bytes_blocks_nobody(context, submit):
-    sha256 = "ab" * 32
-    liar, honest = submit(ALICE, sha256), submit(BOB, sha256)
+    content_hash = "ab" * 32
+    liar, honest = submit(ALICE, content_hash), submit(BOB, content_hash)
     reason = "The file has another SHA-256."
     verdict, _ = record(context, liar, film(1, 10), rejection_reason=reason, report={"sha256": "cd" * 32})
     assert verdict.rejection_reason == reason
@@ -106,8 +127,8 @@ def test_a_hash_claimed_for_other_bytes_blocks_nobody(context, submit):
 
 
 def test_a_rejected_video_blocks_nobody(context, submit, evaluate):
-    sha256 = "ab" * 32
-    first, second = submit(ALICE, sha256), submit(BOB, sha256)
+    content_hash = "ab" * 32
+    first, second = submit(ALICE, content_hash), submit(BOB, content_hash)
     assert record(context, first, film(1, 10), relevance_score=0.1)[0].status == "REJECTED"
     assert record(context, second, film(1, 10))[0].status == "SCORED"
 
