@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config import Settings
-from app.evaluation import breaker
+from app.evaluation.breaker import STORAGE, VLM
 from app.health import queries
 from app.health.service import ask_redis
 from app.version import VERSION
@@ -113,10 +113,14 @@ class _Work(Collector):
         yield ages
         yield failures
         circuits = GaugeMetricFamily("kibotos_circuit_open", "1 while it is not used", labels=["dependency"])
-        tripped = {item.name for item in breaker.list_tripped()}
-        for name in (breaker.STORAGE, breaker.VLM):
-            circuits.add_metric([name], name in tripped)
+        failed = GaugeMetricFamily("kibotos_failures", "Failures since a success", labels=["dependency"])
+        breakers = {breaker.name: breaker for breaker in queries.list_breakers()}
+        for name in (STORAGE, VLM):
+            known = breakers.get(name)
+            circuits.add_metric([name], known is not None and known.is_open)
+            failed.add_metric([name], known.consecutive_failures if known else 0)
         yield circuits
+        yield failed
 
     def _evaluations(self) -> Iterator[Metric]:
         stages = GaugeMetricFamily(

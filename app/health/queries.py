@@ -74,6 +74,9 @@ _STAGES = text("""
          jsonb_each_text(CASE jsonb_typeof(seconds) WHEN 'object' THEN seconds ELSE '{}' END) stage
     GROUP BY stage.key ORDER BY stage.key
 """)
+_BREAKERS = text("""
+    SELECT name, consecutive_failures, open_until IS NOT NULL AS is_open FROM circuit_breakers
+""")
 _USAGE = text("""
     SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS prompt_tokens,
            sum(completion_tokens)::bigint AS completion_tokens
@@ -95,6 +98,14 @@ class StageTime:
     stage: str
     median: float
     p95: float
+
+
+@dataclass(frozen=True)
+class Breaker:
+    name: str
+    consecutive_failures: int
+    # nothing is claimed, or one submission as a probe
+    is_open: bool
 
 
 @dataclass(frozen=True)
@@ -188,6 +199,11 @@ def list_cycle_counts() -> list[CycleCount]:
 def list_stage_times(latest: int) -> list[StageTime]:
     """Seconds of each stage of an evaluation, over the `latest` submissions that have a report."""
     return fetch_all(StageTime, _STAGES, latest=latest)
+
+
+def list_breakers() -> list[Breaker]:
+    """The breakers of what has failed since its last success."""
+    return fetch_all(Breaker, _BREAKERS)
 
 
 def list_usage() -> list[Usage]:

@@ -189,6 +189,8 @@ def test_metrics_tell_the_state_of_the_work(make_app):
     assert found["kibotos_tick_failed", ("tick", "cycles")] == 0
     assert found["kibotos_circuit_open", ("dependency", "storage")] == 1
     assert found["kibotos_circuit_open", ("dependency", "vlm")] == 0
+    assert found["kibotos_failures", ("dependency", "storage")] == 5
+    assert found["kibotos_failures", ("dependency", "vlm")] == 0
     assert found[("kibotos_judge_tokens_today",)] == 122
     assert found[("kibotos_judge_token_budget",)] == 500
     assert found[("kibotos_redis_up",)] == 1
