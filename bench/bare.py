@@ -9,7 +9,12 @@ app = Flask(__name__)
 engine = create_engine(Settings.from_environ().database_url, pool_size=5, max_overflow=0)
 
 INSERT = text("INSERT INTO bench_bare (payload) VALUES (CAST(:payload AS jsonb)) RETURNING id")
-SELECT = text("SELECT id, category, task, scenario, weight FROM prompts WHERE id = :id")
+SELECTS = {
+    "prompt": text("SELECT id, category, task, scenario, weight FROM prompts WHERE id = :id"),
+    "prompts": text("SELECT id, category, task, scenario, weight FROM prompts WHERE id <> :id ORDER BY id"),
+    "scores": text("SELECT * FROM miner_scores WHERE cycle_id = :id ORDER BY total_score DESC"),
+    "weights": text("SELECT * FROM computed_weights WHERE cycle_id = :id ORDER BY miner_uid"),
+}
 
 
 @app.post("/insert")
@@ -19,8 +24,8 @@ def insert():
     return jsonify(id=id), 201
 
 
-@app.get("/select/<id>")
-def select(id):
+@app.get("/select/<name>/<id>")
+def select(name, id):
     with engine.connect() as connection:
-        row = connection.execute(SELECT, {"id": id}).mappings().one()
-    return jsonify(dict(row))
+        rows = connection.execute(SELECTS[name], {"id": id}).mappings().all()
+    return jsonify([dict(row) for row in rows])

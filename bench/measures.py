@@ -146,24 +146,28 @@ def tick(bench: Bench, cycle_id: int) -> None:
 
 
 def pages(bench: Bench, cycle_id: int) -> None:
-    """GETs over 8 connections, against a bare view with one SELECT."""
+    """GETs over 8 connections, against a bare view with one SELECT of as many rows."""
     bench.cursor.execute("SELECT uuid FROM submissions LIMIT 1000")
     uuids = [row[0] for row in bench.cursor.fetchall()]
+    prompts = [f"/select/prompt/prompt-{i}" for i in range(data.PROMPTS)]
+    # the paths of ours, and those of a bare view that selects as many rows
     targets = {
-        "GET /v1/submissions/{uuid}": [f"/v1/submissions/{uuid}" for uuid in uuids],
-        "GET /v1/prompts/{id}": [f"/v1/prompts/prompt-{i}" for i in range(data.PROMPTS)],
-        "GET /v1/cycles/status": ["/v1/cycles/status"],
-        "GET /v1/prompts, 50 of them": ["/v1/prompts"],
-        f"GET /v1/scores/{{id}}, {data.MINERS} miners": [f"/v1/scores/{cycle_id}"],
-        "GET /v1/weights/latest": ["/v1/weights/latest"],
+        "/v1/submissions/{uuid}": ([f"/v1/submissions/{uuid}" for uuid in uuids], prompts),
+        "/v1/prompts/{id}": ([f"/v1/prompts/prompt-{i}" for i in range(data.PROMPTS)], prompts),
+        "/v1/cycles/status": (["/v1/cycles/status"], prompts),
+        f"/v1/prompts, {data.PROMPTS} of them": (["/v1/prompts"], ["/select/prompts/x"]),
+        f"/v1/scores/{{id}}, {data.MINERS} miners": (
+            [f"/v1/scores/{cycle_id}"],
+            [f"/select/scores/{cycle_id}"],
+        ),
+        "/v1/weights/latest": (["/v1/weights/latest"], [f"/select/weights/{cycle_id}"]),
     }
-    floor_messages = [request("GET", f"/select/prompt-{i}") for i in range(data.PROMPTS)]
     with bench.serve("bench.bare:app") as bare, bench.serve("wsgi:app") as server:
-        for what, paths in targets.items():
+        for what, (ours, theirs) in targets.items():
             # the floor anew for each, in case the machine is not as quiet as it should be
-            floor = _measured(bench, bare, cycle(floor_messages), 8)
-            ours = _measured(bench, server, cycle([request("GET", path) for path in paths]), 8)
-            _compare(bench, what, ours, floor)
+            floor = _measured(bench, bare, cycle([request("GET", path) for path in theirs]), 8)
+            figures = _measured(bench, server, cycle([request("GET", path) for path in ours]), 8)
+            _compare(bench, f"GET {what}", figures, floor)
         memory = ", ".join(f"{mb:.0f} MB" for mb in server.megabytes())
     bench.tell("memory of the web processes after these", memory)
 
