@@ -1,9 +1,13 @@
 import itertools
-from contextlib import ExitStack, contextmanager
+import re
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import requests
+from flask.testing import FlaskClient
+from werkzeug.exceptions import HTTPException
 
+from app import openapi
 from app.clients.storage import Storage
 from app.local.service import free_ports
 from tests import factories
@@ -45,6 +49,33 @@ def signed_submission(keypair, prompt_id, video_key, /, **changes):
         f"{body['prompt_id']}\n{body['video_key']}\n{body['video_hash']}"
     )
     return {"signature": keypair.sign(statement.encode()).hex()} | body
+
+
+class DocumentedClient(FlaskClient):
+    """Fails the test if an endpoint answers with a status that the OpenAPI document does not name."""
+
+    def open(self, *args, **kwargs):
+        answer = super().open(*args, **kwargs)
+        path, method = answer.request.path, answer.request.method
+        with suppress(HTTPException), self.application.app_context():
+            rule, _ = self.application.url_map.bind("").match(path, method, return_rule=True)
+            pattern = re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule.rule)
+            operation = openapi.document()["paths"].get(pattern, {}).get(method.lower())
+            assert not operation or str(answer.status_code) in operation["responses"], (
+                pattern,
+                answer.status,
+            )
+        return answer
+
+
+@pytest.fixture
+def make_app(make_app):
+    def make(**changes):
+        app = make_app(**changes)
+        app.test_client_class = DocumentedClient
+        return app
+
+    return make
 
 
 @pytest.fixture

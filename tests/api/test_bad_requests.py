@@ -10,7 +10,14 @@ import pytest
 
 from app import create_app
 from tests import factories
-from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer, signed_submission
+from tests.api.conftest import (
+    ADMIN_TOKEN,
+    EVALUATOR_TOKEN,
+    PRODUCTION,
+    DocumentedClient,
+    bearer,
+    signed_submission,
+)
 from tests.conftest import empty_database
 
 MINER = factories.miner()
@@ -240,6 +247,7 @@ def furnished(settings, postgres):
     """The application in production, on a database with a row of everything that could be changed."""
     empty_database(postgres.url)
     app = create_app(dataclasses.replace(settings, **PRODUCTION))
+    app.test_client_class = DocumentedClient
     with app.app_context():
         factories.make_cycle("COMPLETED")
         cycle = factories.make_cycle()
