@@ -11,7 +11,7 @@ import structlog
 from app.config import Settings
 from app.db import db
 from app.errors import Conflict, NotFound, invalid_field
-from app.evaluation import breaker, duplicates, queries, review_queries, scoring
+from app.evaluation import breaker, queries, review_queries, scoring
 from app.evaluation.judge import judge_ready
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 
@@ -91,6 +91,9 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
     Raises LeaseLost, having written nothing, if the lease has ended. `evaluated_by` is `worker` or
     `evaluator`.
     """
+    # numpy costs 11 MB, which web processes that take in no results are spared
+    from app.evaluation import duplicates
+
     originality = duplicates.judge_originality(claim, outcome)
     outcome = originality.applied_to(outcome)
     verdict = _verdict(outcome, settings)
