@@ -143,6 +143,14 @@ class Backend:
     def is_evaluated(self, id):
         return bool(self.ask("SELECT 1 FROM evaluations WHERE submission_id = %s", id))
 
+    def count_given_back(self):
+        """How many submissions a job last gave back itself: of these nobody was killed."""
+        [[count]] = self.ask(
+            "SELECT count(*) FROM submissions "
+            "WHERE last_fault NOT LIKE '%%lapsed.' AND last_fault NOT LIKE 'The work horse%%'"
+        )
+        return count
+
     def evaluated_since(self, moment):
         return bool(self.ask("SELECT 1 FROM evaluations WHERE created_at > to_timestamp(%s) LIMIT 1", moment))
 

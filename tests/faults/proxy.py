@@ -12,8 +12,8 @@ CRLF = b"\r\n"
 class FaultyProxy(socketserver.ThreadingTCPServer):
     """Passes requests on to `upstream` (a port), one a connection, while `fault` is None.
 
-    `fault` may be `500`, `429`, `garbage` (bytes that are no HTTP), `nothing` (no answer until it is over) or
-    `half` (the connection ends in the middle of the body).
+    `fault` may be `500`, `500 to GET` (uploads are still seen), `429`, `garbage` (bytes that are no HTTP),
+    `nothing` (no answer until it is over) or `half` (the connection ends in the middle of the body).
     """
 
     daemon_threads = True
@@ -73,6 +73,8 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _answer(self, head, body):
         fault = self.server.fault
+        if fault == "500 to GET":
+            fault = "500" if head.startswith(b"GET ") else None
         if fault in {"500", "429"}:
             wait = b"Retry-After: 1\r\n" if fault == "429" else b""
             self.wfile.write(b"HTTP/1.1 %s Fault\r\n%sContent-Length: 0\r\n" % (fault.encode(), wait))

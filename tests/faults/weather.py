@@ -104,10 +104,18 @@ def flushall(backend):
     return lambda: backend.ticked_since(moment) and backend.evaluated_since(moment)
 
 
-def storage(fault):
+def _last(backend, until_given_back):
+    """Let an outage last; clients outlast a short one, so one kind each goes on until a job gave up."""
+    before = backend.count_given_back()
+    time.sleep(OUTAGE_SECONDS)
+    if until_given_back:
+        eventually(lambda: backend.count_given_back() > before, 60)
+
+
+def storage(fault, until_given_back=False):
     def strike(backend):
         backend.storage.fault = fault
-        time.sleep(OUTAGE_SECONDS)
+        _last(backend, until_given_back)
         backend.storage.fault = None
         moment = time.time()
         return lambda: backend.evaluated_since(moment)
@@ -115,10 +123,10 @@ def storage(fault):
     return strike
 
 
-def judge(fault):
+def judge(fault, until_given_back=False):
     def strike(backend):
         backend.vlm.fault = fault
-        time.sleep(OUTAGE_SECONDS)
+        _last(backend, until_given_back)
         backend.vlm.fault = None
         moment = time.time()
         return lambda: backend.evaluated_since(moment)
@@ -137,11 +145,12 @@ FAULTS = [
     Fault("kill -9 PostgreSQL", kill_postgres, 60),
     Fault("FLUSHALL", flushall, 60),
     Fault("storage: 500", storage("500"), 60),
+    Fault("storage: 500 to GET", storage("500 to GET", until_given_back=True), 60),
     Fault("storage: 429", storage("429"), 60),
     Fault("storage: garbage", storage("garbage"), 60),
     Fault("storage: nothing", storage("nothing"), 60),
     Fault("storage: half a body", storage("half"), 60),
-    Fault("judge: 500", judge(vlm_server.status(500)), 60),
+    Fault("judge: 500", judge(vlm_server.status(500), until_given_back=True), 60),
     Fault("judge: 429", judge(vlm_server.status(429, retry_after=1)), 60),
     Fault("judge: garbage", judge(vlm_server.body(os.urandom(200))), 60),
     Fault("judge: nothing", judge(vlm_server.hang(OUTAGE_SECONDS)), 60),
