@@ -38,7 +38,6 @@ BARE_GROUP_BY = """
            sum(final_score * prompt_weight)
     FROM submissions WHERE cycle_id = {cycle_id} GROUP BY miner_uid, miner_hotkey
 """
-HASH = "ab" * 32
 
 
 @dataclass
@@ -235,12 +234,12 @@ def _prepare_submissions(bench: Bench, number: int) -> Iterator[bytes]:
 
 
 def _submission(i: int, miner: Keypair, video_key: str) -> dict[str, Any]:
-    uid, prompt_id = i % data.MINERS, f"prompt-{i % data.PROMPTS}"
-    statement = submission_statement(miner.ss58_address, uid, prompt_id, video_key, HASH)
+    uid, prompt_id, video_hash = i % data.MINERS, f"prompt-{i % data.PROMPTS}", f"{i:064x}"
+    statement = submission_statement(miner.ss58_address, uid, prompt_id, video_key, video_hash)
     return {
         "prompt_id": prompt_id,
         "video_key": video_key,
-        "video_hash": HASH,
+        "video_hash": video_hash,
         "miner_uid": uid,
         "miner_hotkey": miner.ss58_address,
         "signature": miner.sign(statement).hex(),
