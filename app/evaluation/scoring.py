@@ -76,7 +76,8 @@ def verdict(
     miner whose video does not show the task.
     """
     if rejection_reason is None and (
-        relevance < min_relevance or (action_match is not None and action_match < MIN_ACTION_MATCH)
+        # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes
+        round(relevance, 9) < min_relevance or (action_match is not None and action_match < MIN_ACTION_MATCH)
     ):
         rejection_reason = "The video does not show the requested task" + (
             f": {reasoning}" if reasoning else "."

@@ -61,6 +61,11 @@ def test_the_gates_let_their_own_value_pass():
     assert gated(relevance=0.3, action_match=None).status == SCORED
 
 
+def test_a_relevance_of_exactly_the_gate_is_not_lost_to_binary_fractions():
+    # 0.14 + 0 + 0.02 + 0.14
+    assert gated(relevance=relevance_score(0.35, 0.0, 0.1, 0.7)).status == SCORED
+
+
 @pytest.mark.parametrize("changes", [{"relevance": 0.2999}, {"action_match": 0.2999}])
 def test_under_a_gate_is_rejected_with_the_judges_reasoning(changes):
     rejected = gated(**changes, reasoning="A cat is seen.")
