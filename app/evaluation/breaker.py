@@ -53,6 +53,11 @@ def count_failure(name: str, error: str) -> None:
 
 
 def count_success(*names: str) -> None:
-    """Close the breakers of what has just worked."""
+    """Close the breakers of what has just worked.
+
+    Of the others a probe may have told nothing: a video that was rejected before the judge. Their next
+    probe need not wait for its end.
+    """
     if queries.delete_breakers(list(names)):
         log.info("circuit_closed", dependencies=names)
+    queries.release_probes()

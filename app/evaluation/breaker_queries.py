@@ -16,6 +16,7 @@ _TAKE_PROBE = text("""
     UPDATE circuit_breakers SET probe_until = now() + make_interval(secs => :probe_seconds)
     WHERE open_until <= now() AND (probe_until IS NULL OR probe_until <= now())
 """)
+_RELEASE_PROBES = text("UPDATE circuit_breakers SET probe_until = NULL WHERE probe_until IS NOT NULL")
 # Failures of evaluations that were under way when it tripped do not prolong it; a failed probe does.
 _TRIPS = """
     (CASE WHEN b.open_until IS NULL THEN b.consecutive_failures + 1 >= :threshold
@@ -52,6 +53,10 @@ def list_tripped() -> list[TrippedBreaker]:
 def take_probe(probe_seconds: float) -> int:
     """Take the probe of every tripped breaker whose time is up; how many those are."""
     return execute(_TAKE_PROBE, probe_seconds=probe_seconds)
+
+
+def release_probes() -> None:
+    execute(_RELEASE_PROBES)
 
 
 def count_failure(name: str, error: str, threshold: int, first: float, longest: float) -> datetime | None:

@@ -96,6 +96,18 @@ def test_a_probe_without_work_stays_for_the_next_who_asks():
     assert len(service.claim_due(1, "b", 30)) == 1
 
 
+def test_a_probe_that_never_came_to_the_judge_leaves_room_for_the_next(app):
+    prompt = make_prompt()
+    for _ in range(2):
+        make_submission(prompt_id=prompt)
+    fail(times=breaker.THRESHOLD)
+    wait_over()
+    unjudged = dataclasses.replace(outcome(), rejection_reason="It is too short.", judge_model=None)
+    service.record_result(claim_one(), unjudged, "worker", app.extensions["settings"])
+    assert [tripped.name for tripped in breaker.list_tripped()] == ["vlm"]
+    assert len(service.claim_due(2, "b", 30)) == 1
+
+
 def test_two_tripped_breakers_must_both_be_over():
     make_submission()
     fail(breaker.VLM, breaker.THRESHOLD)
