@@ -78,6 +78,14 @@ def test_what_is_wrong_is_red_and_nothing_else(examine, at_work, changes, red, s
     assert "secret" not in json.dumps(findings)
 
 
+def test_production_without_a_subnet_is_warned(examine, at_work):
+    token = "t" * 32
+    findings = examine(app_env="production", admin_token=(token,), evaluator_token=(token,))
+    assert "chain" not in reds(findings)
+    assert "Set NETUID" in findings["chain"]["advice"]
+    assert not examine()["chain"]["advice"]
+
+
 def test_without_a_database_the_rest_is_still_examined(examine, at_work):
     findings = examine(database_url=f"postgresql+psycopg2://u:secret@{NOWHERE}/k")
     assert {"database", "schema", "cycle"} <= reds(findings)
@@ -130,8 +138,8 @@ def test_work_that_waits_too_long_is_red(examine, at_work, app):
 def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
     result = run_kibotos("doctor", **environment(settings))
     lines = result.stdout.splitlines()
-    assert sum(line.startswith(("ok ", "RED")) for line in lines) == 15
-    assert any(line.startswith("RED judge") for line in lines)
+    assert sum(line.startswith(("ok ", "RED", "warn")) for line in lines) == 15
+    assert any(line.startswith("RED  judge") for line in lines)
 
 
 def test_remote_evaluators_stand_in_for_workers_and_judge(examine, app):

@@ -52,8 +52,14 @@ class Red(Exception):
         self.advice = advice
 
 
+class Amber(Red):
+    """What was found works, but hardly as the operator wants it."""
+
+
 @dataclass(frozen=True)
 class Finding:
+    """What a check found. Advice on what is `ok` is a warning."""
+
     check: str
     ok: bool
     detail: str
@@ -61,7 +67,7 @@ class Finding:
 
 
 class Doctor:
-    """The checks, in the order they build on each other. Each returns what it found or raises Red."""
+    """The checks, each building on those before. Each returns what it found or raises Red or Amber."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -93,7 +99,7 @@ class Doctor:
         try:
             return Finding(name, True, check())
         except Red as red:
-            return Finding(name, False, red.detail, red.advice)
+            return Finding(name, isinstance(red, Amber), red.detail, red.advice)
         except ConfigError as error:
             return Finding(name, False, str(error), "Set it in .env or in the environment.")
         except DATABASE_AWAY:
@@ -117,7 +123,7 @@ class Doctor:
             raise Red(
                 f"{address} is out of reach: {reason}",
                 "Start PostgreSQL; check host, user, password and database in DATABASE_URL "
-                'with: psql "$DATABASE_URL" -c "SELECT 1"',
+                'with: psql "${DATABASE_URL/+asyncpg/}" -c "SELECT 1"',
             ) from error
         if server.version_number < MIN_POSTGRESQL:
             raise Red(f"PostgreSQL {server.version} is too old", "Upgrade to PostgreSQL 14 or later.")
@@ -261,7 +267,10 @@ class Doctor:
 
     def chain(self) -> str:
         if self._settings.netuid is None:
-            return "NETUID is not set: whether miners are registered is not checked"
+            unchecked = "NETUID is not set: whether miners are registered is not checked"
+            if not self._settings.development:
+                raise Amber(unchecked, "Set NETUID, or anybody gets around the quotas with new hotkeys.")
+            return unchecked
         try:
             reading = Chain(self._settings.network).read(self._settings.netuid)
         except ChainError as error:

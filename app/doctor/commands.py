@@ -31,7 +31,10 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
 
 
 def _show(finding: Finding) -> None:
-    mark = click.style("ok ", fg="green") if finding.ok else click.style("RED", fg="red", bold=True)
+    if not finding.ok:
+        mark = click.style("RED ", fg="red", bold=True)
+    else:
+        mark = click.style("warn", fg="yellow") if finding.advice else click.style("ok  ", fg="green")
     click.echo(f"{mark} {finding.check:<12} {finding.detail}")
     if finding.advice:
-        click.echo(f"    {'':<12} -> {finding.advice}")
+        click.echo(f"     {'':<12} -> {finding.advice}")
