@@ -98,18 +98,19 @@ class _ProblemWriter:
     def sendall(self, page):
         status = int(page.split(b" ", 2)[1])
         title = HTTPStatus(status).phrase
+        request_id = uuid.uuid4().hex
         body = json.dumps(
             {
                 "type": "about:blank",
                 "title": title,
                 "status": status,
                 "detail": "The server could not read this as an HTTP request; check how it was built.",
-                "request_id": uuid.uuid4().hex,
+                "request_id": request_id,
             }
         )
         self._sock.sendall(
             f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+            f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
 
 

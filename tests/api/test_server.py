@@ -37,7 +37,7 @@ def problem_of(answer):
     assert b"content-type: application/problem+json" in head.lower()
     problem = json.loads(body)
     assert problem["status"] == int(head.split()[1])
-    assert problem["request_id"]
+    assert f"X-Request-ID: {problem['request_id']}" in head.decode()
     assert problem["detail"].endswith(".")
     return problem
 
