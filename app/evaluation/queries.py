@@ -107,7 +107,7 @@ _LIST_CLAIMS = text(f"""
 """)
 _FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
 _FIND_REPORT = text("""
-    SELECT s.status, r.report FROM submissions s
+    SELECT r.report FROM submissions s
     LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
 """)
 
@@ -120,7 +120,7 @@ class OpenCounts:
 
 @dataclass(frozen=True)
 class StoredReport:
-    status: str
+    # null: not evaluated yet
     report: dict[str, Any] | None
 
 

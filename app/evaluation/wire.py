@@ -120,7 +120,7 @@ class SubmitIn(RequestModel):
 
 
 class ReleaseIn(RequestModel):
-    submission_id: Annotated[int, Field(ge=1, lt=2**63)]
+    submission_id: SubmissionId
     claim_token: Token
     reason: Annotated[Text, Field(min_length=1, max_length=1000)]
 
