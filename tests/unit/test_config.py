@@ -66,9 +66,7 @@ def test_production_does_not_start_without(missing):
 
 
 def test_development_starts_without_tokens():
-    Settings.from_environ(
-        {"DATABASE_URL": "postgres://u:p@db/k", "APP_ENV": "development"}
-    ).require_server()
+    Settings.from_environ({"DATABASE_URL": "postgres://u:p@db/k", "APP_ENV": "development"}).require_server()
 
 
 def test_secrets_are_not_in_the_representation():
