@@ -87,6 +87,7 @@ def lock_presigns(miner_hotkey: str) -> None:
 
 
 def get_upload_admission(miner_hotkey: str, quota: int, netuid: int | None) -> UploadAdmission:
+    """Return how things stand for `miner_hotkey`, which may presign `quota` uploads an hour."""
     row = fetch_one(
         UploadAdmission, _GET_UPLOAD_ADMISSION, miner_hotkey=miner_hotkey, quota=quota, netuid=netuid
     )
@@ -119,6 +120,7 @@ def lock_submissions(miner_hotkey: str) -> None:
 def get_admission(
     video_key: str, prompt_id: str, miner_uid: int, miner_hotkey: str, quota: int, netuid: int | None
 ) -> Admission:
+    """Return how things stand for this submission of a miner who may make `quota` an hour."""
     row = fetch_one(
         Admission,
         _GET_ADMISSION,
