@@ -3,6 +3,7 @@
 import dataclasses
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,15 @@ from app.evaluation.model import Claim
 from app.evaluation.probe import probe
 from app.evaluation.sandbox import MediaFault
 from tests.videos import Videos, sha256
+
+
+def children():
+    """The process ids of this process's children: the tests' servers, and tools under way."""
+    return {
+        int(pid)
+        for task in Path("/proc/self/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    }
 
 
 class FixedJudge:

@@ -11,7 +11,6 @@ import socket
 import struct
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 from app.config import Settings
 from app.evaluation import pipeline, sandbox
 from app.evaluation.model import LeaseLost, OurFault
-from tests.evaluation.conftest import FixedJudge, make_claim
+from tests.evaluation.conftest import FixedJudge, children, make_claim
 from tests.odd_videos import REFUSED
 
 # of each file once: before a test breaks the tools
@@ -246,13 +245,13 @@ def test_a_broken_tool_is_ours(name, script, broken_tool, evaluate, good, torn):
 
 
 def test_a_tool_killed_in_the_middle_is_ours(evaluate, good):
+    servers = children()
     killed = []
 
     def kill():
-        for task in Path("/proc/self/task").iterdir():
-            for pid in (task / "children").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-                killed.append(pid)
+        for pid in children() - servers:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
     status, reason = evaluate(good, check_lease=kill)
     assert killed
