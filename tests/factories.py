@@ -84,6 +84,10 @@ def make_submission(**values: Any) -> int:
     }
     if "prompt_id" not in values:
         defaults["prompt_id"] = make_prompt()
+    if "requirements" not in values:
+        find = text("SELECT requirements FROM prompts WHERE id = :id")
+        id = values.get("prompt_id") or defaults["prompt_id"]
+        defaults["requirements"] = db.session.execute(find, {"id": id}).scalar_one()
     if "video_key" not in values:
         defaults["video_key"] = make_upload(miner_hotkey=hotkey)
     return insert("submissions", "id", **defaults | values)

@@ -4,7 +4,7 @@
 -- app/migrations/ that brings an older database to the same catalog; a test compares the two.
 --
 -- What can be wrong is forbidden here, not only in the code: a status without its columns, two active
--- cycles, a second result, a score changed after its cycle was completed.
+-- cycles, a second result, a miner's score or weight changed once it is written.
 
 CREATE TABLE schema_migrations (
     version     text PRIMARY KEY,
@@ -100,6 +100,8 @@ CREATE TABLE submissions (
     prompt_id           text NOT NULL REFERENCES prompts (id),
     -- the prompt's weight when the submission was accepted: a later change does not touch it
     prompt_weight       double precision NOT NULL CHECK (prompt_weight >= 0 AND prompt_weight <= 1000),
+    -- its requirements then, which the video is checked against
+    requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
     video_key           text NOT NULL UNIQUE REFERENCES uploads (video_key),
     -- SHA-256 the miner claims, checked against the bytes by the evaluation
     video_hash          text NOT NULL CHECK (video_hash ~ '^[0-9a-f]{64}$'),

@@ -28,7 +28,7 @@ def change_prompt(id: str, changes: dict[str, Any]) -> Prompt:
     """Change is_active, weight, requirements or expires_at; raise NotFound if there is no such prompt.
 
     Only `expires_at` can be set to null: the prompt then never expires. Submissions already accepted
-    keep the weight they were accepted under.
+    keep the weight and the requirements they were accepted under.
     """
     for name, value in changes.items():
         if value is None and name != "expires_at":

@@ -52,12 +52,13 @@ _GET_ADMISSION = text(f"""
 _INSERT_SUBMISSION = text("""
     WITH new AS (
         INSERT INTO submissions (
-            cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid, miner_hotkey, signature,
+            cycle_id, prompt_id, prompt_weight, requirements,
+            video_key, video_hash, miner_uid, miner_hotkey, signature,
             duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
             camera_intrinsics, robot_model, environment, action_description, task_success
         )
         SELECT
-            (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE), p.id, p.weight,
+            (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE), p.id, p.weight, p.requirements,
             :video_key, :video_hash, :miner_uid, :miner_hotkey, nullif(:signature, ''),
             :duration_sec, :resolution_width, :resolution_height, :fps, :camera_type, :actor_type,
             CAST(:camera_intrinsics AS jsonb), :robot_model, :environment, :action_description,
@@ -136,7 +137,7 @@ def get_admission(
 
 
 def insert_submission(values: dict[str, Any]) -> Receipt | None:
-    """Insert a submission into the active cycle, if any, at its prompt's weight, and count it.
+    """Insert a submission into the active cycle, if any, under its prompt's terms, and count it.
 
     Returns None if its key has been submitted.
     """

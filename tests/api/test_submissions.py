@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import db
+from app.evaluation import service as evaluation
 from tests import factories
 from tests.api.conftest import PRODUCTION, signed_submission, statement_fields
 
@@ -70,11 +71,16 @@ def test_without_an_active_cycle_it_waits(app, client, prompt, put_upload):
     assert (answer.status_code, answer.json["cycle_id"]) == (201, None)
 
 
-def test_the_weight_stays_what_it_was_when_the_submission_was_accepted(app, client, prompt, put_upload):
+def test_the_terms_stay_what_they_were_when_the_submission_was_accepted(app, client, prompt, put_upload):
+    change(app, """UPDATE prompts SET requirements = '{"min_fps": 20}'""")
     client.post(URL, json=signed_submission(MINER, prompt, put_upload()))
-    change(app, "UPDATE prompts SET weight = 9")
+    change(app, """UPDATE prompts SET weight = 9, requirements = '{"min_fps": 60}'""")
     client.post(URL, json=signed_submission(MINER, prompt, put_upload()))
-    assert rows(app, "SELECT prompt_weight FROM submissions ORDER BY id") == [(2.5,), (9,)]
+    terms = rows(app, "SELECT prompt_weight, requirements FROM submissions ORDER BY id")
+    assert terms == [(2.5, {"min_fps": 20}), (9, {"min_fps": 60})]
+    with app.app_context():
+        [claim] = evaluation.claim_due(1, "test", 30)
+    assert claim.requirements == {"min_fps": 20}
 
 
 def test_the_same_statement_again_is_the_same_submission_whatever_has_changed(
