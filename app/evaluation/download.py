@@ -26,26 +26,30 @@ CHUNK_BYTES = 256 * 1024
 MISSING_AFTER_SECONDS = 4.0
 
 
-class _Missing(Exception):
-    """Storage says that there is no such object."""
+class Missing(MediaFault):
+    """Storage says, twice, that there is no such object."""
+
+
+class _NotFound(Exception):
+    """Storage said that there is no such object."""
 
 
 def download(url: str, path: Path, max_bytes: int, check_lease: Callable[[], None]) -> str:
     """Stream what is at `url` into `path`, and return its SHA-256 in hex. Memory stays flat.
 
-    Resets, timeouts, short answers, 429 and 5xx are tried again. Raises MediaFault if storage says
-    twice that there is no such object, or if it has more than `max_bytes`; OurFault for all else.
+    Resets, timeouts, short answers, 429 and 5xx are tried again. Raises Missing if storage says twice
+    that there is no such object, MediaFault if it has more than `max_bytes`; OurFault for all else.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     attempts = retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)
     try:
         try:
             return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
-        except _Missing:
+        except _NotFound:
             time.sleep(MISSING_AFTER_SECONDS)
             return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
-    except _Missing as error:
-        raise MediaFault("There is no file under its video_key; upload it before submitting it.") from error
+    except _NotFound as error:
+        raise Missing("There is no file under its video_key; upload it before submitting it.") from error
     except Passing as error:
         raise OurFault(f"Storage: {error}.", dependency="storage", retry_after=error.retry_after) from error
     except OSError as error:
@@ -91,7 +95,7 @@ def _check_status(response: requests.Response) -> None:
     said = response.raw.read(4096, decode_content=True)
     log.warning("download_refused", status=status)
     if status == HTTPStatus.NOT_FOUND and b"NoSuchKey" in said:
-        raise _Missing
+        raise _NotFound
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
         raise Passing(f"it answered with status {status}", retry_after(response.headers.get("Retry-After")))
     raise OurFault(f"Storage refused the download with status {status}.", dependency="storage")

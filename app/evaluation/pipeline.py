@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from app.config import Settings
 from app.errors import Unavailable
 from app.evaluation import measures, media, quality, sandbox, scoring, stills, technical
-from app.evaluation.download import download
+from app.evaluation.download import Missing, download
 from app.evaluation.judge import JudgeAnswer, JudgeQuestion
 from app.evaluation.model import Claim, Frame, FrameHash, OurFault, Outcome
 from app.evaluation.probe import Probe, probe
@@ -28,6 +28,9 @@ from app.version import VERSION
 STILLS = 8
 # A file is read up to so many times its allowed size: up to there it only loses the points for its size.
 OVERSIZE = 2
+# The object was there when the submission was accepted, and miners cannot delete: that it is gone is believed
+# at this attempt only, minutes later.
+MISSING_BELIEVED_AT = 3
 
 
 class Assessor(Protocol):
@@ -55,6 +58,8 @@ def evaluate(
             with run.stage("download"):
                 run.digest = _fetch(claim, open_url, run.path, check_lease)
         except MediaFault as fault:
+            if isinstance(fault, Missing) and claim.attempt < MISSING_BELIEVED_AT:
+                raise OurFault("Storage does not find the video.", dependency="storage") from fault
             return run.reject(f"The video cannot be had: {fault}")
         if run.digest != claim.video_hash:
             return run.reject(

@@ -166,8 +166,11 @@ def test_storage_out_of_reach_is_ours(good, judge, workdir):
     assert caught.value.dependency == "storage"
 
 
-def test_a_file_that_was_never_uploaded_is_the_miners_fault(evaluate, good):
-    status, reason = evaluate(good, ["no_key"] * 10)
+def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluate, good):
+    gone = ["no_key"] * 10
+    for attempt in (1, 2):
+        assert evaluate(good, gone, attempt=attempt) == ("ours", "Storage does not find the video.")
+    status, reason = evaluate(good, gone, attempt=3)
     assert (status, "no file under its video_key" in reason) == ("REJECTED", True)
 
 
