@@ -53,7 +53,7 @@ class Chain:
     def read(self, netuid: int | None = None) -> Reading:
         """Read the current block and, with `netuid`, the subnet's neurons; give up when the time is over.
 
-        Raises ChainError if the chain is out of reach or has no such subnet.
+        Raises ChainError if the chain is out of reach or has no such subnet, or none with neurons.
         """
         import bittensor
 
@@ -65,7 +65,11 @@ class Chain:
                 metagraph = await client.subnets.metagraph(netuid)
                 if metagraph is None:
                     raise ChainError(f"There is no subnet {netuid} on {self.network}.")
-                return Reading(block_number, [_neuron(neuron) for neuron in metagraph])
+                neurons = [_neuron(neuron) for neuron in metagraph]
+                if not neurons:
+                    # it would take every miner's weight away
+                    raise ChainError(f"{self.network} lists no neuron of subnet {netuid}.")
+                return Reading(block_number, neurons)
 
         try:
             return asyncio.run(asyncio.wait_for(ask(), self._read_timeout_seconds))
