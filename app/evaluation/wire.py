@@ -173,7 +173,7 @@ def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str
         "prompt_version": outcome.prompt_version,
         "report": outcome.report,
     }
-    room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings)) - 100
+    room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings, ensure_ascii=False).encode()) - 100
     return {
         "submission_id": claim.id,
         "claim_token": str(claim.claim_token),
