@@ -23,7 +23,6 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     from app import api, db, errors, logs, openapi
     from app.clients.storage import Storage
-    from app.clients.vlm import Vlm
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation
@@ -46,7 +45,6 @@ def create_app(config: "Settings | None" = None) -> "Flask":
         retry=Retry(NoBackoff(), 1),
     )
     app.extensions["storage"] = Storage(settings)
-    app.extensions["vlm"] = Vlm(settings)
 
     logs.init_app(app)
     errors.init_app(app)

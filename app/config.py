@@ -223,6 +223,11 @@ class Settings:
     def development(self) -> bool:
         return self.app_env == "development"
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether there is a judge to ask; without one evaluations wait."""
+        return bool(self.vlm_api_url)
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the settings from `environ` (the process's by default).

@@ -16,6 +16,7 @@ from rq import get_current_job
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.clients.vlm import Vlm
 from app.db import db
 from app.evaluation import pipeline, service
 from app.evaluation.judge import Judge
@@ -105,7 +106,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
         outcome = pipeline.evaluate(
             claim,
             lambda: storage.presign_get(claim.video_key, settings.job_timeout_seconds, public=False),
-            Judge(extensions["vlm"], settings, DatabaseMemory(partial(_ride_out, lease))),
+            Judge(Vlm(settings), settings, DatabaseMemory(partial(_ride_out, lease))),
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             settings,

@@ -33,7 +33,6 @@ from app import create_app
 from app.config import Settings
 from app.db import db
 from app.evaluation import service
-from app.evaluation.judge import judge_ready
 from app.evaluation.model import Deferred, OurFault
 from app.queue import EVALUATIONS
 from jobs.processes import Child, die_with_parent, supervise
@@ -182,7 +181,7 @@ def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> boo
 
 def run(settings: Settings, count: int = 1) -> None:
     """Run `count` evaluation workers until SIGTERM or SIGINT, a process each."""
-    if not judge_ready(settings):
+    if not settings.has_judge:
         log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
     if count == 1:
         work(settings, EVALUATIONS)

@@ -1,6 +1,7 @@
 """S3-compatible object storage (AWS, R2, MinIO, SeaweedFS)."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,38 +34,43 @@ class Storage:
     def __init__(self, settings: Settings):
         self._settings = settings
         self._clients: dict[tuple[int, str], Any] = {}
+        self._making = threading.Lock()
 
     def _client(self, endpoint: str) -> Any:
         """Return this process's client of `endpoint` ("": AWS itself).
 
-        A client must not be shared across a fork, hence the process id in its key. Threads share it; two
-        that both find none make one each, from sessions of their own, and the later stays.
+        A client must not be shared across a fork, hence the process id in its key. Threads share it, and
+        only one makes it: it costs a quarter of a second and 20 MB.
         """
         key = (os.getpid(), endpoint)
-        if key not in self._clients:
-            # a quarter of a second and 20 MB that commands without storage are spared
-            import boto3
-            from botocore.config import Config
-
-            settings = self._settings
-            self._clients[key] = boto3.session.Session().client(
-                "s3",
-                endpoint_url=endpoint or None,
-                region_name=settings.s3_region,
-                aws_access_key_id=settings.aws_access_key_id or None,
-                aws_secret_access_key=settings.aws_secret_access_key or None,
-                config=Config(
-                    signature_version="s3v4",
-                    s3={"addressing_style": settings.s3_addressing_style},
-                    connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                    read_timeout=READ_TIMEOUT_SECONDS,
-                    retries={"total_max_attempts": 1},
-                    # else a presigned PUT demands a checksum header that an upload by curl does not send
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
-            )
+        with self._making:
+            if key not in self._clients:
+                self._clients[key] = self._connect(endpoint)
         return self._clients[key]
+
+    def _connect(self, endpoint: str) -> Any:
+        # here, so that commands without storage are spared it
+        import boto3
+        from botocore.config import Config
+
+        settings = self._settings
+        return boto3.session.Session().client(
+            "s3",
+            endpoint_url=endpoint or None,
+            region_name=settings.s3_region,
+            aws_access_key_id=settings.aws_access_key_id or None,
+            aws_secret_access_key=settings.aws_secret_access_key or None,
+            config=Config(
+                signature_version="s3v4",
+                s3={"addressing_style": settings.s3_addressing_style},
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=READ_TIMEOUT_SECONDS,
+                retries={"total_max_attempts": 1},
+                # else a presigned PUT demands a checksum header that an upload by curl does not send
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
 
     @property
     def _inner(self) -> Any:

@@ -240,7 +240,7 @@ class Doctor:
 
     def judge(self) -> str:
         """One small picture is judged for real: address, key, model and the form of its answers are right."""
-        if not judge.judge_ready(self._settings):
+        if not self._settings.has_judge:
             if self._is_evaluated_remotely():
                 return "remote evaluators bring their own"
             raise Red(

@@ -16,7 +16,7 @@ from app.clients.backend import Backend
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.evaluation import pipeline
-from app.evaluation.judge import Judge, judge_ready
+from app.evaluation.judge import Judge
 from app.evaluation.model import Claim
 from app.evaluation.probe import probe
 from app.evaluation.sandbox import MediaFault
@@ -59,7 +59,7 @@ def evaluate(
         prompt = {"category": category, "task": task, "scenario": scenario, "requirements": {}}
     else:
         raise ConfigError("Say what the video shall show: either --prompt, or --task and --scenario.")
-    judge = Judge(Vlm(settings), settings) if judge_ready(settings) else None
+    judge = Judge(Vlm(settings), settings) if settings.has_judge else None
     with tempfile.TemporaryDirectory() as directory:
         outcome = pipeline.evaluate_file(claim_on(file, prompt), file, judge, Path(directory), settings)
     if as_json:

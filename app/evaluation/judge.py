@@ -123,11 +123,6 @@ class _Reply(BaseModel):
         )
 
 
-def judge_ready(settings: Settings) -> bool:
-    """Whether there is a judge to ask; without one evaluations wait."""
-    return bool(settings.vlm_api_url)
-
-
 class Judge:
     """Asks the VLM, within the daily token budget if `memory` keeps the account.
 

@@ -6,7 +6,6 @@ from redis import Redis
 from app.config import Settings
 from app.db import db
 from app.evaluation import breaker, queries
-from app.evaluation.judge import judge_ready
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 
 log = structlog.get_logger(__name__)
@@ -33,6 +32,6 @@ def dispatch(redis: Redis, settings: Settings) -> int:
 
     Nothing is queued while the workers may take nothing up. Raises RedisError if Redis is out of reach.
     """
-    due = breaker.allowance(queries.count_due(MAX_QUEUED)) if judge_ready(settings) else 0
+    due = breaker.allowance(queries.count_due(MAX_QUEUED)) if settings.has_judge else 0
     db.session.rollback()
     return enqueue_evaluations(redis, due - count_queued(redis), settings.job_timeout_seconds)

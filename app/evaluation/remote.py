@@ -16,7 +16,7 @@ from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.errors import DomainError, Unavailable
 from app.evaluation import pipeline, scoring, wire
-from app.evaluation.judge import Judge, judge_ready
+from app.evaluation.judge import Judge
 from app.evaluation.model import Claim, LeaseLost, OurFault, Outcome
 
 log = structlog.get_logger(__name__)
@@ -167,7 +167,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     """
     from app import logs
 
-    if not judge_ready(settings):
+    if not settings.has_judge:
         raise ConfigError("VLM_API_URL is not set: an evaluator needs a vision language model to ask.")
     if not settings.development and not settings.evaluator_token:
         raise ConfigError("EVALUATOR_TOKEN is not set; it must be the same as the backend's.")

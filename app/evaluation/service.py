@@ -12,7 +12,6 @@ from app.config import Settings
 from app.db import db
 from app.errors import Conflict, NotFound, invalid_field
 from app.evaluation import breaker, queries, review_queries, scoring
-from app.evaluation.judge import judge_ready
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 
 log = structlog.get_logger(__name__)
@@ -188,7 +187,7 @@ def get_report(uuid: UUID) -> dict:
 
 def find_obstacle(settings: Settings) -> str | None:
     """Why our workers take nothing up at the moment, in a sentence, or None if they do."""
-    if not judge_ready(settings):
+    if not settings.has_judge:
         return "No judge is configured: submissions wait until VLM_API_URL is set."
     tripped = breaker.list_tripped()
     if tripped:

@@ -14,7 +14,7 @@ from app.clients import vlm as client
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.db import db
-from app.evaluation.judge import OFFLINE_MODEL, Judge, JudgeQuestion, judge_ready, parse_reply
+from app.evaluation.judge import OFFLINE_MODEL, Judge, JudgeQuestion, parse_reply
 from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.model import Deferred, Frame, OurFault
 from tests.vlm_server import GOOD, MODEL, body, half_a_body, hang, status
@@ -283,7 +283,7 @@ def test_the_key_is_sent_and_never_shown(vlm, make_judge, question):
 
 
 def test_without_an_address_there_is_no_judge(vlm):
-    assert not judge_ready(Settings()) and judge_ready(Settings(vlm_api_url=vlm.url))
+    assert not Settings().has_judge and Settings(vlm_api_url=vlm.url).has_judge
 
 
 def test_production_does_not_believe_the_stand_in(vlm, make_judge, question):
