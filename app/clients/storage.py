@@ -72,6 +72,10 @@ class Storage:
             ),
         )
 
+    def prepare(self) -> None:
+        """Make the client that signs uploads now, without connecting it."""
+        _ = self._public
+
     @property
     def _inner(self) -> Any:
         return self._client(self._settings.s3_endpoint)
