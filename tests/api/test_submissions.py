@@ -130,7 +130,12 @@ OTHER = factories.miner("other")
     [
         (lambda body: {"signature": OTHER.sign(b"kibotos.submission.v1").hex()}, 401),
         (lambda body: {"signature": "00" * 64}, 401),
-        (lambda body: {"signature": body["signature"][:-1] + "0"}, 401),
+        (
+            lambda body: {
+                "signature": body["signature"][:-1] + ("1" if body["signature"][-1] == "0" else "0")
+            },
+            401,
+        ),
         (lambda body: {"signature": body["signature"][:-2]}, 422),
         (lambda body: {"signature": body["signature"] + "00"}, 422),
         (lambda body: {"signature": "zz" * 64}, 422),
