@@ -126,11 +126,6 @@ def on_starting(server):
         file.unlink()
 
 
-def post_worker_init(worker):
-    """Make the storage client before the first request, which would wait for it; nothing is connected yet."""
-    worker.wsgi.extensions["storage"].prepare()
-
-
 def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 

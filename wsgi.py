@@ -9,3 +9,5 @@ load_dotenv(".env")
 settings = Settings.from_environ()
 logs.configure(settings.log_level, settings.log_format)
 app = create_app(settings)
+# before the first request, which would wait for it; nothing is connected yet
+app.extensions["storage"].prepare()
