@@ -98,7 +98,7 @@ def command(pid):
     return ""
 
 
-def eventually(condition, seconds=30.0, poll=0.1):
+def eventually(condition, seconds=60.0, poll=0.1):
     """Return what `condition` gives as soon as that is true; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -69,8 +69,8 @@ _GIVE_BACK = text(f"""
     WHERE id = :id AND claim_token = :claim_token
     RETURNING not_before
 """)
-# The first lapse costs no wait: its worker is gone and another takes over. From the second on the row backs
-# off, for it may be what kills the workers.
+# The first lapse costs no wait, nor its place before later rows: its worker is gone and another takes over.
+# From the second on the row backs off, for it may be what kills the workers.
 _RETURN_LAPSED = text(f"""
     WITH lapsed AS (
         SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
@@ -79,7 +79,7 @@ _RETURN_LAPSED = text(f"""
     UPDATE submissions s SET
         status = 'PENDING', {_FREE}, faults = faults + 1,
         last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' lapsed.',
-        not_before = now() + CASE WHEN faults = 0 THEN interval '0' ELSE {_back_off("faults - 1")} END
+        not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_back_off("faults - 1")} END
     FROM lapsed WHERE s.id = lapsed.id
 """)
 _RECORD = text(f"""

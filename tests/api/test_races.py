@@ -103,7 +103,7 @@ def test_a_submission_that_meets_the_end_of_a_cycle_goes_into_the_next(app, clie
         [following] = cursor.fetchone()
         answer = pool.submit(client.post, "/v1/submissions", json=body)
         waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        eventually(lambda: query(database, waiting), 10)
+        eventually(lambda: query(database, waiting))
         tick.commit()
         assert answer.result(10).json["cycle_id"] == following
     tick.close()

@@ -132,11 +132,12 @@ class Backend:
             return requests.get(f"{self.url}/v1/status", timeout=2).ok
         return False
 
-    def claim_of(self, name):
-        """(submission id, pid of the worker) of a claim that the worker `name` holds, or None."""
+    def unharmed_claim_of(self, name):
+        """The submission that the worker `name` is at, or None: one that has not suffered a fault so far."""
         pid = self.processes[name].pid
         found = self.ask(
-            "SELECT id FROM submissions WHERE status = 'EVALUATING' AND claimed_by LIKE %s", f"%-{pid}-%"
+            "SELECT id FROM submissions WHERE status = 'EVALUATING' AND faults = 0 AND claimed_by LIKE %s",
+            f"%-{pid}-%",
         )
         return found[0][0] if found else None
 

@@ -19,42 +19,40 @@ OUTAGE_SECONDS = 2.5
 class Fault:
     """`strike` returns a condition that holds once the backend has recovered.
 
-    That must come within `limit` seconds. `alone`: no further fault strikes before.
+    That must come within `limit` seconds. `alone`: no other fault is on meanwhile.
     """
 
     name: str
     strike: Callable
-    limit: float
+    limit: float = 120
     alone: bool = False
 
 
-def _victim(backend):
-    """(worker's name, id of the submission it is at), as soon as there is one."""
-    return eventually(
-        lambda: next(
-            ((name, id) for name in ("worker-1", "worker-2") if (id := backend.claim_of(name))), None
-        ),
-        60,
-        0.02,
-    )
+def _kill_at_work(backend, kill):
+    """`kill` a worker by its name, or part of it, that is at a submission no earlier fault has delayed."""
 
+    def find():
+        claims = ((name, backend.unharmed_claim_of(name)) for name in ("worker-1", "worker-2"))
+        return next(((name, id) for name, id in claims if id), None)
 
-def kill_worker(backend):
     while True:
-        name, id = _victim(backend)
-        backend.processes[name].kill()
+        name, id = eventually(find, 60, 0.02)
+        kill(name)
         # it may have been quicker
         if not backend.is_evaluated(id):
             return lambda: backend.is_evaluated(id)
 
 
+def kill_worker(backend):
+    return _kill_at_work(backend, lambda name: backend.processes[name].kill())
+
+
 def kill_horse(backend):
-    while True:
-        name, id = _victim(backend)
+    def kill(name):
         with suppress(IndexError, ProcessLookupError):
             os.kill(backend.processes[name].children()[0], signal.SIGKILL)
-        if not backend.is_evaluated(id):
-            return lambda: backend.is_evaluated(id)
+
+    return _kill_at_work(backend, kill)
 
 
 def kill_scheduler(backend):
@@ -112,22 +110,13 @@ def _last(backend, until_given_back):
         eventually(lambda: backend.count_given_back() > before, 60)
 
 
-def storage(fault, until_given_back=False):
+def outage(server, fault, until_given_back=False):
+    """The backend's `storage` or `vlm` answers by `fault` for a while."""
+
     def strike(backend):
-        backend.storage.fault = fault
+        getattr(backend, server).fault = fault
         _last(backend, until_given_back)
-        backend.storage.fault = None
-        moment = time.time()
-        return lambda: backend.evaluated_since(moment)
-
-    return strike
-
-
-def judge(fault, until_given_back=False):
-    def strike(backend):
-        backend.vlm.fault = fault
-        _last(backend, until_given_back)
-        backend.vlm.fault = None
+        getattr(backend, server).fault = None
         moment = time.time()
         return lambda: backend.evaluated_since(moment)
 
@@ -135,24 +124,24 @@ def judge(fault, until_given_back=False):
 
 
 FAULTS = [
-    Fault("kill -9 worker", kill_worker, 60, alone=True),
-    Fault("kill -9 work horse", kill_horse, 180),
-    Fault("kill -9 scheduler", kill_scheduler, 60),
-    Fault("kill -9 clock", kill_scheduler_child(0), 60),
-    Fault("kill -9 tick worker", kill_scheduler_child(1), 60),
-    Fault("kill -9 web", kill_web, 60),
-    Fault("kill -9 Redis", kill_redis, 60),
-    Fault("kill -9 PostgreSQL", kill_postgres, 60),
-    Fault("FLUSHALL", flushall, 60),
-    Fault("storage: 500", storage("500"), 60),
-    Fault("storage: 500 to GET", storage("500 to GET", until_given_back=True), 60),
-    Fault("storage: 429", storage("429"), 60),
-    Fault("storage: garbage", storage("garbage"), 60),
-    Fault("storage: nothing", storage("nothing"), 60),
-    Fault("storage: half a body", storage("half"), 60),
-    Fault("judge: 500", judge(vlm_server.status(500), until_given_back=True), 60),
-    Fault("judge: 429", judge(vlm_server.status(429, retry_after=1)), 60),
-    Fault("judge: garbage", judge(vlm_server.body(os.urandom(200))), 60),
-    Fault("judge: nothing", judge(vlm_server.hang(OUTAGE_SECONDS)), 60),
-    Fault("judge: half a body", judge(vlm_server.half_a_body), 60),
+    Fault("kill -9 worker", kill_worker, limit=60, alone=True),
+    Fault("kill -9 work horse", kill_horse, limit=180),
+    Fault("kill -9 scheduler", kill_scheduler),
+    Fault("kill -9 clock", kill_scheduler_child(0)),
+    Fault("kill -9 tick worker", kill_scheduler_child(1)),
+    Fault("kill -9 web", kill_web),
+    Fault("kill -9 Redis", kill_redis),
+    Fault("kill -9 PostgreSQL", kill_postgres),
+    Fault("FLUSHALL", flushall),
+    Fault("storage: 500", outage("storage", "500")),
+    Fault("storage: 500 to GET", outage("storage", "500 to GET", until_given_back=True)),
+    Fault("storage: 429", outage("storage", "429")),
+    Fault("storage: garbage", outage("storage", "garbage")),
+    Fault("storage: nothing", outage("storage", "nothing")),
+    Fault("storage: half a body", outage("storage", "half")),
+    Fault("judge: 500", outage("vlm", vlm_server.status(500), until_given_back=True)),
+    Fault("judge: 429", outage("vlm", vlm_server.status(429, retry_after=1))),
+    Fault("judge: garbage", outage("vlm", vlm_server.body(os.urandom(200)))),
+    Fault("judge: nothing", outage("vlm", vlm_server.hang(OUTAGE_SECONDS))),
+    Fault("judge: half a body", outage("vlm", vlm_server.half_a_body)),
 ]

@@ -73,19 +73,19 @@ def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
 def test_a_failed_probe_trips_it_for_twice_as_long():
     make_submission()
     fail(times=breaker.THRESHOLD)
-    assert 9 < open_seconds() <= 10
+    assert 5 < open_seconds() <= 10
     for expected in (20, 40):
         wait_over()
         with db.engine.begin() as connection:
             connection.execute(text("UPDATE submissions SET not_before = now()"))
         service.give_back(claim_one(), OurFault("still down", dependency="vlm"))
-        assert expected - 1 < open_seconds() <= expected
+        assert expected / 2 < open_seconds() <= expected
         assert service.claim_due(1, "b", 30) == []
 
 
 def test_failures_of_what_was_under_way_do_not_prolong_it():
     fail(times=breaker.THRESHOLD + 5)
-    assert 9 < open_seconds() <= 10
+    assert 5 < open_seconds() <= 10
 
 
 def test_a_probe_without_work_stays_for_the_next_who_asks():

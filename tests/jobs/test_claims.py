@@ -169,6 +169,15 @@ def test_the_first_lapse_is_due_at_once_and_the_next_backs_off():
         assert least <= row(id).wait.total_seconds() <= most
 
 
+def test_the_first_lapse_keeps_its_place_before_what_came_later():
+    first = make_submission()
+    claim_one()
+    later = make_submission()
+    set_row(first, "lease_expires_at = now()")
+    reconcile.return_lapsed_claims()
+    assert [claim_one().id, claim_one().id] == [first, later]
+
+
 def test_all_claims_of_a_killed_worker_are_given_back():
     ids = [make_submission() for _ in range(2)]
     other = make_submission()

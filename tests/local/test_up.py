@@ -68,7 +68,7 @@ def test_nothing_outlives_it_when_it_is_killed(up):
     up.process.kill()
     up.process.wait()
     # the web workers and a job get the time to end in order
-    eventually(lambda: _gone(family), 30)
+    eventually(lambda: _gone(family))
     up.start().ready()
     assert up.stop() == 0
 
