@@ -197,7 +197,8 @@ class Judge:
                     self._memory.remember(cache_key, self._vlm.model, PROMPT_VERSION, reply.model_dump_json())
                 return reply
             log.warning("judge_answer_invalid", attempt=attempt, answer=call.text[:300])
-        raise OurFault("The judge gave no usable answer in several attempts.", dependency="vlm")
+        # not counted against the judge, which did answer: one video must not stop the evaluation of others
+        raise OurFault("The judge gave no usable answer in several attempts.")
 
     def _call(self, request: dict[str, Any]) -> Completion:
         budget = self._settings.vlm_daily_token_budget

@@ -163,7 +163,7 @@ def test_storage_out_of_reach_is_ours(good, judge, workdir):
         pipeline.evaluate(
             make_claim(good), lambda: "http://127.0.0.1:1/video", judge, workdir, Settings(), lambda: None
         )
-    assert caught.value.dependency == "storage"
+    assert caught.value.dependency is None
 
 
 def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluate, good):

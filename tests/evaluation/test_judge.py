@@ -142,7 +142,7 @@ def test_an_answer_that_stays_invalid_is_ours(vlm, assess):
     vlm.then("nonsense", "nonsense", "nonsense")
     with pytest.raises(OurFault) as caught:
         assess()
-    assert caught.value.dependency == "vlm" and len(vlm.requests) == 3
+    assert caught.value.dependency is None and len(vlm.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_server_that_trickles_is_given_up(vlm, assess, monkeypatch):
     def trickle(server, handler, request):
         handler.send_response(200)
         handler.end_headers()
-        for _ in range(50):
+        for _ in range(200):
             handler.wfile.write(b" ")
             time.sleep(0.1)
 
@@ -256,7 +256,7 @@ def test_a_server_that_trickles_is_given_up(vlm, assess, monkeypatch):
     began = time.monotonic()
     with pytest.raises(OurFault):
         assess()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 def test_nobody_at_the_address_is_ours(make_judge, question):
