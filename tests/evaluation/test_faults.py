@@ -163,7 +163,7 @@ def test_storage_out_of_reach_is_ours(good, judge, workdir):
         pipeline.evaluate(
             make_claim(good), lambda: "http://127.0.0.1:1/video", judge, workdir, Settings(), lambda: None
         )
-    assert caught.value.dependency is None
+    assert caught.value.dependency == "storage"
 
 
 def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluate, good):
@@ -172,6 +172,13 @@ def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluat
         assert evaluate(good, gone, attempt=attempt) == ("ours", "Storage does not find the video.")
     status, reason = evaluate(good, gone, attempt=3)
     assert (status, "no file under its video_key" in reason) == ("REJECTED", True)
+
+
+def test_an_object_that_keeps_changing_stops_no_others_evaluation(store, good, judge, workdir):
+    store.body, store.script = b"", ["other_bytes", "other_bytes"]
+    with pytest.raises(OurFault, match="other bytes each time") as caught:
+        pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, Settings(), lambda: None)
+    assert caught.value.dependency is None
 
 
 def test_other_bytes_than_submitted_are_the_miners_fault(evaluate, good):
