@@ -20,6 +20,9 @@ MAX_MATCHED = 0.8
 # frames whose hashes are looked up, and the likeliest videos that are compared with in full
 LOOKED_UP = 60
 COMPARED = 10
+# lines through other videos that are tried for one video in all, so that none takes long to judge: an honest
+# one takes a few
+MAX_LINES = 60
 # the miner's own window: so many of his last videos within so many hours
 WINDOW = 20
 WINDOW_HOURS = 24
@@ -76,11 +79,14 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
         return Originality(0.0, reason, {"compared": True, "same_file": str(same)})
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
     own = queries.list_recent(hotkey, WINDOW_HOURS, WINDOW)
-    known = {video.submission_id: video for video in own}
+    known = {}
     if len(plain):
         keys = {*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()}
-        known |= {video.submission_id: video for video in queries.list_sharing(sorted(keys), COMPARED)}
-    return _judge(claim.id, hotkey, plain, mirrored, list(known.values()), own)
+        known = {video.submission_id: video for video in queries.list_sharing(sorted(keys), COMPARED)}
+    # the likeliest first
+    known |= {video.submission_id: video for video in own}
+    found = compare(hotkey, plain, mirrored, known.values())
+    return conclude(claim.id, hotkey, plain, found, own)
 
 
 def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:
@@ -95,32 +101,46 @@ def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:
         queries.insert(claim.id, queries.lock_miner(claim.id), content_hash, plain.thinned())
 
 
-def _judge(
-    submission_id: int,
-    hotkey: str,
-    plain: Fingerprint,
-    mirrored: Fingerprint,
-    known: Iterable[Known],
-    own: Iterable[Known],
+@dataclass(frozen=True)
+class Found:
+    """What comparing with a known video in full gave."""
+
+    video: Known
+    match: Match
+    one_recording: bool
+
+
+def compare(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]) -> list[Found]:
+    """Compare with those of the known videos that count, in this order, while there are lines left to try."""
+    found = []
+    lines = MAX_LINES
+    for video in known:
+        is_own = video.miner_hotkey == hotkey
+        if is_own or video.scored:
+            stored = video.fingerprint
+            match = matching.match(plain, mirrored, stored, lines)
+            lines -= match.lines
+            found.append(Found(video, match, is_own and matching.one_recording(plain, stored, match)))
+    return found
+
+
+def conclude(
+    submission_id: int, hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[Known]
 ) -> Originality:
-    """Draw the conclusions from the known videos that may match and the miner's own recent ones."""
+    """Draw the conclusions from what was found in other videos and from the miner's own recent ones."""
     matched: set[int] = set()
     matches, late_copies = [], []
     whole_of: UUID | None = None
-    for video in sorted(known, key=lambda video: video.submission_id):
-        is_own = video.miner_hotkey == hotkey
-        if not is_own and not video.scored:
-            continue
-        counts = is_own or video.submission_id < submission_id
-        stored = video.fingerprint
-        found = matching.match(plain, mirrored, stored)
-        if is_own and whole_of is None and matching.one_recording(plain, stored, found):
+    for each in sorted(found, key=lambda each: each.video.submission_id):
+        video = each.video
+        if each.one_recording and whole_of is None:
             whole_of = video.submission_uuid
-        if not found.frames:
+        if not each.match.frames:
             continue
-        matches.append(_show(video, found, len(plain), counts))
+        counts = video.miner_hotkey == hotkey or video.submission_id < submission_id
+        matches.append(_show(video, each.match, len(plain), counts))
         if counts:
-            matched |= found.frames
+            matched |= each.match.frames
         else:
             late_copies.append(video.submission_id)
     share = len(matched) / len(plain) if len(plain) else 0.0

@@ -30,10 +30,11 @@ ELSEWHERE_SECONDS = 2.0
 # matching frames that far apart, in seconds, belong to two spans; shorter spans are chance
 MAX_GAP = 2.0
 MIN_SPAN = 1.0
-# speeds of a copy that are looked for; negative ones are played backwards
+# speeds of a copy that are looked for: real time first, then the nearest to it; negative ones run backwards
 SPEEDS = np.concatenate([sign * np.geomspace(0.4, 2.5, 31) for sign in (1, -1)])
-MAX_PAIRS = 20_000
-MAX_SPANS = 12
+SPEEDS = SPEEDS[np.argsort(np.abs(np.log(np.abs(SPEEDS))) + (SPEEDS < 0), kind="stable")]
+MAX_PAIRS = 4_000
+MAX_LINES = 12
 # frames that are stored: one in so many seconds, and what starts a shot
 STORED_INTERVAL = 0.5
 # A hash is found again by any of its bands. These lie in the half of the hash that changes least when a
@@ -41,7 +42,7 @@ STORED_INTERVAL = 0.5
 BANDS = 4
 BAND_BITS = 30
 
-Bits = NDArray[np.float32]
+Hashes = NDArray[np.uint8]
 Distances = NDArray[np.float32]
 
 
@@ -56,18 +57,18 @@ class Fingerprint:
         return len(self.seconds)
 
     @cached_property
-    def bits(self) -> Bits:
-        return np.unpackbits(self.hashes, axis=1).astype(np.float32) * 2 - 1
+    def steps(self) -> NDArray[np.uint16]:
+        """The distance of each frame but the last to the next."""
+        return np.bitwise_count(self.hashes[:-1] ^ self.hashes[1:]).sum(axis=1, dtype=np.uint16)
 
     def thinned(self) -> "Fingerprint":
         """What is stored of it: two frames a second, the first of each shot, and the last."""
-        steps = np.diagonal(_distances(self.bits[:-1], self.bits[1:])) if len(self) > 1 else np.zeros(0)
         kept: list[int] = []
         for index, seconds in enumerate(self.seconds):
             if (
                 not kept
                 or seconds - self.seconds[kept[-1]] >= STORED_INTERVAL - 0.01
-                or steps[index - 1] >= OTHER_PICTURE
+                or self.steps[index - 1] >= OTHER_PICTURE
                 or index == len(self) - 1
             ):
                 kept.append(index)
@@ -116,78 +117,119 @@ class Span:
 
 @dataclass(frozen=True)
 class Match:
-    """What of a video is in another one: which of its frames, and in which spans."""
+    """What of a video is in another one: which frames, in which spans, and how many lines were tried."""
 
     frames: frozenset[int]
     spans: tuple[Span, ...]
+    lines: int
 
 
-def match(plain: Fingerprint, mirrored: Fingerprint, other: Fingerprint) -> Match:
+def match(
+    plain: Fingerprint, mirrored: Fingerprint, other: Fingerprint, most_lines: int = 2 * MAX_LINES
+) -> Match:
     """Find the spans of a video, given as it is and as its mirror image, that `other` shows too.
 
     A span is a run of frames that lie on a line of constant speed through the other video, each nearer to
-    the frame at its place than SAME_IN_ORDER and clearly nearer than to that video's other moments.
+    the frame at its place than SAME_IN_ORDER and clearly nearer than to that video's other moments. At
+    most `most_lines` lines are tried.
     """
-    frames: set[int] = set()
     spans: list[Span] = []
+    lines = 0
+    # frames that no span holds yet: what was found as it is, is not looked for in the mirror image
+    open_frames = np.ones(len(plain), bool)
     for fingerprint in (plain, mirrored):
-        distances = _distances(fingerprint.bits, other.bits)
-        open_frames = np.ones(len(plain), bool)
-        for _ in range(MAX_SPANS):
-            line = _best_line(distances, plain.seconds, other.seconds, open_frames)
+        if not open_frames.any():
+            break
+        distances = _distances(fingerprint.hashes, other.hashes)
+        rows, columns = _near_pairs(distances, other.seconds, open_frames)
+        for _ in range(min(MAX_LINES, most_lines - lines)):
+            line = _best_line(rows, columns, plain.seconds, other.seconds)
             if line is None:
                 break
-            matching = _matching(distances, plain.seconds, other.seconds, line) & open_frames
-            runs = _runs(plain.seconds, matching)
+            lines += 1
+            candidates = np.flatnonzero(open_frames)
+            matching = _matching(distances[candidates], plain.seconds[candidates], other.seconds, line)
+            runs = _runs(plain.seconds, candidates[matching])
             if not runs:
                 break
             for run in runs:
-                frames.update(range(run[0], run[-1] + 1))
                 start, end = float(plain.seconds[run[0]]), float(plain.seconds[run[-1]])
                 speed, offset = line
                 places = sorted((speed * start + offset, speed * end + offset))
                 spans.append(Span(start, end, places[0], places[1], fingerprint is mirrored))
                 open_frames[run[0] : run[-1] + 1] = False
-    return Match(frozenset(frames), tuple(sorted(spans, key=lambda span: span.start)))
+            still_open = open_frames[rows]
+            rows, columns = rows[still_open], columns[still_open]
+    matched = frozenset(np.flatnonzero(~open_frames).tolist())
+    return Match(matched, tuple(sorted(spans, key=lambda span: span.start)), lines)
 
 
-def _distances(one: Bits, other: Bits) -> Distances:
+def _distances(one: Hashes, other: Hashes) -> Distances:
     """Hamming distances of all pairs."""
-    return (one.shape[1] - one @ other.T) / 2
+    distances = np.zeros((len(one), len(other)), np.uint16)
+    for mine, its in zip(one.view(np.uint64).T, other.view(np.uint64).T, strict=True):
+        distances += np.bitwise_count(mine[:, None] ^ its[None, :])
+    return distances.astype(np.float32)
+
+
+def _near_pairs(
+    distances: Distances, other_seconds: NDArray[np.float32], open_frames: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs of an open frame and another that are near enough to match on some line.
+
+    In front of a fixed camera almost all pairs are alike, and almost none of them is.
+    """
+    near = distances <= SAME_FRAME
+    some = np.flatnonzero(near.any(axis=1) & open_frames)
+    distances = distances[some]
+    count = len(other_seconds)
+    ends = np.searchsorted(other_seconds, other_seconds + 2 * ELSEWHERE_SECONDS, side="right")
+    # the other moments are all but so many frames, wherever the line goes: so their median is at most this
+    rank = (count + int((ends - np.arange(count)).max(initial=0))) // 2
+    most_usual = np.full((len(some), 1), np.inf, np.float32)
+    if rank < count:
+        most_usual = np.partition(distances, rank, axis=1)[:, rank, None]
+    rows, columns = np.nonzero(near[some] & _is_distinct(distances, most_usual))
+    return some[rows], columns
+
+
+def _is_distinct(distances: Distances, usual: Distances) -> NDArray[np.bool_]:
+    """Whether frames this far away are of one moment, by what is `usual` between this frame and others."""
+    return (distances <= DISTINCT * usual) | (usual >= OTHER_PICTURE)
 
 
 def _best_line(
-    distances: Distances,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
     seconds: NDArray[np.float32],
     other_seconds: NDArray[np.float32],
-    open_frames: NDArray[np.bool_],
 ) -> tuple[float, float] | None:
-    """Return speed and offset of the line through the most frames, or None if none goes through two."""
-    rows, columns = np.nonzero((distances <= SAME_FRAME) & open_frames[:, None])
+    """Return speed and offset of the line on which most rows have a pair, or None if none has two.
+
+    The pairs are sorted by row, and each row's by column.
+    """
     if len(rows) > MAX_PAIRS:
         chosen = np.linspace(0, len(rows) - 1, MAX_PAIRS).astype(int)
         rows, columns = rows[chosen], columns[chosen]
     best, most = None, 1
+    starts_row = np.diff(rows, prepend=-1) != 0
     for speed in SPEEDS:
+        if most >= np.count_nonzero(starts_row):
+            break
         offsets = other_seconds[columns] - speed * seconds[rows]
+        halves = np.floor(offsets / TOLERANCE).astype(np.int32)
+        halves -= halves.min() & ~1
         # bins of twice the tolerance, and the same half a bin further
-        for shift in (0.0, TOLERANCE):
-            bins = np.floor((offsets + shift) / (2 * TOLERANCE)).astype(np.int64)
-            cells = np.unique(bins * len(seconds) + rows)
-            values, counts = np.unique(cells // len(seconds), return_counts=True)
-            # the true speed first among equals: real time, then the nearest to it
-            if len(counts) and (
-                counts.max() > most
-                or (counts.max() == most and best is not None and _oddity(speed) < _oddity(best[0]))
-            ):
-                most = int(counts.max())
-                inside = bins == values[counts.argmax()]
-                best = (float(speed), float(np.median(offsets[inside])))
+        for bins in (halves >> 1, (halves + 1) >> 1):
+            # a row's pairs lie in ascending bins: each bin counts a row once, by the first
+            firsts = starts_row.copy()
+            firsts[1:] |= bins[1:] != bins[:-1]
+            counts = np.bincount(bins[firsts])
+            fullest = counts.argmax()
+            if counts[fullest] > most:
+                most = int(counts[fullest])
+                best = (float(speed), float(np.median(offsets[bins == fullest])))
     return best
-
-
-def _oddity(speed: float) -> float:
-    return abs(float(np.log(abs(speed)))) + (speed < 0)
 
 
 def _matching(
@@ -200,16 +242,22 @@ def _matching(
     speed, offset = line
     away = np.abs(other_seconds[None, :] - (speed * seconds[:, None] + offset))
     here = np.where(away <= TOLERANCE * max(1.0, abs(speed)), distances, np.inf).min(axis=1)
-    elsewhere = np.where(away > ELSEWHERE_SECONDS, distances, np.nan)
-    usual = np.full(len(seconds), np.inf)
-    some = ~np.isnan(elsewhere).all(axis=1)
-    usual[some] = np.nanmedian(elsewhere[some], axis=1)
-    return (here <= SAME_IN_ORDER) & ((here <= DISTINCT * usual) | (usual >= OTHER_PICTURE))
+    matching = here <= SAME_IN_ORDER
+    usual = _medians(np.where(away > ELSEWHERE_SECONDS, distances, np.inf)[matching])
+    matching[matching] = _is_distinct(here[matching], usual)
+    return matching
 
 
-def _runs(seconds: NDArray[np.float32], matching: NDArray[np.bool_]) -> list[NDArray[np.intp]]:
+def _medians(rows: Distances) -> Distances:
+    """Return the median of each row's finite numbers; infinity where it has none."""
+    ascending = np.sort(rows, axis=1)
+    finite = np.isfinite(rows).sum(axis=1)
+    middle = np.stack([np.maximum(finite - 1, 0) // 2, finite // 2], axis=1)
+    return np.take_along_axis(ascending, middle, axis=1).mean(axis=1)
+
+
+def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Split the matching frames where they are more than MAX_GAP apart, and leave out what is short."""
-    found = np.flatnonzero(matching)
     runs = np.split(found, np.flatnonzero(np.diff(seconds[found]) > MAX_GAP) + 1)
     # all of a video is a span, however short it is
     shortest = min(MIN_SPAN, float(seconds[-1] - seconds[0])) - 0.01
@@ -220,7 +268,7 @@ def shows_same_place(plain: Fingerprint, other: Fingerprint) -> bool:
     """Whether half of the frames see what some frame of the other video sees."""
     if not len(plain) or not len(other):
         return False
-    return bool((_distances(plain.bits, other.bits).min(axis=1) <= SAME_PLACE).mean() >= 0.5)
+    return bool((_distances(plain.hashes, other.hashes).min(axis=1) <= SAME_PLACE).mean() >= 0.5)
 
 
 def one_recording(plain: Fingerprint, other: Fingerprint, found: Match) -> bool:
@@ -229,17 +277,16 @@ def one_recording(plain: Fingerprint, other: Fingerprint, found: Match) -> bool:
     Either it goes on without a cut where a span that they share begins or ends; or one begins where the
     other ends, in a view that the other does not have elsewhere (as it would if it returned to its start).
     """
-    steps = np.diagonal(_distances(plain.bits[:-1], plain.bits[1:])) if len(plain) > 1 else np.zeros(0)
     edges = np.array([index in found.frames for index in range(len(plain))], bool)
     outward = np.flatnonzero(edges[:-1] != edges[1:])
-    if (steps[outward] <= SAME_PLACE).any():
+    if (plain.steps[outward] <= SAME_PLACE).any():
         return True
     if not len(plain) or not len(other):
         return False
-    return _adjoins(plain.bits[:1], other, -1) or _adjoins(plain.bits[-1:], other, 0)
+    return _adjoins(plain.hashes[:1], other, -1) or _adjoins(plain.hashes[-1:], other, 0)
 
 
-def _adjoins(frame: Bits, other: Fingerprint, end: int) -> bool:
-    distances = _distances(frame, other.bits)[0]
+def _adjoins(frame: Hashes, other: Fingerprint, end: int) -> bool:
+    distances = _distances(frame, other.hashes)[0]
     away = np.abs(other.seconds - other.seconds[end]) > ELSEWHERE_SECONDS
     return bool(distances[end] <= SAME_IN_ORDER and away.any() and distances[away].min() > SAME_PLACE)

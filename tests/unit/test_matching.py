@@ -5,10 +5,10 @@ from app.evaluation import matching
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 
 
-def compare(bits, other, rate=RATE):
+def compare(bits, other, rate=RATE, other_rate=RATE):
     """Match a video with another one as it is stored; return the shared share and the match."""
     plain, mirror = matching.fingerprints(hashes(bits, rate))
-    stored = matching.fingerprints(hashes(other))[0].thinned()
+    stored = matching.fingerprints(hashes(other, other_rate))[0].thinned()
     found = matching.match(plain, mirror, stored)
     return len(found.frames) / len(plain), found
 
@@ -88,6 +88,31 @@ def test_two_takes_before_a_fixed_camera_are_no_copies(seed):
     one, other = (film(seed + take, 10, motion=3, scene=seed) for take in (1000, 2000))
     assert compare(one, other)[0] == 0
     assert compare(copied(one, noise=2), one)[0] == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_before_a_fixed_camera_only_what_is_the_same_is_looked_at(seed):
+    one, other = (film(seed + take, 300, motion=3, scene=seed)[::4] for take in (1000, 2000))
+    assert compare(one, other, rate=2, other_rate=2)[1].lines == 0
+    share, found = compare(copied(one[200:400], noise=2), one, rate=2, other_rate=2)
+    assert (share, found.lines) == (1, 1)
+
+
+def test_a_part_of_a_copy_before_a_fixed_camera_is_found_among_other_footage():
+    ten = film(1, 10, motion=3)
+    share, _ = compare(np.concatenate([film(2, 20), copied(ten[20:], noise=4)]), ten)
+    assert share == pytest.approx(60 / 220, abs=0.03)
+
+
+def test_of_lines_no_more_are_tried_than_allowed():
+    whole = film(1, 40)
+    pieces = np.concatenate([whole[start * RATE : (start + 4) * RATE] for start in (30, 20, 10, 0)])
+    plain, mirror = matching.fingerprints(hashes(pieces))
+    found = [
+        matching.match(plain, mirror, matching.fingerprints(hashes(whole))[0], most) for most in range(6)
+    ]
+    assert [match.lines for match in found] == [0, 1, 2, 3, 4, 4]
+    assert [len(match.frames) // (4 * RATE) for match in found] == [0, 1, 2, 3, 4, 4]
 
 
 def test_nothing_matches_nothing():
