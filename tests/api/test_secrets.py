@@ -33,7 +33,7 @@ def secrets_of(settings: Settings) -> set[str]:
 
 
 @pytest.mark.parametrize("changes", [{}, BROKEN], ids=["everything works", "everything is down"])
-def test_no_secret_gets_out(settings, database, redis, changes, capsys):
+def test_no_secret_gets_out(settings, database, redis, changes, capsys, caplog):
     settings = dataclasses.replace(settings, **PRODUCTION | changes)
     secrets = secrets_of(settings)
     assert len(secrets) >= 5
@@ -61,7 +61,7 @@ def test_no_secret_gets_out(settings, database, redis, changes, capsys):
         answer = client.open(path, method=method, json=body, headers=headers)
         said += [answer.text, str(answer.headers)]
         assert answer.status_code < 500 or answer.status_code == 503, (path, answer.text)
-    said += capsys.readouterr()
+    said += [*capsys.readouterr(), caplog.text]
     leaked = {secret for secret in secrets if any(secret in text for text in said)}
     assert not leaked
 
