@@ -272,7 +272,9 @@ CREATE TABLE fingerprints (
     -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
     seconds        real[] NOT NULL,
     hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
-    keys           integer[] NOT NULL
+    keys           integer[] NOT NULL,
+    -- ascends in the order of commits, for rows are inserted under a lock: tells what came after a look
+    remembered     bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY
 );
 -- every video that shares a band with another; without the pending list, which each lookup would read through
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);

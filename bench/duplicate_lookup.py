@@ -124,7 +124,10 @@ def fill(cursor: Any, videos: int) -> None:
                 f"{video}\t{hotkey}\t{content}\t{{{seconds}}}\t\\\\x{stored.hashes.tobytes().hex()}\t{{{keys}}}\n"
             )
         lines.seek(0)
-        cursor.copy_expert("COPY fingerprints FROM STDIN", lines)
+        cursor.copy_expert(
+            "COPY fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys) FROM STDIN",
+            lines,
+        )
     print(f"rows: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
     cursor.execute("CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off)")
     cursor.execute("VACUUM ANALYZE fingerprints; ")

@@ -17,8 +17,12 @@ _COLUMNS = """
     f.seconds, f.hashes
 """
 
-# Results of one miner are recorded one after the other, or two copies at a time would not see each other.
-_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, 20011))")
+# Key of the advisory lock under which fingerprints are remembered ("copy" in ASCII).
+MEMORY_LOCK = 0x636F7079
+
+_LOCK_MINER = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, 20011))")
+_LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
+_FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_MINER = text("SELECT miner_hotkey FROM submissions WHERE id = :id")
 _FIND_SAME_BYTES = text("""
     SELECT s.uuid FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
@@ -29,6 +33,11 @@ _LIST_SHARING = text(f"""
     JOIN fingerprints f ON f.submission_id = k.submission_id
     JOIN submissions s ON s.id = f.submission_id
     ORDER BY k.shared DESC, f.submission_id LIMIT :limit
+""")
+_LIST_SHARING_SINCE = text(f"""
+    SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[])
+    ORDER BY f.remembered
 """)
 _LIST_RECENT = text(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
@@ -63,8 +72,21 @@ class Known:
 def lock_miner(submission_id: int) -> str:
     """Wait for other results of this submission's miner to be committed, and return its hotkey."""
     hotkey = fetch_value(_FIND_MINER, id=submission_id)
-    execute(_LOCK, miner_hotkey=hotkey)
+    execute(_LOCK_MINER, miner_hotkey=hotkey)
     return hotkey
+
+
+def lock_memory() -> None:
+    """Wait until what others remember is committed; until this transaction ends nobody else remembers.
+
+    To be taken after a miner's lock, never before.
+    """
+    execute(_LOCK_MEMORY, key=MEMORY_LOCK)
+
+
+def find_latest() -> int:
+    """The number of the fingerprint that was remembered last, 0 without any."""
+    return fetch_value(_FIND_LATEST)
 
 
 def find_same_bytes(content_hash: str) -> UUID | None:
@@ -75,6 +97,11 @@ def find_same_bytes(content_hash: str) -> UUID | None:
 def list_sharing(keys: list[int], limit: int) -> list[Known]:
     """The known videos that have the most of `keys`, found by index, of all cycles and miners."""
     return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit)
+
+
+def list_sharing_since(keys: list[int], since: int) -> list[Known]:
+    """The known videos that have any of `keys` and were remembered after fingerprint number `since`."""
+    return fetch_all(Known, _LIST_SHARING_SINCE, keys=keys, since=since)
 
 
 def list_recent(miner_hotkey: str, hours: int, limit: int) -> list[Known]:

@@ -68,25 +68,36 @@ def _verified(claim: Claim, outcome: Outcome) -> bool:
 def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     """Compare the video of `claim` with all scored ones.
 
-    Runs in the transaction that records the result, and holds up other results of the same miner until it
-    ends. Without verified bytes, which only our own evaluators report, nothing is compared.
+    Runs in the transaction that records the result. It holds up other results of the same miner from the
+    start, and all others only from when it has compared, so that what both are about to remember is seen by
+    one of them. Without verified bytes, which only our own evaluators report, nothing is compared.
     """
     if not _verified(claim, outcome):
         return Originality(1.0, None, {"compared": False})
     hotkey = queries.lock_miner(claim.id)
-    if same := queries.find_same_bytes(claim.video_hash):
-        reason = f"The same file was scored before, as submission {same}; submit a recording once."
-        return Originality(0.0, reason, {"compared": True, "same_file": str(same)})
+    if known := _find_same_file(claim):
+        return known
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
+    keys = sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
+    latest = queries.find_latest()
     own = queries.list_recent(hotkey, WINDOW_HOURS, WINDOW)
-    known = {}
-    if len(plain):
-        keys = {*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()}
-        known = {video.submission_id: video for video in queries.list_sharing(sorted(keys), COMPARED)}
     # the likeliest first
-    known |= {video.submission_id: video for video in own}
-    found = compare(hotkey, plain, mirrored, known.values())
+    videos = {video.submission_id: video for video in [*queries.list_sharing(keys, COMPARED), *own]}
+    found = compare(hotkey, plain, mirrored, videos.values())
+    queries.lock_memory()
+    if known := _find_same_file(claim):
+        return known
+    since = queries.list_sharing_since(keys, latest)
+    found += compare(hotkey, plain, mirrored, [video for video in since if video.submission_id not in videos])
     return conclude(claim.id, hotkey, plain, found, own)
+
+
+def _find_same_file(claim: Claim) -> Originality | None:
+    same = queries.find_same_bytes(claim.video_hash)
+    if same is None:
+        return None
+    reason = f"The same file was scored before, as submission {same}; submit a recording once."
+    return Originality(0.0, reason, {"compared": True, "same_file": str(same)})
 
 
 def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:

@@ -54,8 +54,8 @@ def outcome_of(bits, content_hash, **changes):
     return Outcome(**values | changes)
 
 
-def record(app, id, bits=None, **changes):
-    """Claim the submission `id`, record that its video has these hashes, and return verdict and report."""
+def take_up(id):
+    """Claim the submission `id`."""
     take = text(
         "UPDATE submissions SET status = 'EVALUATING', attempts = 1, claim_token = gen_random_uuid(), "
         "claimed_by = 'test', lease_expires_at = now() + interval '1 minute' WHERE id = :id"
@@ -63,6 +63,13 @@ def record(app, id, bits=None, **changes):
     db.session.execute(take, {"id": id})
     db.session.commit()
     claim = queries.find_claim(id)
+    db.session.rollback()
+    return claim
+
+
+def record(app, id, bits=None, **changes):
+    """Claim the submission `id`, record that its video has these hashes, and return verdict and report."""
+    claim = take_up(id)
     outcome = outcome_of(bits, claim.video_hash, **changes)
     verdict = service.record_result(claim, outcome, "worker", app.extensions["settings"])
     return verdict, queries.find_report(claim.submission_uuid).report["duplicates"]
@@ -238,21 +245,47 @@ def test_a_video_without_anything_to_see_matches_nothing(evaluate):
     assert verdict.status == "SCORED" and report["matches"] == []
 
 
-def test_two_copies_recorded_at_once_are_not_both_scored(context, submit):
-    ids = [submit(ALICE) for _ in range(4)]
-    verdicts, barrier = [], threading.Barrier(len(ids))
+def record_at_once(app, submissions):
+    """Record the results of all {submission: bits} in the same moment and return {submission: status}."""
+    statuses, barrier = {}, threading.Barrier(len(submissions))
 
-    def run(id, seed):
-        with context.app_context():
+    def run(claim, outcome):
+        with app.app_context():
+            db.session.execute(text("SELECT 1"))
             barrier.wait()
-            verdicts.append(record(context, id, copied(film(1, 10), seed=seed))[0].status)
+            verdict = service.record_result(claim, outcome, "worker", app.extensions["settings"])
+            statuses[claim.id] = verdict.status
 
-    threads = [threading.Thread(target=run, args=(id, seed)) for seed, id in enumerate(ids)]
+    claims = [(take_up(id), bits) for id, bits in submissions.items()]
+    results = [(claim, outcome_of(bits, claim.video_hash)) for claim, bits in claims]
+    threads = [threading.Thread(target=run, args=result) for result in results]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(verdicts) == ["REJECTED", "REJECTED", "REJECTED", "SCORED"]
+    return statuses
+
+
+def test_two_copies_recorded_at_once_are_not_both_scored(context, submit):
+    copies = {submit(ALICE): copied(film(1, 10), seed=seed) for seed in range(4)}
+    statuses = record_at_once(context, copies)
+    assert sorted(statuses.values()) == ["REJECTED", "REJECTED", "REJECTED", "SCORED"]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_copies_of_two_miners_recorded_at_once_see_each_other(context, submit, seed):
+    first, second = submit(ALICE), submit(BOB)
+    ten = film(seed, 10)
+    statuses = record_at_once(context, {first: ten, second: copied(ten)})
+    reviewed = db.session.execute(text("SELECT submission_id FROM reviews")).scalars().all()
+    assert statuses[first] == "SCORED"
+    # whichever was evaluated first
+    assert (statuses[second], reviewed) in [("REJECTED", []), ("SCORED", [second])]
+
+
+def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit):
+    both = {submit(hotkey, "ab" * 32): film(1, 10) for hotkey in (ALICE, BOB)}
+    assert sorted(record_at_once(context, both).values()) == ["REJECTED", "SCORED"]
 
 
 def test_a_lost_lease_leaves_no_fingerprint(context, submit):
