@@ -1,14 +1,17 @@
 """PostgreSQL: the engine and session, rows as frozen dataclasses, the schema and its migrations."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from flask import Flask
+from flask import Flask, current_app, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import TextClause
+from flask_sqlalchemy.session import Session
+from sqlalchemy import Engine, TextClause, event
+from sqlalchemy.exc import InvalidatePoolError
 
 from app.config import Settings
 from app.errors import Conflict
@@ -20,21 +23,37 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # Key of the advisory lock under which the schema is changed ("kibo" in ASCII).
 SCHEMA_LOCK = 0x6B69626F
 
+# A connection that was used within this time is used again unasked: asking costs as much as a small query.
+PING_AFTER_SECONDS = 1
+
 Row = TypeVar("Row")
 
-db = SQLAlchemy()
+
+class _Session(Session):
+    """The session of a request, job or command; in a GET each statement is a transaction of its own.
+
+    A GET changes nothing, and READ COMMITTED gives two statements no common view anyway: without BEGIN and
+    ROLLBACK it asks the server once instead of three times.
+    """
+
+    def get_bind(self, *args: Any, **kwargs: Any) -> Any:
+        if has_request_context() and request.method in ("GET", "HEAD"):
+            return current_app.extensions["autocommit_engine"]
+        return super().get_bind(*args, **kwargs)
+
+
+db = SQLAlchemy(session_options={"class_": _Session})
 
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Connect `app` to settings.database_url: a bounded pool of checked connections, UTC sessions.
 
-    A dead server is noticed within seconds (TCP keepalive and user timeout), a connection that died in
-    the pool is replaced before use (pre-ping), and no statement runs longer than the configured time.
+    A dead server is noticed within seconds (TCP keepalive and user timeout), a connection that died while
+    it lay in the pool is replaced before use, and no statement runs longer than the configured time.
     """
     timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
-        "pool_pre_ping": True,
         # no miner's data in logged errors
         "hide_parameters": True,
         "pool_size": settings.database_pool_size,
@@ -51,6 +70,32 @@ def init_app(app: Flask, settings: Settings) -> None:
         },
     }
     db.init_app(app)
+    with app.app_context():
+        _ping_idle_connections(db.engine)
+        # with the same pool
+        app.extensions["autocommit_engine"] = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
+def _ping_idle_connections(engine: Engine) -> None:
+    """Make the pool of `engine` replace all its connections when one that lay idle turns out dead.
+
+    One that dies within PING_AFTER_SECONDS of its last use fails a statement instead; SQLAlchemy then
+    replaces them all, too.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ping(connection: Any, record: Any, _proxy: Any) -> None:
+        idle_since = record.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since < PING_AFTER_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
 
 
 def command_app(settings: Settings) -> Flask:
@@ -58,6 +103,11 @@ def command_app(settings: Settings) -> Flask:
     app = Flask("kibotos")
     init_app(app, settings.require_database())
     return app
+
+
+def autocommit() -> None:
+    """Until the session's next commit or rollback, commit each statement when it is done."""
+    db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
 
 
 def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
@@ -70,8 +120,9 @@ def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
 
 def fetch_one(row: type[Row], statement: TextClause, **binds: Any) -> Row | None:
     """Run `statement` and return its only row as an instance of `row`, or None if it gave none."""
-    mapping = db.session.execute(statement, binds).mappings().one_or_none()
-    return None if mapping is None else row(**mapping)
+    rows = fetch_all(row, statement, **binds)
+    assert len(rows) < 2
+    return rows[0] if rows else None
 
 
 def fetch_value(statement: TextClause, **binds: Any) -> Any:
