@@ -1,6 +1,6 @@
 """Endpoints of cycles."""
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
 from pydantic import BaseModel
 from spectree import Response as Answers
 
@@ -22,7 +22,6 @@ class CyclesStatus(BaseModel):
 
 @blueprint.get("/v1/cycles/status")
 @spec.validate(resp=Answers(HTTP_200=CyclesStatus), tags=["cycles"])
-def get_cycles_status() -> Response:
+def get_cycles_status() -> CyclesStatus:
     """Tell which cycle is active, being evaluated and last completed."""
-    overview = queries.get_overview()
-    return jsonify(CyclesStatus.model_validate(overview, from_attributes=True).model_dump(mode="json"))
+    return CyclesStatus.model_validate(queries.get_overview(), from_attributes=True)

@@ -1,6 +1,6 @@
 """Endpoints of health."""
 
-from flask import Blueprint, Response, current_app, jsonify
+from flask import Blueprint, Response, current_app
 from spectree import Response as Answers
 
 from app.api import Problem, spec
@@ -14,27 +14,27 @@ blueprint = Blueprint("health", __name__)
 
 @blueprint.get("/health")
 @spec.validate(resp=Answers(HTTP_200=HealthOut), tags=["health"])
-def health() -> Response:
+def health() -> HealthOut:
     """Tell that the process is alive; touches nothing."""
-    return jsonify(HealthOut(status="ok", version=VERSION).model_dump())
+    return HealthOut(status="ok", version=VERSION)
 
 
 @blueprint.get("/ready")
 @spec.validate(resp=Answers(HTTP_200=ReadyOut, HTTP_503=ReadyOut), tags=["health"])
-def ready() -> tuple[Response, int]:
+def ready() -> tuple[ReadyOut, int]:
     """Tell whether database, Redis and storage can be reached, within some two seconds."""
     checks = service.check_readiness(current_app.extensions["probes"])
     fine = all(verdict == "ok" for verdict in checks.values())
     answer = ReadyOut(status="ready" if fine else "unready", checks=checks)
-    return jsonify(answer.model_dump()), 200 if fine else 503
+    return answer, 200 if fine else 503
 
 
 @blueprint.get("/v1/status")
 @spec.validate(resp=Answers(HTTP_200=StatusOut, HTTP_503=Problem), tags=["health"])
-def status() -> Response:
+def status() -> StatusOut:
     """Sum up the service: its cycle, its work, and why that waits, if it does."""
     found = service.get_status(current_app.extensions["settings"], current_app.extensions["redis"])
-    return jsonify(StatusOut.model_validate(found, from_attributes=True).model_dump(mode="json"))
+    return StatusOut.model_validate(found, from_attributes=True)
 
 
 @blueprint.get("/metrics")

@@ -1,9 +1,8 @@
 """Endpoints of uploads and submissions."""
 
-from dataclasses import asdict
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, g, jsonify
+from flask import Blueprint, current_app, g
 from spectree import Response as Answers
 
 from app.api import Problem, spec
@@ -14,7 +13,6 @@ from app.submissions.models import (
     NewSubmission,
     NewUpload,
     ReceiptOut,
-    Submission,
     SubmissionOut,
     UploadOut,
 )
@@ -25,11 +23,10 @@ blueprint = Blueprint("submissions", __name__)
 @blueprint.post("/v1/upload/presign")
 @require_miner
 @spec.validate(resp=Answers(HTTP_200=UploadOut, HTTP_429=Problem), tags=["submissions"])
-def presign(json: NewUpload) -> Response:
+def presign(json: NewUpload) -> UploadOut:
     """Hand out an address to upload one video to."""
     extensions = current_app.extensions
-    upload = service.presign(json, g.miner_hotkey, extensions["settings"], extensions["storage"])
-    return jsonify(upload.model_dump())
+    return service.presign(json, g.miner_hotkey, extensions["settings"], extensions["storage"])
 
 
 @blueprint.post("/v1/submissions")
@@ -44,7 +41,7 @@ def presign(json: NewUpload) -> Response:
     ),
     tags=["submissions"],
 )
-def submit(json: NewSubmission) -> tuple[Response, int]:
+def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
     """Submit an uploaded video to a prompt.
 
     The same signed statement again is answered 200 with the same submission_uuid.
@@ -53,19 +50,15 @@ def submit(json: NewSubmission) -> tuple[Response, int]:
     receipt, is_new = service.submit(
         json, is_open(), extensions["settings"], extensions["storage"], extensions["redis"]
     )
-    return jsonify(asdict(receipt)), 201 if is_new else 200
+    return ReceiptOut.model_validate(receipt, from_attributes=True), 201 if is_new else 200
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>")
 @spec.validate(resp=Answers(HTTP_200=SubmissionOut, HTTP_404=Problem), tags=["submissions"])
-def get_submission(submission_uuid: UUID) -> Response:
+def get_submission(submission_uuid: UUID) -> SubmissionOut:
     """Return a submission and, once there is one, its evaluation."""
-    return jsonify(_show(service.get_submission(submission_uuid)))
-
-
-def _show(submission: Submission) -> dict:
+    submission = service.get_submission(submission_uuid)
     evaluation = None
     if submission.technical_score is not None:
         evaluation = EvaluationOut.model_validate(submission, from_attributes=True)
-    shown = SubmissionOut.model_validate(asdict(submission) | {"evaluation": evaluation})
-    return shown.model_dump(mode="json")
+    return SubmissionOut(**vars(submission), evaluation=evaluation)
