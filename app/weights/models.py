@@ -1,6 +1,6 @@
 """Scores and weights, inside and on the wire."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
@@ -37,7 +37,8 @@ class WeightedCycle:
     id: int
     block_number: int | None
     block_number_is_current: bool | None
-    judge_models: list[str]
+    # a list has no hash
+    judge_models: list[str] = field(hash=False)
     completed_at: datetime
 
 

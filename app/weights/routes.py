@@ -1,9 +1,9 @@
 """Endpoints of scores and weights."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from flask import Blueprint, Response, request
-from pydantic import BaseModel
 from spectree import Response as Answers
 
 from app.api import Problem, spec
@@ -64,7 +64,7 @@ def get_weights(cycle_id: int) -> Response:
     return _answer(cycle, _FOR_EVER, lambda: _show_weights(cycle))
 
 
-def _show_scores(cycle: Cycle) -> ScoresOut:
+def _show_scores(cycle: Cycle) -> str:
     scores = service.list_scores(cycle)
     return ScoresOut(
         cycle_id=cycle.id,
@@ -74,10 +74,12 @@ def _show_scores(cycle: Cycle) -> ScoresOut:
         n_submissions=sum(score.total_submissions for score in scores),
         judge_models=list(service.list_judge_models(cycle)),
         miner_scores=scores,
-    )
+    ).model_dump_json()
 
 
-def _show_weights(cycle: WeightedCycle) -> WeightsOut:
+# They never change, and every validator asks for the same ones.
+@lru_cache(maxsize=8)
+def _show_weights(cycle: WeightedCycle) -> str:
     weights = list_weights(cycle.id)
     units = [weight for weight in weights if weight.weight_u16]
     return WeightsOut(
@@ -90,10 +92,10 @@ def _show_weights(cycle: WeightedCycle) -> WeightsOut:
         weights_u16=WeightsU16(
             uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
         ),
-    )
+    ).model_dump_json()
 
 
-def _answer(cycle: Cycle | WeightedCycle, cache_control: str, show: Callable[[], BaseModel]) -> Response:
+def _answer(cycle: Cycle | WeightedCycle, cache_control: str, show: Callable[[], str]) -> Response:
     """Answer with what `show` gives; to a caller that has a completed cycle's already, 304 without asking."""
     response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
     if cycle.completed_at:
@@ -102,5 +104,5 @@ def _answer(cycle: Cycle | WeightedCycle, cache_control: str, show: Callable[[],
         if request.if_none_match.contains(tag):
             response.status_code = 304
             return response
-    response.set_data(show().model_dump_json())
+    response.set_data(show())
     return response
