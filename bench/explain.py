@@ -53,7 +53,7 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
     statements: dict[str, tuple[TextClause, dict[str, Any]]] = {
         "claim": (evaluation._CLAIM, {"limit": 5, "claimed_by": "bench", "lease_seconds": 600}),
         "admission": (submissions._GET_ADMISSION, admission),
-        "insert_submission": (submissions._INSERT_SUBMISSION, new),
+        "insert_submission": (text(submissions._INSERT_SUBMISSION), new | admission),
         "aggregate_cycle": (weights._LIST_CURRENT, {"cycle_id": cycle_id}),
         "find_submission": (submissions._FIND, {"uuid": row.uuid}),
         "list_prompts": (

@@ -13,10 +13,6 @@ from app.submissions.models import Admission, Receipt, Submission, UploadAdmissi
 _SUBMISSIONS, _PRESIGNS = 0, 1
 
 _LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_PRESIGNS}))")
-_LOCK_SUBMISSIONS = text(f"""
-    SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_SUBMISSIONS})),
-        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
-""")
 # The row that has to leave the hour before there is room: the limit-th newest, if there are so many.
 _QUOTA_WAIT = """
     (SELECT extract(epoch FROM {moment} + interval '1 hour' - now())::float8 FROM {table}
@@ -36,7 +32,7 @@ _INSERT_UPLOAD = text("""
     INSERT INTO uploads (video_key, miner_hotkey, content_type, size_bytes, expires_at)
     VALUES (:video_key, :miner_hotkey, :content_type, :size_bytes, now() + make_interval(secs => :expires_in))
 """)
-_GET_ADMISSION = text(f"""
+_ADMISSION = f"""
     SELECT u.video_key IS NOT NULL AS is_presigned, u.miner_hotkey AS owner, u.content_type, u.size_bytes,
         s.uuid AS submission_uuid, s.status, s.cycle_id,
         s.prompt_id, s.miner_uid, s.miner_hotkey, s.video_hash,
@@ -48,9 +44,14 @@ _GET_ADMISSION = text(f"""
     LEFT JOIN uploads u ON u.video_key = :video_key
     LEFT JOIN submissions s ON s.video_key = :video_key
     LEFT JOIN prompts p ON p.id = :prompt_id
-""")
-_INSERT_SUBMISSION = text("""
-    WITH new AS (
+"""
+_GET_ADMISSION = text(_ADMISSION)
+_LOCK_SUBMISSIONS = f"""
+    SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_SUBMISSIONS})),
+        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
+"""
+_INSERT_SUBMISSION = f"""
+    WITH admission AS ({_ADMISSION}), new AS (
         INSERT INTO submissions (
             cycle_id, prompt_id, prompt_weight, requirements,
             video_key, video_hash, miner_uid, miner_hotkey, signature,
@@ -63,7 +64,9 @@ _INSERT_SUBMISSION = text("""
             :duration_sec, :resolution_width, :resolution_height, :fps, :camera_type, :actor_type,
             CAST(:camera_intrinsics AS jsonb), :robot_model, :environment, :action_description,
             CAST(:task_success AS boolean)
-        FROM prompts p WHERE p.id = :prompt_id
+        FROM prompts p, admission
+        WHERE p.id = :prompt_id AND prompt_is_open AND quota_wait_seconds IS NULL
+          AND (CAST(:netuid AS integer) IS NULL OR has_metagraph AND is_registered)
         ON CONFLICT (video_key) DO NOTHING
         RETURNING uuid, status, cycle_id, prompt_id
     ), counted AS (
@@ -72,7 +75,11 @@ _INSERT_SUBMISSION = text("""
         ON CONFLICT (prompt_id, shard) DO UPDATE SET n = c.n + 1
     )
     SELECT uuid AS submission_uuid, status, cycle_id FROM new
-""")
+"""
+# Two statements in one message are one transaction, but the second has a snapshot of its own, taken when the
+# locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick has just
+# started. A single statement would see neither.
+_LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
 _FIND = text("""
     SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key, s.status, s.submitted_at,
         s.evaluated_at, s.cycle_id, s.attempts, s.final_score,
@@ -109,15 +116,6 @@ def insert_upload(
     )
 
 
-def lock_submissions(miner_hotkey: str) -> None:
-    """Until the transaction ends, let no other submission of this miner past here, nor the cycle close.
-
-    A tick that is just closing the cycle is waited for. The next statement, with a snapshot of its own,
-    then sees the cycle that the tick started; were this not apart from the INSERT, that would see none.
-    """
-    execute(_LOCK_SUBMISSIONS, miner_hotkey=miner_hotkey)
-
-
 def get_admission(
     video_key: str, prompt_id: str, miner_uid: int, miner_hotkey: str, quota: int, netuid: int | None
 ) -> Admission:
@@ -136,14 +134,16 @@ def get_admission(
     return row
 
 
-def insert_submission(values: dict[str, Any]) -> Receipt | None:
+def insert_submission(values: dict[str, Any], quota: int, netuid: int | None) -> Receipt | None:
     """Insert a submission into the active cycle, if any, under its prompt's terms, and count it.
 
-    Returns None if its key has been submitted.
+    Submissions of a miner pass here one by one, so the quota is exact; a tick that is just closing the
+    cycle is waited for, and another waits. Returns None if the key has been submitted, the prompt is closed,
+    the quota used up or the miner not registered.
     """
     intrinsics = values["camera_intrinsics"]
     binds = values | {"camera_intrinsics": None if intrinsics is None else json.dumps(intrinsics)}
-    return fetch_one(Receipt, _INSERT_SUBMISSION, **binds)
+    return fetch_one(Receipt, _LOCK_AND_INSERT_SUBMISSION, **binds, quota=quota, netuid=netuid)
 
 
 def find_submission(uuid: UUID) -> Submission | None:

@@ -8,7 +8,7 @@ from werkzeug.utils import secure_filename
 
 from app.clients.storage import Storage, StoredObject
 from app.config import Settings
-from app.db import db
+from app.db import autocommit, db
 from app.errors import (
     Conflict,
     Forbidden,
@@ -72,21 +72,21 @@ def submit(
     speaks against it; then nothing is written.
     """
     _check_signature(new, unsigned_allowed)
+    autocommit()
     admission = _admit(new, unsigned_allowed, settings)
     if admission.receipt:
         return admission.receipt, False
     db.session.rollback()  # no connection is held while storage is asked
     _check_object(storage.head(new.video_key), admission)
 
-    # Asked again under the lock: requests of the same miner pass one by one, so the quota is exact.
-    queries.lock_submissions(new.miner_hotkey)
-    admission = _admit(new, unsigned_allowed, settings)
-    if admission.receipt:
-        return admission.receipt, False
-    receipt = queries.insert_submission(new.model_dump())
+    autocommit()
+    receipt = queries.insert_submission(new.model_dump(), settings.max_submissions_per_hour, settings.netuid)
     if receipt is None:
-        raise Conflict("This video_key was submitted at the same moment; upload a video of your own.")
-    db.session.commit()
+        # something speaks against it by now
+        admission = _admit(new, unsigned_allowed, settings)
+        if admission.receipt:
+            return admission.receipt, False
+        raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
     try:
         enqueue_evaluations(redis, 1, settings.job_timeout_seconds)
     except RedisError as error:

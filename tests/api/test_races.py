@@ -11,8 +11,9 @@ from bittensor import http_auth
 
 from app.db import db
 from app.submissions import queries
+from app.submissions.models import NewSubmission
 from tests import factories
-from tests.api.conftest import PRODUCTION, signed_submission
+from tests.api.conftest import PRODUCTION, signed_submission, statement_fields
 from tests.processes import eventually
 
 MINER = factories.miner()
@@ -109,10 +110,47 @@ def test_a_submission_that_meets_the_end_of_a_cycle_goes_into_the_next(app, clie
     tick.close()
 
 
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ("UPDATE prompts SET is_active = false", 409),
+        ("DELETE FROM metagraph", 403),
+        ("UPDATE chain_state SET metagraph_netuid = 41", 503),
+    ],
+)
+def test_what_changes_while_a_submission_waits_speaks_against_it(
+    make_app, database, put_upload, change, status
+):
+    app = make_app(**PRODUCTION, netuid=42)
+    with app.app_context():
+        prompt = factories.make_prompt()
+        factories.make_cycle()
+        factories.insert("chain_state", metagraph_netuid=42, metagraph_snapshot_at="now")
+        factories.insert("metagraph", uid=7, hotkey=MINER.ss58_address, validator_permit=False)
+    body = signed_submission(MINER, prompt, put_upload())
+    other = psycopg2.connect(database)
+    with ThreadPoolExecutor(1) as pool, other, other.cursor() as cursor:
+        cursor.execute("SELECT FROM cycles FOR UPDATE")
+        answer = pool.submit(app.test_client().post, "/v1/submissions", json=body)
+        eventually(lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        cursor.execute(change)
+        other.commit()
+        assert answer.result(10).status_code == status
+    other.close()
+    assert query(database, "SELECT count(*) FROM submissions") == [(0,)]
+
+
 def test_a_cycle_cannot_close_around_a_submission_on_its_way_in(app, database):
     with app.app_context():
-        factories.make_cycle()
-        queries.lock_submissions(MINER.ss58_address)
+        cycle = factories.make_cycle()
+        fields = statement_fields(
+            prompt_id=factories.make_prompt(),
+            miner_hotkey=MINER.ss58_address,
+            video_key=factories.make_upload(),
+        )
+        new = NewSubmission(**fields)
+        receipt = queries.insert_submission(new.model_dump(), quota=1, netuid=None)
+        assert receipt.cycle_id == cycle
         tick = psycopg2.connect(database)
         with tick, tick.cursor() as cursor:
             cursor.execute("SET lock_timeout = '200ms'")
