@@ -24,9 +24,11 @@ _LOCK_MINER = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey,
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_MINER = text("SELECT miner_hotkey FROM submissions WHERE id = :id")
-_FIND_SAME_BYTES = text("""
-    SELECT s.uuid FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.content_hash = :content_hash
+_LIST_SCORED_CLAIMS = text("""
+    SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
+           f.content_hash IS NOT NULL AS verified
+    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
+    WHERE s.video_hash = :video_hash AND s.status = 'SCORED' ORDER BY s.id
 """)
 _LIST_SHARING = text(f"""
     SELECT {_COLUMNS} FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most) k
@@ -50,6 +52,16 @@ _INSERT = text("""
     VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
             CAST(:keys AS integer[]))
 """)
+
+
+@dataclass(frozen=True)
+class ScoredClaim:
+    """A scored submission that claims a hash; `verified`: its bytes were seen to have it."""
+
+    submission_id: int
+    submission_uuid: UUID
+    miner_hotkey: str
+    verified: bool
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,9 @@ def find_latest() -> int:
     return fetch_value(_FIND_LATEST)
 
 
-def find_same_bytes(content_hash: str) -> UUID | None:
-    """The scored submission of a file with this SHA-256."""
-    return fetch_value(_FIND_SAME_BYTES, content_hash=content_hash)
+def list_scored_claims(video_hash: str) -> list[ScoredClaim]:
+    """The scored submissions that claim this SHA-256, the first submitted first."""
+    return fetch_all(ScoredClaim, _LIST_SCORED_CLAIMS, video_hash=video_hash)
 
 
 def list_sharing(keys: list[int], limit: int) -> list[Known]:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.evaluation import duplicate_queries as queries
 from app.evaluation import matching
-from app.evaluation.duplicate_queries import Known
+from app.evaluation.duplicate_queries import Known, ScoredClaim
 from app.evaluation.matching import Fingerprint, Match
 from app.evaluation.model import Claim, Outcome
 
@@ -37,13 +37,15 @@ class Originality:
     """What was found: `quality_factor` in [0, 1], why the video is rejected or None, and the report.
 
     `late_copies` are scored videos of other miners that show this video's footage and were submitted after
-    it: nothing is taken from this one, and they are put up for review.
+    it: nothing is taken from this one, and they are put up for review. So are `unverified_claims`: scored
+    videos of other miners that claim the hash of this one's bytes, while nobody looked at theirs.
     """
 
     quality_factor: float
     rejection_reason: str | None
     report: dict[str, Any]
     late_copies: tuple[int, ...] = ()
+    unverified_claims: tuple[int, ...] = ()
 
     @property
     def of_known_footage(self) -> bool:
@@ -61,7 +63,7 @@ class Originality:
 
 
 def _verified(claim: Claim, outcome: Outcome) -> bool:
-    """Whether the evaluation saw bytes of the claimed hash: a claim alone blocks nobody."""
+    """Whether the evaluation saw bytes of the claimed hash; only evaluators of ours say so."""
     return outcome.report.get("sha256") == claim.video_hash
 
 
@@ -70,13 +72,13 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
 
     Runs in the transaction that records the result. It holds up other results of the same miner from the
     start, and all others only from when it has compared, so that what both are about to remember is seen by
-    one of them. Without verified bytes, which only our own evaluators report, nothing is compared.
+    one of them. Without verified bytes only the claimed hash is compared.
     """
     if not _verified(claim, outcome):
-        return Originality(1.0, None, {"compared": False})
+        return _judge_claim(claim)
     hotkey = queries.lock_miner(claim.id)
-    if known := _find_same_file(claim):
-        return known
+    if same := _find_same_file(queries.list_scored_claims(claim.video_hash), hotkey):
+        return same
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
     keys = sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
     latest = queries.find_latest()
@@ -85,19 +87,32 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     videos = {video.submission_id: video for video in [*queries.list_sharing(keys, COMPARED), *own]}
     found = compare(hotkey, plain, mirrored, videos.values())
     queries.lock_memory()
-    if known := _find_same_file(claim):
-        return known
+    claims = queries.list_scored_claims(claim.video_hash)
+    if same := _find_same_file(claims, hotkey):
+        return same
     since = queries.list_sharing_since(keys, latest)
     found += compare(hotkey, plain, mirrored, [video for video in since if video.submission_id not in videos])
-    return conclude(claim.id, hotkey, plain, found, own)
+    originality = conclude(claim.id, hotkey, plain, found, own)
+    return replace(originality, unverified_claims=tuple(each.submission_id for each in claims))
 
 
-def _find_same_file(claim: Claim) -> Originality | None:
-    same = queries.find_same_bytes(claim.video_hash)
-    if same is None:
-        return None
+def _judge_claim(claim: Claim) -> Originality:
+    """Judge a video whose bytes nobody verified by the hash that its miner claims and signed."""
+    queries.lock_memory()
+    scored = queries.list_scored_claims(claim.video_hash)
+    return _same_file(scored[0], compared=False) if scored else Originality(1.0, None, {"compared": False})
+
+
+def _find_same_file(claims: list[ScoredClaim], hotkey: str) -> Originality | None:
+    """Reject verified bytes that were scored. Another miner's mere claim to them does not count."""
+    known = [each for each in claims if each.verified or each.miner_hotkey == hotkey]
+    return _same_file(known[0], compared=True) if known else None
+
+
+def _same_file(known: ScoredClaim, compared: bool) -> Originality:
+    same = str(known.submission_uuid)
     reason = f"The same file was scored before, as submission {same}; submit a recording once."
-    return Originality(0.0, reason, {"compared": True, "same_file": str(same)})
+    return Originality(0.0, reason, {"compared": compared, "same_file": same})
 
 
 def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:

@@ -119,6 +119,10 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
         review_queries.insert(claim.id, str(reason)[:2000])
     for copy in originality.late_copies:
         review_queries.insert(copy, f"Shows footage of submission {claim.submission_uuid}, which was first.")
+    for other in originality.unverified_claims:
+        review_queries.insert(
+            other, f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
+        )
     breaker.count_success(breaker.STORAGE, *([breaker.VLM] if outcome.judge_model else []))
     db.session.commit()
     log.info(

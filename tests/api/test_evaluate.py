@@ -172,6 +172,18 @@ def test_first_result_stands(client, claimed, submission):
     assert (again.status_code, submission(claimed).final_score) == (409, 0.75)
 
 
+def test_a_hash_that_was_scored_scores_nothing_again(client, fetch, submit, submission):
+    for _ in range(2):
+        submit(video_hash="ab" * 32)
+    finals = []
+    # the second is handed out when the first is decided
+    while rows := fetch()["submissions"]:
+        [row] = rows
+        finals.append(client.post(SUBMIT, json=result(row)).json["final_score"])
+    assert finals == [0.75, 0]
+    assert "The same file" in submission(row).rejection_reason
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "final"),
     [

@@ -140,9 +140,46 @@ def test_a_rejected_video_blocks_nobody(context, submit, evaluate):
     assert record(context, second, film(1, 10))[0].status == "SCORED"
 
 
-def test_an_evaluator_that_verifies_no_bytes_blocks_nobody(evaluate):
-    assert evaluate(film(1, 10), report={}, fingerprint=())[1] == {"compared": False}
+UNVERIFIED = {"report": {}, "fingerprint": ()}
+
+
+def test_without_verified_bytes_footage_is_not_compared(evaluate):
+    assert evaluate(film(1, 10), **UNVERIFIED)[1] == {"compared": False}
     assert evaluate(film(1, 10), hotkey=BOB)[0].status == "SCORED"
+
+
+@pytest.mark.parametrize("first", [{}, UNVERIFIED], ids=["verified", "unverified"])
+@pytest.mark.parametrize("hotkey", [ALICE, BOB])
+def test_a_claimed_hash_that_was_scored_is_not_scored_again(context, submit, first, hotkey):
+    content_hash = "ab" * 32
+    scored, again = submit(ALICE, content_hash), submit(hotkey, content_hash)
+    assert record(context, scored, film(1, 10), **first)[0].status == "SCORED"
+    verdict, report = record(context, again, **UNVERIFIED)
+    assert verdict.status == "REJECTED" and uuid_of(scored) in verdict.rejection_reason
+    assert report == {"compared": False, "same_file": uuid_of(scored)}
+
+
+def test_a_claimed_hash_blocks_no_other_miner_whose_bytes_have_it(context, submit):
+    content_hash = "ab" * 32
+    liar, honest = submit(ALICE, content_hash), submit(BOB, content_hash)
+    assert record(context, liar, **UNVERIFIED)[0].status == "SCORED"
+    assert record(context, honest, film(1, 10))[0].status == "SCORED"
+    reviewed, reason = db.session.execute(text("SELECT submission_id, reason FROM reviews")).one()
+    assert reviewed == liar and uuid_of(honest) in reason
+
+
+def test_a_miners_own_claim_holds_against_himself(context, submit):
+    content_hash = "ab" * 32
+    first, second = submit(ALICE, content_hash), submit(ALICE, content_hash)
+    assert record(context, first, **UNVERIFIED)[0].status == "SCORED"
+    assert record(context, second, film(1, 10))[0].status == "REJECTED"
+
+
+def test_a_rejected_claim_blocks_nobody(context, submit):
+    content_hash = "ab" * 32
+    first, second = submit(ALICE, content_hash), submit(BOB, content_hash)
+    assert record(context, first, relevance_score=0.1, **UNVERIFIED)[0].status == "REJECTED"
+    assert record(context, second, **UNVERIFIED)[0].status == "SCORED"
 
 
 def test_the_database_itself_scores_no_bytes_twice(evaluate):
