@@ -117,14 +117,7 @@ class Evaluator:
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:
         """Report the result, again and again while the backend is away; raise LeaseLost if it comes late."""
-        verdict = scoring.verdict(
-            outcome.technical_score,
-            outcome.relevance_score,
-            outcome.quality_score,
-            min_relevance=self._settings.min_relevance,
-            action_match=outcome.action_match,
-            rejection_reason=outcome.rejection_reason,
-        )
+        verdict = scoring.verdict_of(outcome, self._settings.min_relevance)
         body = wire.show_outcome(claim, outcome, verdict.final_score)
         while True:
             try:

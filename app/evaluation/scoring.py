@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.evaluation.model import Outcome
+
 # name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
 TECHNICAL_WEIGHTS = {
     "readable": 1.0,
@@ -85,6 +87,18 @@ def verdict(
     if rejection_reason is not None:
         return Verdict(REJECTED, rejection_reason[:2000], 0.0)
     return Verdict(SCORED, None, final_score(technical, relevance, quality))
+
+
+def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:
+    """Apply gates and formula to what an evaluation found."""
+    return verdict(
+        outcome.technical_score,
+        outcome.relevance_score,
+        outcome.quality_score,
+        min_relevance=min_relevance,
+        action_match=outcome.action_match,
+        rejection_reason=outcome.rejection_reason,
+    )
 
 
 def explain(verdict: Verdict, technical: float, relevance: float, quality: float) -> dict[str, Any]:

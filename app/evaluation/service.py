@@ -11,7 +11,7 @@ import structlog
 from app.config import Settings
 from app.db import db
 from app.errors import Conflict, NotFound, invalid_field
-from app.evaluation import breaker, queries, review_queries, scoring
+from app.evaluation import breaker, breaker_queries, queries, review_queries, scoring
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 
 log = structlog.get_logger(__name__)
@@ -72,17 +72,6 @@ def give_back_all(claimed_by: str, fault: OurFault) -> None:
         give_back(claim, fault)
 
 
-def _verdict(outcome: Outcome, settings: Settings) -> scoring.Verdict:
-    return scoring.verdict(
-        outcome.technical_score,
-        outcome.relevance_score,
-        outcome.quality_score,
-        min_relevance=settings.min_relevance,
-        action_match=outcome.action_match,
-        rejection_reason=outcome.rejection_reason,
-    )
-
-
 def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: Settings) -> scoring.Verdict:
     """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
@@ -95,7 +84,7 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
 
     originality = duplicates.judge_originality(claim, outcome)
     outcome = originality.applied_to(outcome)
-    verdict = _verdict(outcome, settings)
+    verdict = scoring.verdict_of(outcome, settings.min_relevance)
     scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
     report = outcome.report | {"verdict": scoring.explain(verdict, *scores)}
     values = {
@@ -145,7 +134,7 @@ def record_reported(
     is raised for any other. Raises Conflict if the lease has ended.
     """
     scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
-    gated = _verdict(outcome, settings)
+    gated = scoring.verdict_of(outcome, settings.min_relevance)
     expected = scoring.final_score(*scores)
     if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
         raise invalid_field(
@@ -193,7 +182,7 @@ def find_obstacle(settings: Settings) -> str | None:
     """Why our workers take nothing up at the moment, in a sentence, or None if they do."""
     if not settings.has_judge:
         return "No judge is configured: submissions wait until VLM_API_URL is set."
-    tripped = breaker.list_tripped()
+    tripped = breaker_queries.list_tripped()
     if tripped:
         names = " and ".join(item.name for item in tripped)
         return f"Evaluations wait for {names} to recover: {tripped[0].last_error}"
