@@ -19,7 +19,7 @@ from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings, masked
 from app.db import db, pending_migrations
 from app.errors import Unavailable
-from app.evaluation import breaker, judge, sandbox
+from app.evaluation import breaker_queries, judge, sandbox
 from app.evaluation.model import Frame, OurFault
 from app.health import queries
 from app.prompts import queries as prompts
@@ -311,7 +311,7 @@ class Doctor:
         work = queries.get_backlog()
         queued = count_queued(self._redis)
         found = f"{work.pending} pending, {work.evaluating} under evaluation, {queued} jobs queued"
-        if tripped := breaker.list_tripped():
+        if tripped := breaker_queries.list_tripped():
             each = tripped[0]
             raise Red(
                 f"{found}; evaluations wait for {each.name}: {each.last_error}",

@@ -8,7 +8,6 @@ the breaker, its fault trips it again. Nothing here commits; the callers in serv
 import structlog
 
 from app.evaluation import breaker_queries as queries
-from app.evaluation.breaker_queries import TrippedBreaker
 
 log = structlog.get_logger(__name__)
 
@@ -20,11 +19,6 @@ PROBE_SECONDS = 60.0
 
 STORAGE = "storage"
 VLM = "vlm"
-
-
-def list_tripped() -> list[TrippedBreaker]:
-    """The breakers that hold claims back now, with their last error."""
-    return queries.list_tripped()
 
 
 def allowance(wanted: int) -> int:

@@ -47,6 +47,7 @@ class TrippedBreaker:
 
 
 def list_tripped() -> list[TrippedBreaker]:
+    """The breakers that hold claims back now, with their last error."""
     return fetch_all(TrippedBreaker, _LIST_TRIPPED)
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.db import db
 from app.evaluation import breaker, reconcile, service
+from app.evaluation.breaker_queries import list_tripped
 from app.evaluation.model import OurFault
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 from tests.factories import make_prompt, make_submission
@@ -43,9 +44,9 @@ def open_seconds():
 def test_five_failures_in_a_row_trip_it_and_nothing_is_claimed():
     make_submission()
     fail(times=breaker.THRESHOLD - 1)
-    assert breaker.list_tripped() == []
+    assert list_tripped() == []
     fail()
-    [tripped] = breaker.list_tripped()
+    [tripped] = list_tripped()
     assert (tripped.name, tripped.is_open, tripped.last_error) == ("vlm", True, "vlm answered 500")
     assert service.claim_due(5, "a", 30) == []
 
@@ -55,7 +56,7 @@ def test_a_success_in_between_starts_the_count_anew(app):
     fail(times=breaker.THRESHOLD - 1)
     service.record_result(claim_one(), outcome(), "worker", app.extensions["settings"])
     fail(times=breaker.THRESHOLD - 1)
-    assert breaker.list_tripped() == []
+    assert list_tripped() == []
 
 
 def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
@@ -104,7 +105,7 @@ def test_a_probe_that_never_came_to_the_judge_leaves_room_for_the_next(app):
     wait_over()
     unjudged = dataclasses.replace(outcome(), rejection_reason="It is too short.", judge_model=None)
     service.record_result(claim_one(), unjudged, "worker", app.extensions["settings"])
-    assert [tripped.name for tripped in breaker.list_tripped()] == ["vlm"]
+    assert [tripped.name for tripped in list_tripped()] == ["vlm"]
     assert len(service.claim_due(2, "b", 30)) == 1
 
 
@@ -124,7 +125,7 @@ def test_a_rejection_before_the_judge_was_asked_says_nothing_of_the_judge(app):
     fail(breaker.VLM, breaker.THRESHOLD)
     rejected = outcome(judge_model=None, rejection_reason="It is damaged.")
     service.record_result(claim, rejected, "worker", app.extensions["settings"])
-    assert [tripped.name for tripped in breaker.list_tripped()] == ["vlm"]
+    assert [tripped.name for tripped in list_tripped()] == ["vlm"]
 
 
 def test_dispatch_queues_as_many_jobs_as_rows_are_due(app, redis):
