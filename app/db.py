@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-from flask import Flask, current_app, has_request_context, request
+from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
-from flask_sqlalchemy.session import Session
 from sqlalchemy import Engine, TextClause, event
 from sqlalchemy.exc import InvalidatePoolError
 
@@ -29,20 +28,7 @@ PING_AFTER_SECONDS = 1
 Row = TypeVar("Row")
 
 
-class _Session(Session):
-    """The session of a request, job or command; in a GET each statement is a transaction of its own.
-
-    A GET changes nothing, and READ COMMITTED gives two statements no common view anyway: without BEGIN and
-    ROLLBACK it asks the server once instead of three times.
-    """
-
-    def get_bind(self, *args: Any, **kwargs: Any) -> Any:
-        if has_request_context() and request.method in ("GET", "HEAD"):
-            return current_app.extensions["autocommit_engine"]
-        return super().get_bind(*args, **kwargs)
-
-
-db = SQLAlchemy(session_options={"class_": _Session})
+db = SQLAlchemy()
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -71,16 +57,18 @@ def init_app(app: Flask, settings: Settings) -> None:
     }
     db.init_app(app)
     with app.app_context():
-        _ping_idle_connections(db.engine)
-        # with the same pool
-        app.extensions["autocommit_engine"] = db.engine.execution_options(isolation_level="AUTOCOMMIT")
+        _prepare_connections(db.engine)
 
 
-def _ping_idle_connections(engine: Engine) -> None:
-    """Make the pool of `engine` replace all its connections when one that lay idle turns out dead.
+def _prepare_connections(engine: Engine) -> None:
+    """Make `engine` see to each connection that is taken out of its pool.
 
-    One that dies within PING_AFTER_SECONDS of its last use fails a statement instead; SQLAlchemy then
-    replaces them all, too.
+    One that lay idle and turns out dead is replaced, and with it all the others. One that dies within
+    PING_AFTER_SECONDS of its last use fails a statement instead; SQLAlchemy then replaces them all, too.
+
+    In a GET each statement is a transaction of its own. A GET changes nothing, and READ COMMITTED gives two
+    statements no common view anyway: without BEGIN and ROLLBACK it asks the server once instead of three
+    times. Set at psycopg2's connection, since SQLAlchemy's isolation_level asks the server on the way back.
     """
 
     @event.listens_for(engine, "checkin")
@@ -88,12 +76,12 @@ def _ping_idle_connections(engine: Engine) -> None:
         record.info["idle_since"] = time.monotonic()
 
     @event.listens_for(engine, "checkout")
-    def ping(connection: Any, record: Any, _proxy: Any) -> None:
+    def prepare(connection: Any, record: Any, _proxy: Any) -> None:
         idle_since = record.info.get("idle_since")
-        if idle_since is None or time.monotonic() - idle_since < PING_AFTER_SECONDS:
-            return
         try:
-            engine.dialect.do_ping(connection)
+            if idle_since is not None and time.monotonic() - idle_since > PING_AFTER_SECONDS:
+                engine.dialect.do_ping(connection)
+            connection.autocommit = has_request_context() and request.method in ("GET", "HEAD")
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error
 
@@ -107,7 +95,8 @@ def command_app(settings: Settings) -> Flask:
 
 def autocommit() -> None:
     """Until the session's next commit or rollback, commit each statement when it is done."""
-    db.session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+    connection: Any = db.session.connection().connection.dbapi_connection
+    connection.autocommit = True
 
 
 def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
@@ -121,7 +110,7 @@ def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
 def fetch_one(row: type[Row], statement: TextClause, **binds: Any) -> Row | None:
     """Run `statement` and return its only row as an instance of `row`, or None if it gave none."""
     rows = fetch_all(row, statement, **binds)
-    assert len(rows) < 2
+    assert len(rows) < 2, statement
     return rows[0] if rows else None
 
 

@@ -76,9 +76,9 @@ _INSERT_SUBMISSION = f"""
     )
     SELECT uuid AS submission_uuid, status, cycle_id FROM new
 """
-# Two statements in one message are one transaction, but the second has a snapshot of its own, taken when the
-# locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick has just
-# started. A single statement would see neither.
+# Two statements in one message are one transaction, but the second has a snapshot of its own, taken when
+# the locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick
+# has just started. A single statement would see neither.
 _LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
 _FIND = text("""
     SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key, s.status, s.submitted_at,

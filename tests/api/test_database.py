@@ -76,7 +76,8 @@ def own_postgres():
     shutil.rmtree(directory)
 
 
-def test_a_restart_is_503_for_its_duration_only(make_app, own_postgres):
+@pytest.mark.parametrize("idle_seconds", [0, PING_AFTER_SECONDS + 0.1])
+def test_a_restart_is_503_for_its_duration_only(make_app, own_postgres, idle_seconds):
     url = own_postgres.url.replace("postgresql:", "postgresql+psycopg2:")
     app = make_app(database_url=url)
     with app.app_context():
@@ -85,6 +86,7 @@ def test_a_restart_is_503_for_its_duration_only(make_app, own_postgres):
     hold_and_return(app, 3)
     assert client.get(URL).status_code == 200
     own_postgres.stop()
+    time.sleep(idle_seconds)
     for _ in range(5):
         away = client.get(URL)
         assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
