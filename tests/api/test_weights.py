@@ -122,3 +122,16 @@ def test_number_of_statements_does_not_grow_with_miners(app, client, completed, 
         event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     client.get(path)
     assert len(statements) == number
+
+
+def test_weights_are_read_once_and_the_scores_of_a_running_cycle_each_time(app, client, completed):
+    with app.app_context():
+        statements = []
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    answers = [client.get("/v1/weights/latest") for _ in range(3)]
+    assert len({answer.data for answer in answers}) == 1
+    # which cycle is the latest is asked each time
+    assert len(statements) == 4
+    with app.app_context():
+        make_result(0.9, cycle_id=2, prompt_id="grasp", miner_uid=3, miner_hotkey=HOTKEYS[3])
+    assert client.get("/v1/scores/2").json["n_submissions"] == 3
