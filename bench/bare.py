@@ -1,4 +1,8 @@
-"""The floor: bare Flask views with one statement each, on the same driver, pool and gunicorn."""
+"""The floor: bare Flask views with one statement each, on the same driver, pool and gunicorn.
+
+A transaction stands around each statement, as it does unless one asks for less; no connection is asked
+whether it still lives.
+"""
 
 from flask import Flask, jsonify, request
 from sqlalchemy import create_engine, text

@@ -132,7 +132,7 @@ class Storage:
                 "head_object", Params={"Bucket": self._settings.s3_bucket, "Key": key}, ExpiresIn=60
             )
             # Over the client's own connections, but past what reads each header of the answer: head_object()
-            # takes twice the processor time, a quarter of what a submission takes.
+            # takes half as much processor time again, and each submission comes by here.
             answer = client._endpoint.http_session.send(AWSRequest("HEAD", url).prepare())
         if answer.status_code == 404:
             return None
