@@ -28,9 +28,12 @@ LONG_SIDE = 384
 HASHED_SIDE = 64
 # PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
 MIN_HASH_QUALITY = 50
-# a line of which no more is ever lighter than this is of a border
+# A line is of a border if it is never lighter than this, but for noise. A mark in it, of which no pixel
+# changes by so much, may take more of it.
 BORDER_LEVEL = 24
+BORDER_CHANGE = 8
 BORDER_NOISE = 0.02
+BORDER_MARK = 0.4
 
 # Pixels that are decoded, some 15 minutes of 1080p: of a larger video only the keyframes are, if it has one
 # every so many seconds.
@@ -128,15 +131,18 @@ def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
 
 
 def _borders(frames: Frame) -> tuple[int, int, int, int]:
-    """Return the part (top, bottom, left, right) outside of which every frame is black.
+    """Return the part (top, bottom, left, right) outside of which every frame is black, a fixed mark apart.
 
     Letterboxing a copy changes its hashes else. A part of less than a quarter of the picture is no picture
     in a frame but a dark one: then all of it counts.
     """
     brightest = frames.max(axis=0)
     lit = brightest >= BORDER_LEVEL
-    rows = np.flatnonzero(lit.mean(axis=1) > BORDER_NOISE)
-    columns = np.flatnonzero(lit.mean(axis=0) > BORDER_NOISE)
+    moving = lit & (brightest - frames.min(axis=0) >= BORDER_CHANGE)
+    rows, columns = (
+        np.flatnonzero((moving.mean(axis=axis) > BORDER_NOISE) | (lit.mean(axis=axis) > BORDER_MARK))
+        for axis in (1, 0)
+    )
     height, width = brightest.shape
     if len(rows) and len(columns):
         top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1

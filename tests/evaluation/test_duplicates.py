@@ -106,6 +106,9 @@ def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos,
     assert all(span["mirrored"] for span in report["matches"][0]["spans"])
     verdict, report = evaluate(BOB, "bunny", seconds=5)
     assert verdict.status == "SCORED" and report["matched_share"] == 0
+    mark = ("pad=iw:trunc(ih*0.75)*2:0:(oh-ih)/2", "drawbox=iw*0.7:ih*0.87:iw*0.25:ih*0.1:white@0.7:fill")
+    verdict, report = evaluate(ALICE, "bunny", seconds=4, filters=mark)
+    assert verdict.status == "REJECTED" and report["matched_share"] > 0.8
 
 
 def test_a_new_video_is_scored_in_full(evaluate):
