@@ -124,21 +124,10 @@ class Storage:
 
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
-        from botocore.awsrequest import AWSRequest
-
-        client = self._inner
-        with _translated():
-            url = client.generate_presigned_url(
-                "head_object", Params={"Bucket": self._settings.s3_bucket, "Key": key}, ExpiresIn=60
-            )
-            # Over the client's own connections, but past what reads each header of the answer: head_object()
-            # takes half as much processor time again, and each submission comes by here.
-            answer = client._endpoint.http_session.send(AWSRequest("HEAD", url).prepare())
-        if answer.status_code == 404:
-            return None
-        if answer.status_code != 200:
-            raise _refusal(answer.status_code)
-        return StoredObject(int(answer.headers["Content-Length"]), answer.headers.get("Content-Type", ""))
+        with _translated(missing_ok=True):
+            answer = self._inner.head_object(Bucket=self._settings.s3_bucket, Key=key)
+            return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
+        return None
 
     def check(self) -> None:
         """Return if the bucket can be reached."""
@@ -158,11 +147,6 @@ class Storage:
             self._inner.create_bucket(Bucket=bucket, **where)
 
 
-def _refusal(status: int | None, code: str | None = None) -> Unavailable:
-    log.warning("storage_unavailable", status=status, code=code)
-    return Unavailable("Storage refused the request at the moment; try again shortly.")
-
-
 @contextmanager
 def _translated(missing_ok: bool = False) -> Iterator[None]:
     """Turn what botocore raises into Unavailable; swallow a 404 if `missing_ok`."""
@@ -174,7 +158,8 @@ def _translated(missing_ok: bool = False) -> Iterator[None]:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if missing_ok and status == 404:
             return
-        raise _refusal(status, error.response.get("Error", {}).get("Code")) from error
+        log.warning("storage_unavailable", status=status, code=error.response.get("Error", {}).get("Code"))
+        raise Unavailable("Storage refused the request at the moment; try again shortly.") from error
     except BotoCoreError as error:
         log.warning("storage_unavailable", error=type(error).__name__)
         raise Unavailable("Storage is out of reach at the moment; try again shortly.") from error
