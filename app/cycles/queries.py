@@ -30,11 +30,12 @@ _FIND_LAST_COMPLETED = text(f"""
     SELECT {_COLUMNS} FROM cycles WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1
 """)
 _OVERVIEW = text("""
-    SELECT a.id AS active_cycle_id, a.started_at AS active_cycle_started_at,
-           (SELECT min(id) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycle_id,
-           (SELECT max(id) FROM cycles WHERE status = 'COMPLETED') AS last_completed_cycle_id,
-           (SELECT count(*) FROM cycles) AS total_cycles
-    FROM (VALUES (1)) one LEFT JOIN cycles a ON a.status = 'ACTIVE'
+    SELECT max(id) FILTER (WHERE status = 'ACTIVE') AS active_cycle_id,
+           max(started_at) FILTER (WHERE status = 'ACTIVE') AS active_cycle_started_at,
+           min(id) FILTER (WHERE status = 'EVALUATING') AS evaluating_cycle_id,
+           max(id) FILTER (WHERE status = 'COMPLETED') AS last_completed_cycle_id,
+           count(*) AS total_cycles
+    FROM cycles
 """)
 _INSERT = text("""
     INSERT INTO cycles (started_at, ends_at) VALUES (:started_at, :ends_at) RETURNING id

@@ -7,16 +7,19 @@ from spectree import Response as Answers
 
 from app.api import Problem, spec
 from app.auth import require_admin, require_evaluator
-from app.evaluation import review_queries, service, wire
+from app.evaluation import queries, review_queries, service, wire
 from app.evaluation.model import OurFault
 
 blueprint = Blueprint("evaluation", __name__)
+
+# Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
+COUNT_AT_MOST = 1000
 
 
 @blueprint.post("/v1/evaluate/fetch")
 @require_evaluator
 @spec.validate(resp=Answers(HTTP_200=wire.FetchOut, HTTP_401=Problem), tags=["evaluation"])
-def fetch(json: wire.FetchIn) -> Response:
+def fetch(json: wire.FetchIn) -> wire.FetchOut:
     """Claim up to `limit` due submissions for the caller, oldest first; 0 claims nothing and only counts.
 
     Each is the caller's alone until `lease_expires_at`, and then anybody's again.
@@ -26,8 +29,8 @@ def fetch(json: wire.FetchIn) -> Response:
     claims = service.claim_due(
         json.limit, f"evaluator at {request.remote_addr}", settings.evaluation_lease_seconds
     )
-    counts = service.count_open(exact=json.limit == 0)
-    return jsonify(
+    counts = queries.count_open(COUNT_AT_MOST if json.limit else None)
+    return wire.FetchOut(
         submissions=[
             wire.show_claim(claim, storage.presign_get(claim.video_key, settings.evaluation_lease_seconds))
             for claim in claims

@@ -18,8 +18,6 @@ log = structlog.get_logger(__name__)
 
 # A worker's lease: short, since the worker extends it all the time and its death shows by its end.
 WORKER_LEASE_SECONDS = 30.0
-# Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
-COUNT_AT_MOST = 10_000
 # How far a remote evaluator's final score may be from ours.
 FORMULA_TOLERANCE = 0.001
 
@@ -161,11 +159,6 @@ def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
     if status in {scoring.SCORED, scoring.REJECTED}:
         raise Conflict("This submission has its result already; the first one stands.")
     raise Conflict("This submission is not under a live claim of yours; fetch it again.")
-
-
-def count_open(exact: bool) -> queries.OpenCounts:
-    """How many submissions are PENDING and EVALUATING, counted up to 10,000 each unless `exact`."""
-    return queries.count_open(None if exact else COUNT_AT_MOST)
 
 
 def get_report(uuid: UUID) -> dict:

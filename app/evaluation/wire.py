@@ -93,7 +93,7 @@ class ClaimOut(BaseModel):
 
 
 class FetchOut(BaseModel):
-    """`pending` and `evaluating` are exact for `limit` 0, and otherwise counted up to 10,000."""
+    """`pending` and `evaluating` are exact for `limit` 0, and otherwise counted up to 1,000."""
 
     submissions: list[ClaimOut]
     pending: int
@@ -150,9 +150,9 @@ class ReviewOut(BaseModel):
     opened_at: Timestamp
 
 
-def show_claim(claim: Claim, video_url: str) -> dict[str, Any]:
-    """The JSON of a claim, as /v1/evaluate/fetch hands it out."""
-    return ClaimOut.model_validate(vars(claim) | {"video_url": video_url}).model_dump(mode="json")
+def show_claim(claim: Claim, video_url: str) -> ClaimOut:
+    """A claim, as /v1/evaluate/fetch hands it out."""
+    return ClaimOut.model_validate(vars(claim) | {"video_url": video_url})
 
 
 def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
