@@ -94,7 +94,8 @@ def command_app(settings: Settings) -> Flask:
 
 
 def autocommit() -> None:
-    """Until the session's next commit or rollback, commit each statement when it is done."""
+    """Roll back what the session has begun, and commit each statement until its next commit or rollback."""
+    db.session.rollback()
     connection: Any = db.session.connection().connection.dbapi_connection
     connection.autocommit = True
 

@@ -51,7 +51,10 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
     admission = {name: new[name] for name in ("video_key", "prompt_id", "miner_uid", "miner_hotkey")}
     admission |= {"quota": settings.max_submissions_per_hour, "netuid": None}
     statements: dict[str, tuple[TextClause, dict[str, Any]]] = {
-        "claim": (evaluation._CLAIM, {"limit": 5, "claimed_by": "bench", "lease_seconds": 600}),
+        "claim": (
+            evaluation._CLAIM,
+            {"limit": 5, "claimed_by": "bench", "lease_seconds": 600, "probing": False},
+        ),
         "admission": (submissions._GET_ADMISSION, admission),
         "insert_submission": (text(submissions._INSERT_SUBMISSION), new | admission),
         "aggregate_cycle": (weights._LIST_CURRENT, {"cycle_id": cycle_id}),

@@ -29,12 +29,10 @@ def allowance(wanted: int) -> int:
     return min(wanted, 1) if tripped else wanted
 
 
-def admit(wanted: int) -> int:
-    """Like `allowance`, and take the probe where there is one, so that nobody else does."""
+def take_probe() -> bool:
+    """Take the one claim that tries tripped breakers again, so that nobody else does; False if none may."""
     tripped = queries.list_tripped()
-    if not tripped or not wanted:
-        return wanted
-    return int(queries.take_probe(PROBE_SECONDS) == len(tripped))
+    return bool(tripped) and queries.take_probe(PROBE_SECONDS) == len(tripped)
 
 
 def count_failure(name: str, error: str) -> None:

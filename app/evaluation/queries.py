@@ -38,6 +38,7 @@ def _back_off(faults: str) -> str:
 _CLAIM = text(f"""
     WITH due AS (
         SELECT s.id FROM submissions s WHERE {_DUE}
+            AND (:probing OR NOT EXISTS (SELECT FROM circuit_breakers WHERE open_until IS NOT NULL))
         ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE submissions s SET
@@ -124,9 +125,14 @@ class StoredReport:
     report: dict[str, Any] | None
 
 
-def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
-    """Put the oldest due rows under a lease; no two callers ever get the same one."""
-    return fetch_all(Claim, _CLAIM, limit=limit, claimed_by=claimed_by, lease_seconds=lease_seconds)
+def claim_due(limit: int, claimed_by: str, lease_seconds: float, probing: bool = False) -> list[Claim]:
+    """Put the oldest due rows under a lease; no two callers ever get the same one.
+
+    None while a circuit breaker is tripped, unless `probing`.
+    """
+    return fetch_all(
+        Claim, _CLAIM, limit=limit, claimed_by=claimed_by, lease_seconds=lease_seconds, probing=probing
+    )
 
 
 def count_due(at_most: int) -> int:

@@ -7,6 +7,7 @@ from spectree import Response as Answers
 
 from app.api import Problem, spec
 from app.auth import require_admin, require_evaluator
+from app.db import autocommit
 from app.evaluation import queries, review_queries, service, wire
 from app.evaluation.model import OurFault
 
@@ -29,6 +30,7 @@ def fetch(json: wire.FetchIn) -> wire.FetchOut:
     claims = service.claim_due(
         json.limit, f"evaluator at {request.remote_addr}", settings.evaluation_lease_seconds
     )
+    autocommit()
     counts = queries.count_open(COUNT_AT_MOST if json.limit else None)
     return wire.FetchOut(
         submissions=[

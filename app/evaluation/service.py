@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from app.config import Settings
-from app.db import db
+from app.db import autocommit, db
 from app.errors import Conflict, NotFound, invalid_field
 from app.evaluation import breaker, breaker_queries, queries, review_queries, scoring
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
@@ -27,12 +27,17 @@ def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
 
     None are claimed while a circuit breaker is open, and one at a time while it is tried again.
     """
-    claims = queries.claim_due(breaker.admit(limit), claimed_by, lease_seconds)
-    if claims:
-        db.session.commit()
-    else:
-        # an untaken probe stays for whoever finds work
-        db.session.rollback()
+    if limit == 0:
+        return []
+    autocommit()
+    claims = queries.claim_due(limit, claimed_by, lease_seconds)
+    db.session.rollback()  # of nothing: what follows is a transaction
+    if not claims and breaker.take_probe():
+        claims = queries.claim_due(1, claimed_by, lease_seconds, probing=True)
+        if claims:
+            db.session.commit()
+    # an untaken probe stays for whoever finds work
+    db.session.rollback()
     return claims
 
 
