@@ -25,6 +25,12 @@ SCHEMA_LOCK = 0x6B69626F
 # A connection that was used within this time is used again unasked: asking costs as much as a small query.
 PING_AFTER_SECONDS = 1
 
+# What the server does should we vanish in mid-transaction: it gives up our locks within a minute.
+_IF_WE_VANISH = (
+    "-c idle_in_transaction_session_timeout=30000 "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+
 Row = TypeVar("Row")
 
 
@@ -48,7 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         "connect_args": {
             "connect_timeout": 5,
             "application_name": "kibotos",
-            "options": f"-c statement_timeout={timeout_ms} -c timezone=UTC",
+            "options": f"-c statement_timeout={timeout_ms} -c timezone=UTC {_IF_WE_VANISH}",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

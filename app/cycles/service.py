@@ -122,9 +122,14 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         return False
     # a very large cycle takes longer than a statement of a web request may
     queries.lift_statement_timeout()
-    carried = queries.carry_over(cycle.id) if step == Step.CARRY_OVER else 0
+    if step == Step.CARRY_OVER:
+        carried = queries.carry_over(cycle.id)
+        # at once, for these rows take no result while they are locked
+        db.session.commit()
+        log.info("carried_over", cycle_id=cycle.id, submissions=carried)
+        return _complete_oldest(settings, block, now)
     miners, uids = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, weights.list_judge_models(cycle))
     db.session.commit()
-    log.info("cycle_completed", cycle_id=cycle.id, miners=miners, weights=uids, carried_over=carried)
+    log.info("cycle_completed", cycle_id=cycle.id, miners=miners, weights=uids)
     return True

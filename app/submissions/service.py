@@ -87,6 +87,7 @@ def submit(
         if admission.receipt:
             return admission.receipt, False
         raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
+    db.session.rollback()  # nor while Redis is asked
     try:
         enqueue_evaluations(redis, 1, settings.job_timeout_seconds)
     except RedisError as error:

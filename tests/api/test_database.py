@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg2
 import pytest
+from sqlalchemy import text
 
 from app.db import PING_AFTER_SECONDS, db, init_schema
 from app.local.services import Postgres
@@ -42,6 +43,13 @@ def test_connections_that_died_while_they_lay_idle_are_replaced(app, client, dat
     assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
 
 
+@pytest.fixture
+def unasked(monkeypatch):
+    """However slow the machine is, connections do not lie idle for long enough to be asked."""
+    monkeypatch.setattr("app.db.PING_AFTER_SECONDS", 600)
+
+
+@pytest.mark.usefixtures("unasked")
 def test_a_connection_that_died_just_now_costs_one_503(app, client, database):
     hold_and_return(app, 3)
     assert client.get(URL).status_code == 200
@@ -52,6 +60,7 @@ def test_a_connection_that_died_just_now_costs_one_503(app, client, database):
     assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
 
 
+@pytest.mark.usefixtures("unasked")
 def test_a_submission_on_a_connection_that_died_is_503_and_then_accepted(app, client, database, put_upload):
     with app.app_context():
         prompt = factories.make_prompt()
@@ -94,7 +103,7 @@ def test_a_restart_is_503_for_its_duration_only(make_app, own_postgres, idle_sec
     assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
 
 
-def test_only_a_get_and_a_submission_go_without_transactions(app, client, put_upload):
+def test_only_a_get_goes_without_transactions_of_itself(app, client, put_upload):
     def is_autocommit():
         return db.session.connection().connection.dbapi_connection.autocommit
 
@@ -109,3 +118,12 @@ def test_only_a_get_and_a_submission_go_without_transactions(app, client, put_up
     assert client.post("/v1/submissions", json=body).status_code == 201
     with app.app_context():
         assert not is_autocommit()
+
+
+def test_the_server_ends_a_transaction_that_was_left_alone(app):
+    with app.app_context():
+        shown = [
+            db.session.execute(text(f"SHOW {name}")).scalar()
+            for name in ("idle_in_transaction_session_timeout", "tcp_keepalives_idle")
+        ]
+    assert shown == ["30s", "10"]
