@@ -57,6 +57,10 @@ class _Answer(BaseModel):
     usage: _Usage | None = None
 
 
+class InputRefused(Unavailable):
+    """The endpoint works but does not take this request: too large an image, say, or a content filter."""
+
+
 class Vlm:
     """The endpoint at VLM_API_URL. Holds no connection, so it may be shared by threads and across forks."""
 
@@ -69,7 +73,7 @@ class Vlm:
 
         `payload` is the body without `model`. Refused connections, resets, timeouts, 429 and 5xx are tried
         again with growing, jittered waits or after the time the server names. Raises Unavailable when that
-        does not help, and at once for any other refusal.
+        does not help, and at once for any other refusal; its kind InputRefused for 400, 413 and 422.
         """
         try:
             return retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)(self._attempt, payload)
@@ -110,6 +114,8 @@ class Vlm:
             if wait is not None and wait > PATIENCE_SECONDS:
                 raise Unavailable(f"The judge asks to wait: {reason}.", wait)
             raise Passing(reason, wait)
+        if response.status_code in (400, 413, 422):
+            raise InputRefused(f"The judge refused the request: {reason}.", 60)
         raise Unavailable(f"The judge refused the request: {reason}.", 60)
 
 

@@ -20,8 +20,8 @@ MAX_MATCHED = 0.8
 # frames whose hashes are looked up, and the likeliest videos that are compared with in full
 LOOKED_UP = 60
 COMPARED = 10
-# lines through other videos that are tried for one video in all, so that none takes long to judge: an honest
-# one takes a few
+# lines through other videos that are tried for one video, and once more through those that were recorded
+# meanwhile, so that none takes long to judge: an honest one takes a few
 MAX_LINES = 60
 # the miner's own window: so many of his last videos within so many hours
 WINDOW = 20
@@ -72,10 +72,12 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
 
     Runs in the transaction that records the result. It holds up other results of the same miner from the
     start, and all others only from when it has compared, so that what both are about to remember is seen by
-    one of them. Without verified bytes only the claimed hash is compared.
+    one of them. Without any word on the bytes only the claimed hash is compared.
     """
-    if not _verified(claim, outcome):
+    if "sha256" not in outcome.report:
         return _judge_claim(claim)
+    if not _verified(claim, outcome):
+        return Originality(1.0, None, {"compared": False})
     hotkey = queries.lock_miner(claim.id)
     if same := _find_same_file(queries.list_scored_claims(claim.video_hash), hotkey):
         return same

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Protocol
 import structlog
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.clients.vlm import Completion, Vlm
+from app.clients.vlm import Completion, InputRefused, Vlm
 from app.config import ConfigError, Settings
 from app.errors import Unavailable
 from app.evaluation.addressing import addresses_judge
@@ -206,6 +206,9 @@ class Judge:
             raise Deferred("Today's tokens of the judge are spent.", retry_after=_seconds_to_midnight())
         try:
             call = self._vlm.complete(request)
+        except InputRefused as error:
+            # not counted against the judge, either
+            raise OurFault(error.detail, retry_after=error.retry_after) from error
         except Unavailable as error:
             raise OurFault(error.detail, dependency="vlm", retry_after=error.retry_after) from error
         if self._memory:

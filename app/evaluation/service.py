@@ -63,6 +63,9 @@ def give_back(claim: Claim, fault: OurFault) -> None:
         return
     if fault.dependency:
         breaker.count_failure(fault.dependency, reason)
+    else:
+        # if it was a probe, it told nothing: the next need not wait for its end
+        breaker_queries.release_probes()
     db.session.commit()
     log.warning(
         "evaluation_given_back", submission_id=claim.id, reason=reason, due_again=due_again.isoformat()

@@ -178,6 +178,17 @@ def test_a_miners_own_claim_holds_against_himself(context, submit):
     assert record(context, second, film(1, 10))[0].status == "REJECTED"
 
 
+def test_bytes_of_another_hash_keep_their_own_reason(context, submit):
+    claimed = "ab" * 32
+    record(context, submit(BOB, claimed), film(1, 10), report={"sha256": claimed})
+    reason = "The file has the SHA-256 cd."
+    verdict, report = record(
+        context, submit(ALICE, claimed), None, report={"sha256": "cd" * 32}, rejection_reason=reason
+    )
+    assert (verdict.status, verdict.rejection_reason) == ("REJECTED", reason)
+    assert report == {"compared": False}
+
+
 def test_a_rejected_claim_blocks_nobody(context, submit):
     content_hash = "ab" * 32
     first, second = submit(ALICE, content_hash), submit(BOB, content_hash)

@@ -210,12 +210,20 @@ def test_what_may_pass_is_tried_again(vlm, assess, fault):
     assert len(vlm.requests) == 3
 
 
-@pytest.mark.parametrize("code", [301, 400, 401, 403, 404, 413, 422])
+@pytest.mark.parametrize("code", [301, 401, 403, 404])
 def test_a_refusal_is_ours_at_once(vlm, assess, code):
     vlm.then(status(code))
     with pytest.raises(OurFault) as caught:
         assess()
     assert caught.value.dependency == "vlm" and str(code) in caught.value.reason and len(vlm.requests) == 1
+
+
+@pytest.mark.parametrize("code", [400, 413, 422])
+def test_an_input_that_is_refused_does_not_count_against_the_judge(vlm, assess, code):
+    vlm.then(status(code))
+    with pytest.raises(OurFault) as caught:
+        assess()
+    assert caught.value.dependency is None and str(code) in caught.value.reason and len(vlm.requests) == 1
 
 
 def test_it_waits_as_long_as_it_is_told(vlm, assess):

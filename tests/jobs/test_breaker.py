@@ -71,6 +71,15 @@ def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
     assert len(service.claim_due(3, "b", 30)) == 2
 
 
+def test_a_probe_that_ends_without_a_word_on_the_judge_leaves_room_for_the_next():
+    make_submission()
+    make_submission()
+    fail(times=breaker.THRESHOLD)
+    wait_over()
+    service.give_back(claim_one(), OurFault("The judge gave no usable answer."))
+    assert len(service.claim_due(2, "b", 30)) == 1
+
+
 def test_a_failed_probe_trips_it_for_twice_as_long():
     make_submission()
     fail(times=breaker.THRESHOLD)
