@@ -100,8 +100,6 @@ CREATE TABLE submissions (
     prompt_id           text NOT NULL REFERENCES prompts (id),
     -- the prompt's weight when the submission was accepted: a later change does not touch it
     prompt_weight       double precision NOT NULL CHECK (prompt_weight >= 0 AND prompt_weight <= 1000),
-    -- its requirements then, which the video is checked against
-    requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
     video_key           text NOT NULL UNIQUE REFERENCES uploads (video_key),
     -- SHA-256 the miner claims, checked against the bytes by the evaluation
     video_hash          text NOT NULL CHECK (video_hash ~ '^[0-9a-f]{64}$'),
@@ -137,6 +135,8 @@ CREATE TABLE submissions (
     lease_expires_at    timestamptz,
     evaluated_at        timestamptz,
     final_score         double precision CHECK (final_score >= 0 AND final_score <= 1),
+    -- the prompt's requirements when the submission was accepted, which the video is checked against
+    requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (final_score IS NOT NULL)),

@@ -4,7 +4,7 @@
 -- app/migrations/ that brings an older database to the same catalog; a test compares the two.
 --
 -- What can be wrong is forbidden here, not only in the code: a status without its columns, two active
--- cycles, a second result, a miner's score or weight changed once it is written.
+-- cycles, a second result, a score changed after its cycle was completed.
 
 CREATE TABLE schema_migrations (
     version     text PRIMARY KEY,
@@ -100,8 +100,6 @@ CREATE TABLE submissions (
     prompt_id           text NOT NULL REFERENCES prompts (id),
     -- the prompt's weight when the submission was accepted: a later change does not touch it
     prompt_weight       double precision NOT NULL CHECK (prompt_weight >= 0 AND prompt_weight <= 1000),
-    -- its requirements then, which the video is checked against
-    requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
     video_key           text NOT NULL UNIQUE REFERENCES uploads (video_key),
     -- SHA-256 the miner claims, checked against the bytes by the evaluation
     video_hash          text NOT NULL CHECK (video_hash ~ '^[0-9a-f]{64}$'),
@@ -272,9 +270,7 @@ CREATE TABLE fingerprints (
     -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
     seconds        real[] NOT NULL,
     hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
-    keys           integer[] NOT NULL,
-    -- ascends in the order of commits, for rows are inserted under a lock: tells what came after a look
-    remembered     bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY
+    keys           integer[] NOT NULL
 );
 -- every video that shares a band with another; without the pending list, which each lookup would read through
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
