@@ -33,7 +33,6 @@ _IF_WE_VANISH = (
 
 Row = TypeVar("Row")
 
-
 db = SQLAlchemy()
 
 

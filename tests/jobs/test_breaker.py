@@ -33,6 +33,15 @@ def wait_over():
         )
 
 
+def submit_and_wait_for_a_probe(count):
+    """Make `count` submissions behind a tripped breaker whose time is over."""
+    prompt = make_prompt()
+    for _ in range(count):
+        make_submission(prompt_id=prompt)
+    fail(times=breaker.THRESHOLD)
+    wait_over()
+
+
 def open_seconds():
     with db.engine.connect() as connection:
         found = connection.execute(
@@ -60,11 +69,7 @@ def test_a_success_in_between_starts_the_count_anew(app):
 
 
 def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
-    prompt = make_prompt()
-    for _ in range(3):
-        make_submission(prompt_id=prompt)
-    fail(times=breaker.THRESHOLD)
-    wait_over()
+    submit_and_wait_for_a_probe(3)
     claim = claim_one(limit=3)
     assert service.claim_due(3, "b", 30) == [], "one probe at a time"
     service.record_result(claim, outcome(), "worker", app.extensions["settings"])
@@ -72,10 +77,7 @@ def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
 
 
 def test_a_probe_that_ends_without_a_word_on_the_judge_leaves_room_for_the_next():
-    make_submission()
-    make_submission()
-    fail(times=breaker.THRESHOLD)
-    wait_over()
+    submit_and_wait_for_a_probe(2)
     service.give_back(claim_one(), OurFault("The judge gave no usable answer."))
     assert len(service.claim_due(2, "b", 30)) == 1
 
@@ -107,11 +109,7 @@ def test_a_probe_without_work_stays_for_the_next_who_asks():
 
 
 def test_a_probe_that_never_came_to_the_judge_leaves_room_for_the_next(app):
-    prompt = make_prompt()
-    for _ in range(2):
-        make_submission(prompt_id=prompt)
-    fail(times=breaker.THRESHOLD)
-    wait_over()
+    submit_and_wait_for_a_probe(2)
     unjudged = dataclasses.replace(outcome(), rejection_reason="It is too short.", judge_model=None)
     service.record_result(claim_one(), unjudged, "worker", app.extensions["settings"])
     assert [tripped.name for tripped in list_tripped()] == ["vlm"]
