@@ -2,10 +2,12 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+from urllib.parse import quote
 
 import structlog
 
@@ -33,33 +35,96 @@ class Storage:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._clients: dict[tuple[int, str], Any] = {}
+        self._endpoints: dict[tuple[int, str], _Endpoint] = {}
         self._making = threading.Lock()
 
-    def _client(self, endpoint: str) -> Any:
-        """Return this process's client of `endpoint` ("": AWS itself).
+    def _at(self, endpoint: str) -> "_Endpoint":
+        """Return this process's access to `endpoint` ("": AWS itself).
 
         A client must not be shared across a fork, hence the process id in its key. Threads share it, and
         only one makes it: it costs a quarter of a second and 20 MB.
         """
         key = (os.getpid(), endpoint)
         with self._making:
-            if key not in self._clients:
-                self._clients[key] = self._connect(endpoint)
-        return self._clients[key]
+            if key not in self._endpoints:
+                self._endpoints[key] = _Endpoint(self._settings, endpoint)
+        return self._endpoints[key]
 
-    def _connect(self, endpoint: str) -> Any:
+    def prepare(self) -> None:
+        """Make the client that signs uploads now, without connecting it."""
+        _ = self._public
+
+    @property
+    def _client(self) -> Any:
+        return self._at(self._settings.s3_endpoint).client
+
+    @property
+    def _public(self) -> "_Endpoint":
+        return self._at(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
+
+    def presign_put(
+        self, key: str, content_type: str, size_bytes: int | None, expires_seconds: int
+    ) -> tuple[str, dict[str, str]]:
+        """Return the URL that takes the upload of `key`, and the headers the PUT must carry.
+
+        They are signed: another type, or another length where `size_bytes` is known, is refused by storage.
+        """
+        headers = {"Content-Type": content_type}
+        if size_bytes is not None:
+            headers["Content-Length"] = str(size_bytes)
+        return self._public.presign("PUT", key, expires_seconds, headers), headers
+
+    def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
+        """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
+        endpoint = self._public if public else self._at(self._settings.s3_endpoint)
+        return endpoint.presign("GET", key, expires_seconds)
+
+    def presign_delete(self, key: str, expires_seconds: int) -> str:
+        """Return the URL at the public endpoint that deletes `key`."""
+        return self._public.presign("DELETE", key, expires_seconds)
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return size and type of `key`, or None if there is no such object."""
+        with _translated(missing_ok=True):
+            answer = self._client.head_object(Bucket=self._settings.s3_bucket, Key=key)
+            return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
+        return None
+
+    def check(self) -> None:
+        """Return if the bucket can be reached."""
+        with _translated():
+            self._client.head_bucket(Bucket=self._settings.s3_bucket)
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it does not exist."""
+        bucket = self._settings.s3_bucket
+        with _translated(missing_ok=True):
+            self._client.head_bucket(Bucket=bucket)
+            return
+        region = self._settings.s3_region
+        # AWS refuses its default region when it is named; others do not care
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        with _translated():
+            self._client.create_bucket(Bucket=bucket, **where)
+
+
+class _Endpoint:
+    """The bucket at one endpoint: boto3's client, and URLs that are signed with its keys."""
+
+    def __init__(self, settings: Settings, endpoint: str):
         # here, so that commands without storage are spared it
         import boto3
         from botocore.config import Config
 
-        settings = self._settings
-        return boto3.session.Session().client(
+        self._settings = settings
+        self._session = boto3.session.Session(
+            aws_access_key_id=settings.aws_access_key_id or None,
+            aws_secret_access_key=settings.aws_secret_access_key or None,
+        )
+        self.client = self._session.client(
             "s3",
             endpoint_url=endpoint or None,
             region_name=settings.s3_region,
-            aws_access_key_id=settings.aws_access_key_id or None,
-            aws_secret_access_key=settings.aws_secret_access_key or None,
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": settings.s3_addressing_style},
@@ -72,79 +137,32 @@ class Storage:
             ),
         )
 
-    def prepare(self) -> None:
-        """Make the client that signs uploads now, without connecting it."""
-        _ = self._public
+    @cached_property
+    def _bucket_url(self) -> str:
+        """What precedes a key in its URL, as boto3 works it out from endpoint, region and style."""
+        params = {"Bucket": self._settings.s3_bucket, "Key": "k"}
+        return self.client.generate_presigned_url("get_object", Params=params).partition("?")[0][:-1]
 
-    @property
-    def _inner(self) -> Any:
-        return self._client(self._settings.s3_endpoint)
+    def presign(
+        self, method: str, key: str, expires_seconds: int, headers: Mapping[str, str] | None = None
+    ) -> str:
+        """Return what boto3's generate_presigned_url does, in a third of its time.
 
-    @property
-    def _public(self) -> Any:
-        return self._client(self._settings.s3_public_endpoint or self._settings.s3_endpoint)
-
-    def presign_put(
-        self, key: str, content_type: str, size_bytes: int | None, expires_seconds: int
-    ) -> tuple[str, dict[str, str]]:
-        """Return the URL that takes the upload of `key`, and the headers the PUT must carry.
-
-        They are signed: another type, or another length where `size_bytes` is known, is refused by storage.
+        That goes through endpoint rules, validation and events for each URL anew.
         """
-        signed: dict[str, Any] = {"ContentType": content_type}
-        headers = {"Content-Type": content_type}
-        if size_bytes is not None:
-            signed["ContentLength"] = size_bytes
-            headers["Content-Length"] = str(size_bytes)
-        with _translated():
-            url = self._public.generate_presigned_url(
-                "put_object",
-                Params={"Bucket": self._settings.s3_bucket, "Key": key, **signed},
-                ExpiresIn=expires_seconds,
-            )
-        return url, headers
+        from botocore.auth import S3SigV4QueryAuth
+        from botocore.awsrequest import AWSRequest
 
-    def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
-        """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
         with _translated():
-            return (self._public if public else self._inner).generate_presigned_url(
-                "get_object",
-                Params={"Bucket": self._settings.s3_bucket, "Key": key},
-                ExpiresIn=expires_seconds,
-            )
-
-    def presign_delete(self, key: str, expires_seconds: int) -> str:
-        """Return the URL at the public endpoint that deletes `key`."""
-        with _translated():
-            return self._public.generate_presigned_url(
-                "delete_object",
-                Params={"Bucket": self._settings.s3_bucket, "Key": key},
-                ExpiresIn=expires_seconds,
-            )
-
-    def head(self, key: str) -> StoredObject | None:
-        """Return size and type of `key`, or None if there is no such object."""
-        with _translated(missing_ok=True):
-            answer = self._inner.head_object(Bucket=self._settings.s3_bucket, Key=key)
-            return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
-        return None
-
-    def check(self) -> None:
-        """Return if the bucket can be reached."""
-        with _translated():
-            self._inner.head_bucket(Bucket=self._settings.s3_bucket)
-
-    def ensure_bucket(self) -> None:
-        """Create the bucket if it does not exist."""
-        bucket = self._settings.s3_bucket
-        with _translated(missing_ok=True):
-            self._inner.head_bucket(Bucket=bucket)
-            return
-        region = self._settings.s3_region
-        # AWS refuses its default region when it is named; others do not care
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        with _translated():
-            self._inner.create_bucket(Bucket=bucket, **where)
+            request = AWSRequest(method, self._bucket_url + quote(key, safe="/~"), headers)
+            credentials = self._session.get_credentials()
+            S3SigV4QueryAuth(
+                credentials and credentials.get_frozen_credentials(),
+                "s3",
+                self._settings.s3_region,
+                expires=expires_seconds,
+            ).add_auth(request)
+        return request.url
 
 
 @contextmanager

@@ -121,3 +121,37 @@ def test_a_client_is_not_shared_across_a_fork(storage, key):
         os._exit(0 if all(storage.head(key) is None for _ in range(20)) else 1)
     assert all(storage.head(key) is None for _ in range(20))
     assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("token", [None, "a session token of a role"])
+@pytest.mark.parametrize("style", ["path", "virtual"])
+@pytest.mark.parametrize("endpoint", ["", "https://s3.example.org:8443"])
+def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, style, token):
+    if token:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "role's key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "role's secret")
+        monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+        settings = dataclasses.replace(settings, aws_access_key_id="", aws_secret_access_key="")
+    changes = {"s3_endpoint": endpoint, "s3_addressing_style": style, "s3_region": "eu-central-1"}
+    storage = Storage(dataclasses.replace(settings, **changes))
+    key, size = "uploads/caf\u00e9 ~1/video.mp4", {"ContentType": "video/mp4", "ContentLength": 5}
+
+    def signed(ours, operation, **params):
+        boto3 = storage._client.generate_presigned_url
+        params = {"Bucket": settings.s3_bucket, "Key": key} | params
+        for _ in range(3):  # the second may change between the two
+            theirs = boto3(operation, Params=params, ExpiresIn=60)
+            if (url := ours()) == theirs:
+                return
+        assert url == theirs
+
+    signed(lambda: storage.presign_get(key, 60), "get_object")
+    signed(lambda: storage.presign_delete(key, 60), "delete_object")
+    signed(lambda: storage.presign_put(key, "video/mp4", 5, 60)[0], "put_object", **size)
+
+
+def test_without_any_keys_nothing_can_be_signed(settings, monkeypatch):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    keyless = dataclasses.replace(settings, aws_access_key_id="", aws_secret_access_key="")
+    with pytest.raises(Unavailable):
+        Storage(keyless).presign_get("k", 60)
