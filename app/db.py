@@ -110,7 +110,7 @@ def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
     result = db.session.execute(statement, binds)
     columns = tuple(result.keys())
     # a third of the time that .mappings() takes
-    return [row(**dict(zip(columns, values, strict=True))) for values in result]
+    return [row(**dict(zip(columns, values, strict=True))) for values in result.all()]
 
 
 def fetch_one(row: type[Row], statement: TextClause, **binds: Any) -> Row | None:
