@@ -231,7 +231,10 @@ class Seaweed(Service):
             f"-s3.localSocket={data}/s3.sock",
             f"-filer.localSocket={data}/filer.sock",
         ]
-        return command, {"env": os.environ | self.environ | {"GOMEMLIMIT": "256MiB"}, "cwd": self.directory}
+        return command, {
+            "env": {"GOMEMLIMIT": "256MiB"} | os.environ | self.environ,
+            "cwd": self.directory,
+        }
 
     def _answers(self) -> bool:
         import requests
