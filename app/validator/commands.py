@@ -7,16 +7,17 @@ from pathlib import Path
 import click
 import structlog
 
+from app import logs
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.config import Settings
-from app.validator.memory import UnreadableMemory
-from app.validator.service import Validator, WrongWallet
+from app.validator.memory import UnusableMemory
+from app.validator.service import Decision, Validator, WrongWallet
 
 log = structlog.get_logger(__name__)
 
 
 @click.command()
-@click.option("--backend-url", required=True, help="Address of the backend, e.g. https://api.example.org")
+@click.option("--backend-url", help="The backend.  [default: API_URL, http://localhost:8080]")
 @click.option("--netuid", type=click.IntRange(0, 65535), help="Subnet id.  [default: NETUID]")
 @click.option("--network", help="Network name or ws:// address.  [default: NETWORK, or finney]")
 @click.option("--wallet-name", default="default", show_default=True)
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 @click.pass_obj
 def validate(
     settings: Settings,
-    backend_url: str,
+    backend_url: str | None,
     netuid: int | None,
     network: str | None,
     wallet_name: str,
@@ -61,9 +62,10 @@ def validate(
     netuid = settings.netuid if netuid is None else netuid
     if netuid is None:
         raise click.UsageError("Name the subnet by --netuid or NETUID.")
+    logs.configure(settings.log_level, settings.log_format)
     try:
         validator = Validator(
-            backend_url=backend_url.rstrip("/"),
+            backend_url=(backend_url or settings.api_url).rstrip("/"),
             chain=Chain(network or settings.network),
             netuid=netuid,
             wallet=open_wallet(wallet_name, hotkey_name, wallet_path),
@@ -72,11 +74,22 @@ def validate(
             dry_run=dry_run,
         )
         while True:
-            decision = validator.step()
+            decision = poll(validator)
             tell = log.info if decision.settled else log.warning
             tell(decision.name, cycle_id=decision.cycle_id, detail=decision.detail)
             if once:
-                raise SystemExit(0 if decision.settled or (dry_run and decision.name == "dry_run") else 1)
+                raise SystemExit(0 if decision.settled or decision.name == "dry_run" else 1)
             time.sleep(poll_interval)
-    except (UnreadableMemory, WalletError, WrongWallet) as error:
+    except (UnusableMemory, WalletError, WrongWallet) as error:
         raise click.ClickException(str(error)) from error
+
+
+def poll(validator: Validator) -> Decision:
+    """Poll once. What nobody foresaw, like a full disk or a changed chain, does not stop the polling."""
+    try:
+        return validator.step()
+    except WrongWallet:
+        raise
+    except Exception as error:
+        log.exception("unexpected_error")
+        return Decision("failed", f"{type(error).__name__}: {error}")

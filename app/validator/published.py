@@ -1,7 +1,7 @@
 """What a backend publishes as weights, and what is wrong with it."""
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Container, Mapping
 from datetime import datetime, timedelta
 from math import fsum, isfinite
 from typing import Annotated
@@ -27,6 +27,8 @@ class Published(BaseModel):
     created_at: AwareDatetime
     weights: dict[Uid, float]
     weights_u16: Units
+    # whom a uid is paid for; earlier backends do not say
+    hotkeys: dict[Uid, str] = {}
 
 
 def find_fault(published: Published, now: datetime, max_age: timedelta) -> str | None:
@@ -54,7 +56,12 @@ def find_fault(published: Published, now: datetime, max_age: timedelta) -> str |
     return None
 
 
-def find_unknown_uids(published: Published, known: Set[int]) -> str | None:
+def find_unknown_uids(published: Published, known: Container[int]) -> str | None:
     """Return a sentence that names the weighted uids that are not in `known`, or None."""
-    unknown = sorted(published.weights.keys() - known)
+    unknown = sorted(uid for uid in published.weights if uid not in known)
     return f"The weights name uids that the subnet does not have: {unknown[:20]}." if unknown else None
+
+
+def list_replaced_uids(published: Published, holders: Mapping[int, str]) -> list[int]:
+    """Return the weighted uids whose hotkey is another on the chain, by `holders`, than who earned it."""
+    return sorted(uid for uid, hotkey in published.hotkeys.items() if holders.get(uid) != hotkey)

@@ -11,8 +11,8 @@ import requests
 from pydantic import ValidationError
 
 from app.clients.chain import Chain, ChainError, OutcomeUnknown
-from app.validator.memory import Attempt, Memory
-from app.validator.published import Published, find_fault, find_unknown_uids
+from app.validator.memory import Attempt, Memory, MemoryFile
+from app.validator.published import Published, find_fault, find_unknown_uids, list_replaced_uids
 
 BACKEND_TIMEOUT_SECONDS = 10
 
@@ -50,12 +50,12 @@ class Validator:
     max_age: timedelta
     dry_run: bool = False
     clock: Callable[[], datetime] = _utc_now
-    _memory: Memory = field(init=False)
+    _file: MemoryFile = field(init=False)
 
     def __post_init__(self) -> None:
         network = re.sub(r"\W+", "-", self.chain.network)
-        self._file = self.directory / f"{network}-{self.netuid}-{self.hotkey}.json"
-        self._memory = Memory.load(self._file)
+        file = self.directory / f"{network}-{self.netuid}-{self.hotkey}.json"
+        self._file = MemoryFile(file, read_only=self.dry_run)
 
     @property
     def hotkey(self) -> str:
@@ -80,14 +80,13 @@ class Validator:
         return Decision(decision.name, decision.detail, decision.settled, published.cycle_id)
 
     def _decide(self, published: Published) -> Decision:
+        memory = self._file.memory
+        if published.created_at == memory.created_at:
+            return Decision("already_set", "The weights of this cycle are set.", settled=True)
         if fault := find_fault(published, self.clock(), self.max_age):
             return Decision("refused", fault)
-        if published.cycle_id < self._memory.set_cycle_id:
-            return Decision(
-                "refused", f"Cycle {self._memory.set_cycle_id} was set before; this one is older."
-            )
-        if published.cycle_id == self._memory.set_cycle_id:
-            return Decision("already_set", "The weights of this cycle are set.", settled=True)
+        if memory.created_at and published.created_at < memory.created_at:
+            return Decision("refused", f"Weights of {memory.created_at} were set before; these are older.")
         try:
             reading = self.chain.read(self.netuid)
         except ChainError as error:
@@ -96,33 +95,35 @@ class Validator:
         me = next((neuron for neuron in neurons.values() if neuron.hotkey == self.hotkey), None)
         if me is None:
             raise WrongWallet(f"The hotkey {self.hotkey} is not registered on subnet {self.netuid}.")
-        if fault := find_unknown_uids(published, neurons.keys()):
+        if fault := find_unknown_uids(published, neurons):
             return Decision("refused", fault)
-        attempt = self._memory.attempt
-        if attempt and attempt.cycle_id == published.cycle_id and me.last_update > attempt.last_update:
-            self._remember(Memory(set_cycle_id=published.cycle_id))
+        attempt = memory.attempt
+        if attempt and attempt.created_at == published.created_at and me.last_update > attempt.last_update:
+            self._file.save(Memory(created_at=published.created_at))
             return Decision("set", f"The submission had arrived at block {me.last_update}.", settled=True)
         if not me.validator_permit:
             return Decision("no_permit", f"The hotkey {self.hotkey} holds no validator permit at the moment.")
+        replaced = list_replaced_uids(published, {uid: neuron.hotkey for uid, neuron in neurons.items()})
+        weights = {uid: weight for uid, weight in published.weights.items() if uid not in replaced}
+        if not weights:
+            return Decision("refused", f"Other hotkeys hold all weighted uids by now: {replaced[:20]}.")
+        what = f"{weights}" if self.dry_run else f"the weights of {len(weights)} uids"
+        if replaced:
+            what += f", without uids that other hotkeys hold by now: {replaced[:20]}"
         if self.dry_run:
-            return Decision("dry_run", f"Would set {published.weights}.")
-        return self._send(published, me.last_update)
+            return Decision("dry_run", f"Would set {what}.")
+        return self._send(published.created_at, weights, me.last_update, what)
 
-    def _send(self, published: Published, last_update: int) -> Decision:
-        before = self._memory
-        # remembered before anything is sent: a crash in the middle is an unknown outcome as well
-        attempt = Attempt(cycle_id=published.cycle_id, last_update=last_update)
-        self._remember(Memory(set_cycle_id=before.set_cycle_id, attempt=attempt))
+    def _send(self, created_at: datetime, weights: dict[int, float], last_update: int, what: str) -> Decision:
+        # Remembered before anything is sent, since a crash in the middle is an unknown outcome as well; and
+        # kept when the chain refuses, since that may be said of a question that came after the submission.
+        attempt = Attempt(created_at=created_at, last_update=last_update)
+        self._file.save(Memory(created_at=self._file.memory.created_at, attempt=attempt))
         try:
-            self.chain.set_weights(self.netuid, published.weights, self.wallet)
+            self.chain.set_weights(self.netuid, weights, self.wallet)
         except OutcomeUnknown as error:
             return Decision("outcome_unknown", str(error))
         except ChainError as error:
-            self._remember(before)
             return Decision("not_set", str(error))
-        self._remember(Memory(set_cycle_id=published.cycle_id))
-        return Decision("set", f"The weights of {len(published.weights)} uids are set.", settled=True)
-
-    def _remember(self, memory: Memory) -> None:
-        memory.save(self._file)
-        self._memory = memory
+        self._file.save(Memory(created_at=created_at))
+        return Decision("set", f"Set {what}.", settled=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api import Timestamp
-from app.cycles.states import CycleStatus
+from app.enums import CycleStatus
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,14 @@ class RecordedScore(MinerScore):
 
 
 @dataclass(frozen=True)
+class Holder:
+    """A uid and the hotkey that held it when the cycle completed."""
+
+    uid: int
+    hotkey: str
+
+
+@dataclass(frozen=True)
 class WeightedCycle:
     id: int
     block_number: int | None
@@ -52,12 +60,28 @@ class Result:
     technical_score: float | None
     relevance_score: float | None
     quality_score: float | None
+    rejection_reason: str | None
 
 
 JudgeModels = Annotated[
     list[str],
     Field(description="models whose word this rests on; `offline-judge` does not understand pictures"),
 ]
+
+
+class MinerScoreOut(BaseModel):
+    """A miner's score; `holds_uid`: it counts for the weights. Null until the cycle is completed."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    miner_uid: int
+    miner_hotkey: str
+    total_submissions: int
+    accepted_submissions: int
+    avg_score: float
+    total_score: float
+    scores_by_category: dict[str, float]
+    holds_uid: bool | None = None
 
 
 class ScoresOut(BaseModel):
@@ -69,7 +93,7 @@ class ScoresOut(BaseModel):
     completed_at: Timestamp | None
     n_submissions: int
     judge_models: JudgeModels
-    miner_scores: list[MinerScore]
+    miner_scores: list[MinerScoreOut]
 
 
 class WeightsU16(BaseModel):
@@ -78,7 +102,10 @@ class WeightsU16(BaseModel):
 
 
 class WeightsOut(BaseModel):
-    """A completed cycle's weights: shares of 1 by uid, and the same in units of 1/65535."""
+    """A completed cycle's weights: shares of 1 by uid, and the same in units of 1/65535.
+
+    `hotkeys` names the hotkey a uid is paid for: if the chain has another by now, it is not to be paid.
+    """
 
     cycle_id: int
     block_number: int | None
@@ -87,3 +114,4 @@ class WeightsOut(BaseModel):
     created_at: Timestamp
     weights: dict[str, float]
     weights_u16: WeightsU16
+    hotkeys: dict[str, str]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from app.db import db, execute, fetch_all, fetch_one
-from app.weights.models import MinerScore, RecordedScore, Result, WeightedCycle
+from app.weights.models import Holder, MinerScore, RecordedScore, Result, WeightedCycle
 from app.weights.normalise import Weight
 
 _SCORE_COLUMNS = """
@@ -64,6 +64,12 @@ _LIST_WEIGHTS = text("""
     SELECT miner_uid AS uid, weight, weight_u16 FROM computed_weights
     WHERE cycle_id = :cycle_id ORDER BY miner_uid
 """)
+# Where registration was not checked, several hotkeys may have claimed one uid: then none is named.
+_LIST_HOLDERS = text("""
+    SELECT miner_uid AS uid, min(miner_hotkey) AS hotkey
+    FROM miner_scores JOIN computed_weights USING (cycle_id, miner_uid)
+    WHERE cycle_id = :cycle_id AND holds_uid GROUP BY miner_uid HAVING count(*) = 1 ORDER BY miner_uid
+""")
 _LIST_JUDGE_MODELS = text("""
     SELECT DISTINCT e.judge_model FROM submissions s JOIN evaluations e ON e.submission_id = s.id
     WHERE s.cycle_id = :cycle_id AND e.judge_model IS NOT NULL ORDER BY e.judge_model
@@ -75,7 +81,8 @@ _WEIGHTED_CYCLE = """
 _FIND_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} AND id = :id")
 _FIND_LAST_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} ORDER BY id DESC LIMIT 1")
 _STREAM_RESULTS = text("""
-    SELECT s.id, s.status, s.final_score, e.technical_score, e.relevance_score, e.quality_score
+    SELECT s.id, s.status, s.final_score, e.technical_score, e.relevance_score, e.quality_score,
+           e.rejection_reason
     FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id
     WHERE s.cycle_id = :cycle_id AND s.status IN ('SCORED', 'REJECTED')
 """).execution_options(yield_per=5000)
@@ -109,6 +116,11 @@ def insert_weights(cycle_id: int, weights: Sequence[Weight]) -> None:
 
 def list_weights(cycle_id: int) -> list[Weight]:
     return fetch_all(Weight, _LIST_WEIGHTS, cycle_id=cycle_id)
+
+
+def list_holders(cycle_id: int) -> list[Holder]:
+    """The hotkeys that the weighted uids of a completed cycle are paid for, in the order of uids."""
+    return fetch_all(Holder, _LIST_HOLDERS, cycle_id=cycle_id)
 
 
 def list_judge_models(cycle_id: int) -> list[str]:

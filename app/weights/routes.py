@@ -10,8 +10,8 @@ from app.api import Problem, spec
 from app.cycles.states import Cycle
 from app.version import VERSION
 from app.weights import service
-from app.weights.models import ScoresOut, WeightedCycle, WeightsOut, WeightsU16
-from app.weights.queries import list_weights
+from app.weights.models import MinerScoreOut, ScoresOut, WeightedCycle, WeightsOut, WeightsU16
+from app.weights.queries import list_holders, list_weights
 
 blueprint = Blueprint("weights", __name__)
 
@@ -73,7 +73,7 @@ def _show_scores(cycle: Cycle) -> str:
         completed_at=cycle.completed_at,
         n_submissions=sum(score.total_submissions for score in scores),
         judge_models=list(service.list_judge_models(cycle)),
-        miner_scores=scores,
+        miner_scores=[MinerScoreOut.model_validate(score) for score in scores],
     ).model_dump_json()
 
 
@@ -92,6 +92,7 @@ def _show_weights(cycle: WeightedCycle) -> str:
         weights_u16=WeightsU16(
             uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
         ),
+        hotkeys={str(holder.uid): holder.hotkey for holder in list_holders(cycle.id)},
     ).model_dump_json()
 
 

@@ -23,7 +23,7 @@ def completed(app):
         make_submission(cycle_id=2, prompt_id="grasp", miner_uid=2, miner_hotkey=HOTKEYS[2])
 
 
-def score(uid, total, accepted, avg, sum_):
+def score(uid, total, accepted, avg, sum_, holds_uid=True):
     return {
         "miner_uid": uid,
         "miner_hotkey": HOTKEYS[uid],
@@ -32,6 +32,7 @@ def score(uid, total, accepted, avg, sum_):
         "avg_score": avg,
         "total_score": sum_,
         "scores_by_category": {"manipulation": sum_},
+        "holds_uid": holds_uid,
     }
 
 
@@ -56,7 +57,7 @@ def test_scores_best_first(client, completed):
 def test_scores_of_a_running_cycle_as_they_stand(client, completed):
     scores = client.get("/v1/scores/2").json
     assert (scores["status"], scores["completed_at"], scores["n_submissions"]) == ("ACTIVE", None, 2)
-    assert scores["miner_scores"] == [score(2, 2, 1, 0.5, 0.5)]
+    assert scores["miner_scores"] == [score(2, 2, 1, 0.5, 0.5, holds_uid=None)]
 
 
 def test_weights_by_hand(client, completed):
@@ -70,6 +71,7 @@ def test_weights_by_hand(client, completed):
         "block_number_is_current": None,
         "judge_models": [],
         "weights_u16": {"uids": [1, 2, 3], "weights": [46421, 16384, 2730]},
+        "hotkeys": {str(uid): HOTKEYS[uid] for uid in (1, 2, 3)},
     }
     assert client.get("/v1/weights/latest").json == client.get("/v1/weights/1").json
 
@@ -114,7 +116,7 @@ def test_latest_is_asked_for_again_each_time(client, completed, path):
 
 
 @pytest.mark.parametrize(
-    ("path", "number"), [("/v1/scores/1", 2), ("/v1/scores/2", 3), ("/v1/weights/latest", 2)]
+    ("path", "number"), [("/v1/scores/1", 2), ("/v1/scores/2", 3), ("/v1/weights/latest", 3)]
 )
 def test_number_of_statements_does_not_grow_with_miners(app, client, completed, path, number):
     with app.app_context():
@@ -131,7 +133,19 @@ def test_weights_are_read_once_and_the_scores_of_a_running_cycle_each_time(app, 
     answers = [client.get("/v1/weights/latest") for _ in range(3)]
     assert len({answer.data for answer in answers}) == 1
     # which cycle is the latest is asked each time
-    assert len(statements) == 4
+    assert len(statements) == 5
     with app.app_context():
         make_result(0.9, cycle_id=2, prompt_id="grasp", miner_uid=3, miner_hotkey=HOTKEYS[3])
     assert client.get("/v1/scores/2").json["n_submissions"] == 3
+
+
+def test_no_hotkey_is_named_where_several_claimed_a_uid(app, client):
+    """Without NETUID nobody checks who holds a uid."""
+    with app.app_context():
+        make_cycle("EVALUATING")
+        for uid, hotkey in [(1, HOTKEYS[1]), (1, HOTKEYS[2]), (3, HOTKEYS[3])]:
+            make_result(0.5, cycle_id=1, miner_uid=uid, miner_hotkey=hotkey)
+        service.tick(app.extensions["settings"], Chain("ws://127.0.0.1:1"))
+    weights = client.get("/v1/weights/1").json
+    assert weights["weights"] == pytest.approx({"1": 2 / 3, "3": 1 / 3})
+    assert weights["hotkeys"] == {"3": HOTKEYS[3]}

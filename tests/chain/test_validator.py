@@ -1,4 +1,6 @@
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -11,7 +13,8 @@ from werkzeug.serving import make_server
 
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.cycles import service
-from app.validator.memory import UnreadableMemory
+from app.validator.commands import poll
+from app.validator.memory import UnusableMemory
 from app.validator.service import Validator, WrongWallet
 from tests.factories import make_cycle, make_result, miner
 from tests.processes import environment
@@ -170,12 +173,71 @@ def test_unsound_weights_are_refused(make_validator, node, backend, changes, sen
     assert node.calls == []
 
 
-def test_older_cycle_than_the_one_set_is_refused(make_validator, backend):
+def test_older_weights_than_those_set_are_refused(make_validator, backend):
+    validator = make_validator()
+    validator.step()
+    backend.publish(1, created_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    decision = validator.step()
+    assert decision.name == "refused" and "were set before; these are older" in decision.detail
+
+
+def test_a_backend_that_begins_to_count_anew_is_followed(make_validator, node, backend):
     backend.publish(8)
     validator = make_validator()
     validator.step()
-    backend.publish(7)
-    assert validator.step().name == "refused"
+    for cycle_id in (1, 8):
+        backend.publish(cycle_id)
+        assert [validator.step().name, validator.step().name] == ["set", "already_set"]
+    assert len(node.calls) == 3
+
+
+def test_weights_that_are_set_stay_so_when_they_have_become_stale(make_validator):
+    make_validator().step()
+    later = make_validator(clock=lambda: datetime.now(UTC) + timedelta(days=1))
+    assert later.step().name == "already_set"
+
+
+def test_uid_that_changed_hands_is_left_out(make_validator, node, backend):
+    backend.publish(1, hotkeys={"1": miner("one").ss58_address, "2": miner("two").ss58_address})
+    node.subnets[5].hotkeys[2] = miner("newcomer").ss58_address
+    decision = make_validator().step()
+    assert decision.name == "set" and "without uids that other hotkeys hold by now: [2]" in decision.detail
+    assert [call["arguments"]["dests"] for call in node.calls] == [[1]]
+
+
+def test_weights_of_nobody_who_is_left_are_refused(make_validator, node, backend):
+    backend.publish(1, hotkeys={"1": miner("former").ss58_address, "2": miner("former too").ss58_address})
+    decision = make_validator().step()
+    assert decision.name == "refused" and "[1, 2]" in decision.detail
+    assert node.calls == []
+
+
+def test_error_after_the_submission_had_arrived_is_no_refusal(make_validator, node):
+    node.errors["chain_getBlock"] = "rate limit exceeded"
+    assert make_validator().step().name != "set"
+    node.errors.clear()
+    decision = make_validator().step()
+    assert decision.name == "set" and "had arrived" in decision.detail
+    assert len(node.calls) == 1
+
+
+def test_one_validator_at_a_time(make_validator):
+    running = make_validator()
+    with pytest.raises(UnusableMemory, match="Another validator is running"):
+        make_validator()
+    assert make_validator(dry_run=True).step().name == "dry_run"
+    assert running.step().name == "set"
+    del running
+    assert make_validator().step().name == "already_set"
+
+
+def test_what_cannot_be_remembered_is_not_sent_and_does_not_end_the_polling(make_validator, node):
+    validator = make_validator()
+    shutil.rmtree(validator.directory)
+    assert poll(validator).name == "failed"
+    assert node.calls == []
+    validator.directory.mkdir()
+    assert poll(validator).name == "set"
 
 
 def test_without_permit_nothing_is_sent(make_validator, node):
@@ -208,27 +270,57 @@ def test_foreign_file_as_memory(make_validator):
     make_validator().step()
     (file,) = make_validator().directory.glob("*.json")
     file.write_text("[]")
-    with pytest.raises(UnreadableMemory, match="move it away"):
+    with pytest.raises(UnusableMemory, match="move it away"):
         make_validator()
 
 
-def run_command(settings, node, wallets, url, *options):
+def start_command(settings, node, wallets, url, *options):
     arguments = [
         *("--backend-url", url, "--netuid", "5", "--network", node.url, "--wallet-name", "cold"),
-        *("--wallet-path", wallets, "--state-dir", wallets / "memory", "--once", *options),
+        *("--wallet-path", wallets, "--state-dir", wallets / "memory", *options),
     ]
     environ = environment(settings) | {
         "BITTENSOR_RUNTIME_CACHE_DIR": str(wallets),
         "BTCLI_TOKEN_SYMBOLS_CACHE": str(wallets / "symbols.json"),
+        "LOG_FORMAT": "json",
     }
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-m", "cli", "validate", *arguments],
         env=environ,
         cwd=wallets,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
+
+
+def run_command(settings, node, wallets, url, *options):
+    """Run the command once; return its exit code and what it wrote to stdout and stderr."""
+    with start_command(settings, node, wallets, url, "--once", *options) as process:
+        output = process.communicate(timeout=60)
+    return process.returncode, *output
+
+
+def test_command_polls_and_logs_each_decision_in_a_line(settings, node, wallets, backend):
+    backend.status = 404
+    options = ("--hotkey-name", "hot", "--poll-interval", "1")
+    with start_command(settings, node, wallets, backend.url, *options) as process:
+        try:
+            lines = (json.loads(line) for line in process.stdout)
+            assert next(lines)["event"] == "no_weights_yet"
+            backend.status = 200
+            decisions = list(itertools.takewhile(lambda line: line["event"] != "already_set", lines))
+        finally:
+            process.kill()
+    assert [line["event"] for line in decisions if line["event"] != "no_weights_yet"] == ["set"]
+    assert (decisions[-1]["cycle_id"], decisions[-1]["detail"]) == (1, "Set the weights of 2 uids.")
+
+
+def test_command_of_a_hotkey_that_is_not_registered(settings, node, wallets, backend):
+    node.subnets[5].hotkeys[0] = miner("another").ss58_address
+    returncode, _, errors = run_command(settings, node, wallets, backend.url, "--hotkey-name", "hot")
+    assert returncode == 1
+    assert "is not registered on subnet 5" in errors
 
 
 def test_command_sets_what_the_real_backend_publishes(app, settings, node, wallets):
@@ -243,13 +335,13 @@ def test_command_sets_what_the_real_backend_publishes(app, settings, node, walle
     try:
         url = f"http://127.0.0.1:{server.server_port}/"
         dry = run_command(settings, node, wallets, url, "--hotkey-name", "hot", "--dry-run")
-        assert (dry.returncode, node.calls) == (0, [])
+        assert (dry[0], node.calls) == (0, [])
         done = run_command(settings, node, wallets, url, "--hotkey-name", "hot")
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done[0] == 0, done
         assert [call["arguments"]["weights"] for call in node.calls] == [[65535, 39321]]
-        wrong = run_command(settings, node, wallets, url, "--hotkey-name", "warm")
-        assert wrong.returncode == 1
-        assert "Error: The hotkey warm of the wallet cold cannot be used" in wrong.stderr
+        returncode, _, errors = run_command(settings, node, wallets, url, "--hotkey-name", "warm")
+        assert returncode == 1
+        assert "Error: The hotkey warm of the wallet cold cannot be used" in errors
     finally:
         server.shutdown()
         thread.join()

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from app.validator.published import Published, find_fault, find_unknown_uids
+from app.validator.published import Published, find_fault, find_unknown_uids, list_replaced_uids
 
 NOW = datetime(2026, 1, 15, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -68,6 +68,13 @@ def test_fault_is_told(changes, sentence):
 def test_malformed_answer_is_refused(changes):
     with pytest.raises(ValidationError):
         Published.model_validate(answer(**changes))
+
+
+def test_replaced_uids_are_those_of_another_hotkey_by_now():
+    published = Published.model_validate(answer(hotkeys={"3": "five", "8": "six"}))
+    assert list_replaced_uids(published, {3: "five", 8: "six"}) == []
+    assert list_replaced_uids(published, {3: "five", 8: "seven"}) == [8]
+    assert list_replaced_uids(Published.model_validate(answer()), {3: "any", 8: "other"}) == []
 
 
 def test_unknown_uids_are_named():
