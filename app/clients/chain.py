@@ -62,7 +62,8 @@ class Chain:
                 block_number = await client.block()
                 if netuid is None:
                     return Reading(block_number, None)
-                metagraph = await client.subnets.metagraph(netuid)
+                # what neurons have committed to is read by two more requests, and nobody asks for it
+                metagraph = await client.subnets.metagraph(netuid, commitments=False)
                 if metagraph is None:
                     raise ChainError(f"There is no subnet {netuid} on {self.network}.")
                 neurons = [_neuron(neuron) for neuron in metagraph]

@@ -97,6 +97,8 @@ def _close(cycle: Cycle, now: datetime) -> None:
 
 
 def _adopt_waiting(cycle_id: int) -> None:
+    # so many may have waited that it takes longer than a statement of a web request may
+    queries.lift_statement_timeout()
     if adopted := queries.adopt_waiting(cycle_id):
         log.info("submissions_adopted", cycle_id=cycle_id, submissions=adopted)
 
@@ -109,17 +111,24 @@ def _oldest_evaluating(settings: Settings, now: datetime) -> tuple[Cycle | None,
 
 
 def _complete_oldest(settings: Settings, block: Block | None, now: datetime | None) -> bool:
-    """Complete the oldest EVALUATING cycle; False if none is ready or another tick is at it."""
+    """Complete the oldest EVALUATING cycle, or first carry over what is open of it.
+
+    Returns whether there may be more to do: False if none is ready or another tick is at it.
+    """
     locked = queries.try_lock_cycles()
     moment = now or queries.clock()
     cycle, step = _oldest_evaluating(settings, moment) if locked else (None, Step.WAIT)
     if cycle is None or step == Step.WAIT:
         db.session.rollback()
         return False
-    if settings.netuid is not None and not metagraph.has_snapshot(settings.netuid):
-        db.session.rollback()
-        log.warning("cycle_waits_for_metagraph", cycle_id=cycle.id, netuid=settings.netuid)
-        return False
+    if settings.netuid is not None:
+        taken_at = metagraph.find_snapshot_time(settings.netuid)
+        if taken_at is None:
+            db.session.rollback()
+            log.warning("cycle_waits_for_metagraph", cycle_id=cycle.id, netuid=settings.netuid)
+            return False
+        if moment > taken_at + 2 * metagraph.SNAPSHOT_EVERY:
+            log.warning("metagraph_is_old", cycle_id=cycle.id, taken_at=taken_at.isoformat())
     # a very large cycle takes longer than a statement of a web request may
     queries.lift_statement_timeout()
     if step == Step.CARRY_OVER:
@@ -127,7 +136,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         # at once, for these rows take no result while they are locked
         db.session.commit()
         log.info("carried_over", cycle_id=cycle.id, submissions=carried)
-        return _complete_oldest(settings, block, now)
+        return True
     miners, uids = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, weights.list_judge_models(cycle))
     db.session.commit()

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from app.clients.chain import Chain, ChainError
+from app.clients.chain import Chain, ChainError, Reading
 from app.config import Settings
 from app.db import db
 from app.metagraph import queries
@@ -19,42 +19,50 @@ RETRY_EVERY = timedelta(minutes=1)
 def refresh(settings: Settings, chain: Chain, now: datetime, needs_block: bool) -> Block | None:
     """Ask the chain for what is due and return the block number, or None if there never was one.
 
-    The metagraph is due every 10 minutes where NETUID is set (a minute after a failed try), the block if
-    `needs_block`. An unreachable chain is logged, no more. No transaction is open while it is asked.
+    The metagraph is due every 10 minutes where NETUID is set (a minute after a failed try, or at once if a
+    cycle is about to complete, that is `needs_block`), the block if `needs_block`. An unreachable chain is
+    logged, no more. No transaction is open while it is asked.
     """
     state = queries.find_state()
-    needs_metagraph = settings.netuid is not None and _is_due(state, settings.netuid, now)
+    needs_metagraph = settings.netuid is not None and _is_due(state, settings.netuid, now, needs_block)
     if needs_metagraph:
         queries.record_try(now)
     db.session.commit()
-    if needs_metagraph or needs_block:
-        try:
-            reading = chain.read(settings.netuid if needs_metagraph else None)
-        except ChainError as error:
-            log.warning("chain_unavailable", error=str(error))
-        else:
-            queries.record_block(reading.block_number, now)
-            if settings.netuid is not None and reading.neurons is not None:
-                queries.replace_neurons(settings.netuid, reading.neurons, now)
-                log.info("metagraph_taken", netuid=settings.netuid, neurons=len(reading.neurons))
-            db.session.commit()
-            return Block(reading.block_number, is_current=True)
-    if state is None or state.block_number is None:
+    reading = _read(chain, settings.netuid) if needs_metagraph else None
+    if reading is None and needs_block:
+        reading = _read(chain, None)
+    if reading is None:
+        if state is None or state.block_number is None:
+            return None
+        return Block(state.block_number, is_current=False)
+    queries.record_block(reading.block_number, now)
+    if settings.netuid is not None and reading.neurons is not None:
+        queries.replace_neurons(settings.netuid, reading.neurons, now)
+        log.info("metagraph_taken", netuid=settings.netuid, neurons=len(reading.neurons))
+    db.session.commit()
+    return Block(reading.block_number, is_current=True)
+
+
+def _read(chain: Chain, netuid: int | None) -> Reading | None:
+    try:
+        return chain.read(netuid)
+    except ChainError as error:
+        log.warning("chain_unavailable", error=str(error))
         return None
-    return Block(state.block_number, is_current=False)
 
 
-def has_snapshot(netuid: int) -> bool:
-    """Whether the metagraph of this subnet has ever been taken."""
+def find_snapshot_time(netuid: int) -> datetime | None:
+    """When the metagraph of this subnet was taken last, or None if it never was."""
     state = queries.find_state()
-    return state is not None and state.metagraph_netuid == netuid
+    return state.metagraph_snapshot_at if state and state.metagraph_netuid == netuid else None
 
 
-def _is_due(state: ChainState | None, netuid: int, now: datetime) -> bool:
+def _is_due(state: ChainState | None, netuid: int, now: datetime, is_urgent: bool) -> bool:
     if state is None or state.metagraph_tried_at is None:
         return True
-    if state.metagraph_netuid != netuid or state.metagraph_snapshot_at is None:
-        return now >= state.metagraph_tried_at + RETRY_EVERY
-    return (
-        now >= state.metagraph_snapshot_at + SNAPSHOT_EVERY and now >= state.metagraph_tried_at + RETRY_EVERY
+    is_old = (
+        state.metagraph_netuid != netuid
+        or state.metagraph_snapshot_at is None
+        or now >= state.metagraph_snapshot_at + SNAPSHOT_EVERY
     )
+    return is_old and (is_urgent or now >= state.metagraph_tried_at + RETRY_EVERY)

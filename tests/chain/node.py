@@ -50,6 +50,10 @@ class ChainNode:
     silent: bool = False
     # a submitted extrinsic is "applied" or "lost", and the connection drops before anybody says so
     drop_on_submit: str | None = None
+    # methods that end in an error, and its message
+    errors: dict[str, str] = field(default_factory=dict)
+    # the prefixes of keys that were listed, which may be thousands on the real chain
+    listed: set[str] = field(default_factory=set)
     # calls dispatched, as decoded, with the address of their signer
     calls: list[dict[str, Any]] = field(default_factory=list)
 
@@ -101,6 +105,10 @@ class ChainNode:
         if self.silent:
             return
         method, params = request["method"], request["params"]
+        if method in self.errors:
+            error = {"code": -32000, "message": self.errors[method]}
+            await connection.send(json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}))
+            return
         if method == "author_submitAndWatchExtrinsic" and self.drop_on_submit:
             if self.drop_on_submit == "applied":
                 self._include(params[0])
@@ -159,7 +167,12 @@ class ChainNode:
         return [{"block": hash, "changes": [[key, self._state_getStorageAt(key, hash)] for key in keys]}]
 
     def _state_getKeysPaged(self, prefix, count, start=None, hash=None):
+        self.listed.add(prefix)
         return []
+
+    def key(self, pallet: str, name: str, *params: Any) -> str:
+        """The key under which the chain stores this item."""
+        return "0x" + bytes(self._runtime.storage_key(pallet, name, list(params))).hex()
 
     def _account_nextIndex(self, address):
         return len(self.calls)
@@ -211,7 +224,7 @@ class ChainNode:
                 values["SubtensorModule", "Uids", (netuid, hotkey)] = uid
         storage = {}
         for (pallet, name, params), value in values.items():
-            key = "0x" + bytes(self._runtime.storage_key(pallet, name, list(params))).hex()
+            key = self.key(pallet, name, *params)
             storage[key] = self._runtime.encode(self._runtime.storage_entry(pallet, name).value_type, value)
         return storage
 

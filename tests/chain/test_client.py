@@ -20,6 +20,7 @@ def test_block_and_neurons(node):
         Neuron(1, miner("one").ss58_address, False, 0),
         Neuron(2, miner("two").ss58_address, False, 990),
     ]
+    assert node.key("Commitments", "CommitmentOf", 5) not in node.listed
 
 
 def test_unknown_subnet(node):

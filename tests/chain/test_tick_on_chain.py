@@ -79,6 +79,30 @@ def test_unreachable_chain_leaves_the_last_known_block_and_metagraph(tick, node)
     assert rows("SELECT miner_uid FROM computed_weights") == [(1,)]
 
 
+def test_snapshot_is_not_waited_for_when_a_cycle_completes(tick, node):
+    tick()
+    node.silent = True
+    tick(11 * MINUTE)
+    node.silent = False
+    node.subnets[5].hotkeys[1] = miner("newcomer").ss58_address
+    make_cycle("EVALUATING")
+    make_result(0.5, cycle_id=2, miner_uid=1, miner_hotkey=miner("one").ss58_address)
+    make_result(0.5, cycle_id=2, miner_uid=2, miner_hotkey=miner("two").ss58_address)
+    tick(11.5 * MINUTE)
+    assert rows("SELECT miner_uid FROM computed_weights") == [(2,)]
+
+
+def test_block_is_current_where_only_the_metagraph_cannot_be_read(tick, node):
+    tick()
+    node.block, node.errors = 1300, {"state_call": "out of service"}
+    make_cycle("EVALUATING")
+    make_result(0.5, cycle_id=2, miner_uid=1, miner_hotkey=miner("one").ss58_address)
+    tick(30 * MINUTE)
+    assert rows("SELECT status, block_number, block_number_is_current FROM cycles WHERE id = 2") == [
+        ("COMPLETED", 1300, True)
+    ]
+
+
 def test_failed_snapshot_is_tried_again_after_a_minute(tick, node):
     node.silent = True
     make_cycle("EVALUATING")
