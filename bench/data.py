@@ -39,9 +39,11 @@ _SUBMISSIONS = f"""
 """
 
 _EVALUATIONS = """
-    INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, evaluated_by,
-                             judge_model, prompt_version)
-    SELECT id, final_score, final_score, final_score, 'worker', 'judge', '1'
+    INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, rejection_reason,
+                             evaluated_by, judge_model, prompt_version)
+    SELECT id, final_score, final_score, final_score,
+           CASE status WHEN 'REJECTED' THEN 'The video does not show the requested task.' END,
+           'worker', 'judge', '1'
     FROM submissions WHERE cycle_id = %s
 """
 

@@ -108,6 +108,7 @@ def make_result(final_score: float = 0.8, status: str = "SCORED", **values: Any)
         technical_score=final_score,
         relevance_score=final_score,
         quality_score=final_score,
+        rejection_reason="The video does not show the requested task." if status == "REJECTED" else None,
         evaluated_by="worker",
     )
     return id

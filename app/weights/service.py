@@ -7,10 +7,11 @@ from fractions import Fraction
 from itertools import islice
 
 from app.cycles.queries import find_cycle, find_last_completed
-from app.cycles.states import Cycle, CycleStatus
+from app.cycles.states import Cycle
 from app.db import db
+from app.enums import CycleStatus, SubmissionStatus
 from app.errors import Conflict, NotFound
-from app.evaluation.scoring import REJECTED, final_score
+from app.evaluation.scoring import final_score
 from app.weights import queries
 from app.weights.models import MinerScore, RecordedScore, WeightedCycle
 from app.weights.normalise import Weight, normalise
@@ -137,10 +138,13 @@ def _wrong_results(cycle_id: int) -> Iterable[str]:
         if result.technical_score is None or result.relevance_score is None or result.quality_score is None:
             yield f"submission {result.id} has a final score without an evaluation"
             continue
-        expected = (
-            0.0
-            if result.status == REJECTED
-            else final_score(result.technical_score, result.relevance_score, result.quality_score)
-        )
-        if expected != result.final_score:
-            yield f"submission {result.id}: final score {result.final_score}, by its evaluation {expected}"
+        status, score = SubmissionStatus.SCORED, 0.0
+        if result.rejection_reason is not None:
+            status = SubmissionStatus.REJECTED
+        else:
+            score = final_score(result.technical_score, result.relevance_score, result.quality_score)
+        if (status, score) != (result.status, result.final_score):
+            yield (
+                f"submission {result.id}: {result.status} with final score {result.final_score}, "
+                f"by its evaluation {status} with {score}"
+            )

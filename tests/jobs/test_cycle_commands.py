@@ -53,7 +53,8 @@ def test_check_fails_when_a_score_was_tampered_with(settings, completed):
     db.session.commit()
     checked = run(weights, settings, "recompute", "1", "--check")
     assert checked.exit_code == 1
-    assert f"submission {completed[0]}: final score 1.0, by its evaluation 0.25" in checked.output
+    told = f"submission {completed[0]}: SCORED with final score 1.0, by its evaluation SCORED with 0.25"
+    assert told in checked.output
 
 
 def test_cycle_without_results_cannot_be_recomputed(settings, completed):

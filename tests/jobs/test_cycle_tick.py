@@ -223,9 +223,35 @@ def test_recomputing_gives_the_same_and_tells_what_was_changed(settings):
     db.session.execute(text("UPDATE submissions SET final_score = 0.7 WHERE id = :id"), {"id": ids[0]})
     db.session.commit()
     differences = weights.recompute(1).differences
-    assert differences[0] == f"submission {ids[0]}: final score 0.7, by its evaluation 0.3"
+    assert differences[0] == (
+        f"submission {ids[0]}: SCORED with final score 0.7, by its evaluation SCORED with 0.3"
+    )
     assert differences[1].startswith("uid 0 with hotkey ")
     assert differences[2].startswith("weights: recorded ")
+
+
+@pytest.mark.parametrize(
+    ("made", "change", "difference"),
+    [
+        (
+            {"final_score": 0.3},
+            "status = 'REJECTED', final_score = 0",
+            "REJECTED with final score 0.0, by its evaluation SCORED with 0.3",
+        ),
+        (
+            {"status": "REJECTED"},
+            "status = 'SCORED'",
+            "SCORED with final score 0.0, by its evaluation REJECTED with 0.0",
+        ),
+    ],
+)
+def test_recomputing_tells_a_verdict_that_is_not_the_evaluation_s(settings, made, change, difference):
+    make_cycle("EVALUATING")
+    id = make_result(cycle_id=1, **made)
+    db.session.execute(text(f"UPDATE submissions SET {change} WHERE id = :id"), {"id": id})
+    db.session.commit()
+    tick(settings)
+    assert weights.recompute(1).differences == [f"submission {id}: {difference}"]
 
 
 def test_an_operator_starts_and_closes_by_hand(settings):
