@@ -1,9 +1,13 @@
 """schema.sql and the migrations lead to one catalog, and the database itself forbids wrong states."""
 
+import re
+from enum import StrEnum
 from pathlib import Path
 
 import psycopg2
 import pytest
+
+from app import enums
 
 ROOT = Path(__file__).parent.parent
 
@@ -173,3 +177,31 @@ def test_scores_and_weights_are_never_changed(cursor, table, verb):
     cursor.execute("INSERT INTO computed_weights VALUES (%s, 1, 1, 65535)", (cycle_id,))
     with pytest.raises(psycopg2.errors.CheckViolation):
         cursor.execute(verb.format(table))
+
+
+CHECKED = {
+    ("prompts", "category"): enums.Category,
+    ("uploads", "content_type"): enums.ContentType,
+    ("submissions", "camera_type"): enums.CameraType,
+    ("submissions", "actor_type"): enums.ActorType,
+    ("submissions", "status"): enums.SubmissionStatus,
+    ("cycles", "status"): enums.CycleStatus,
+    ("evaluations", "evaluated_by"): enums.EvaluatedBy,
+    ("circuit_breakers", "name"): enums.Dependency,
+}
+
+
+def test_the_database_knows_the_same_words_as_the_code(cursor):
+    """Every CHECK that lists words lists those of an enumeration, and no enumeration is without one."""
+    cursor.execute("""
+        SELECT conrelid::regclass::text, a.attname, pg_get_constraintdef(c.oid)
+        FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
+        WHERE c.contype = 'c' AND c.connamespace = 'public'::regnamespace""")
+    listed = {
+        (table, column): set(re.findall(r"'([^']+)'::text", definition))
+        for table, column, definition in cursor.fetchall()
+        if "ARRAY['" in definition
+    }
+    assert listed == {place: {member.value for member in enum} for place, enum in CHECKED.items()}
+    defined = {each for each in vars(enums).values() if isinstance(each, type) and issubclass(each, StrEnum)}
+    assert defined - {StrEnum} == set(CHECKED.values())

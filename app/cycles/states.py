@@ -3,13 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 
-
-class CycleStatus(StrEnum):
-    ACTIVE = "ACTIVE"
-    EVALUATING = "EVALUATING"
-    COMPLETED = "COMPLETED"
+from app.enums import CycleStatus
 
 
 class Step(Enum):

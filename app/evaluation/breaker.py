@@ -7,6 +7,7 @@ the breaker, its fault trips it again. Nothing here commits; the callers in serv
 
 import structlog
 
+from app.enums import Dependency
 from app.evaluation import breaker_queries as queries
 
 log = structlog.get_logger(__name__)
@@ -16,9 +17,6 @@ FIRST_OPEN_SECONDS = 10.0
 LONGEST_OPEN_SECONDS = 300.0
 # A probe that has not reported by then is taken to have died, and another may try.
 PROBE_SECONDS = 60.0
-
-STORAGE = "storage"
-VLM = "vlm"
 
 
 def allowance(wanted: int) -> int:
@@ -35,7 +33,7 @@ def take_probe() -> bool:
     return bool(tripped) and queries.take_probe(PROBE_SECONDS) == len(tripped)
 
 
-def count_failure(name: str, error: str) -> None:
+def count_failure(name: Dependency, error: str) -> None:
     """Count a failure of storage or the VLM against its breaker."""
     open_until = queries.count_failure(
         name, error[:1000], THRESHOLD, FIRST_OPEN_SECONDS, LONGEST_OPEN_SECONDS
@@ -44,7 +42,7 @@ def count_failure(name: str, error: str) -> None:
         log.warning("circuit_open", dependency=name, until=open_until.isoformat(), error=error)
 
 
-def count_success(*names: str) -> None:
+def count_success(*names: Dependency) -> None:
     """Close the breakers of what has just worked.
 
     Of the others a probe may have told nothing: a video that was rejected before the judge. Their next

@@ -10,7 +10,8 @@ import requests
 import structlog
 from urllib3.exceptions import HTTPError
 
-from app.clients.retry import Passing, retry_after, retrying
+from app.clients.retry import TransientError, retry_after, retrying
+from app.enums import Dependency
 from app.evaluation.model import OurFault
 from app.evaluation.sandbox import MediaFault
 
@@ -50,8 +51,10 @@ def download(url: str, path: Path, max_bytes: int, check_lease: Callable[[], Non
             return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
     except _NotFound as error:
         raise Missing("There is no file under its video_key; upload it before submitting it.") from error
-    except Passing as error:
-        raise OurFault(f"Storage: {error}.", dependency="storage", retry_after=error.retry_after) from error
+    except TransientError as error:
+        raise OurFault(
+            f"Storage: {error}.", dependency=Dependency.STORAGE, retry_after=error.retry_after
+        ) from error
     except OSError as error:
         raise OurFault(f"The download could not be written: {error.strerror}.") from error
 
@@ -77,13 +80,13 @@ def _attempt(url: str, path: Path, max_bytes: int, deadline: float, check_lease:
                 if received > max_bytes:
                     raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB, and was read no further.")
                 if time.monotonic() > deadline:
-                    raise OurFault("Storage: the download takes too long.", dependency="storage")
+                    raise OurFault("Storage: the download takes too long.", dependency=Dependency.STORAGE)
                 digest.update(chunk)
                 file.write(chunk)
                 check_lease()
     except (requests.RequestException, HTTPError) as error:
         log.warning("download_interrupted", error=type(error).__name__, received=received)
-        raise Passing(f"the download broke off ({type(error).__name__})") from error
+        raise TransientError(f"the download broke off ({type(error).__name__})") from error
     return digest.hexdigest()
 
 
@@ -97,5 +100,6 @@ def _check_status(response: requests.Response) -> None:
     if status == HTTPStatus.NOT_FOUND and b"NoSuchKey" in said:
         raise _NotFound
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
-        raise Passing(f"it answered with status {status}", retry_after(response.headers.get("Retry-After")))
-    raise OurFault(f"Storage refused the download with status {status}.", dependency="storage")
+        wait = retry_after(response.headers.get("Retry-After"))
+        raise TransientError(f"it answered with status {status}", wait)
+    raise OurFault(f"Storage refused the download with status {status}.", dependency=Dependency.STORAGE)

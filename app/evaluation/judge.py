@@ -20,9 +20,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.clients.vlm import Completion, InputRefused, Vlm
 from app.config import ConfigError, Settings
+from app.enums import Dependency
 from app.errors import Unavailable
-from app.evaluation.addressing import addresses_judge
 from app.evaluation.model import Deferred, Frame, OurFault
+from app.evaluation.prompt_injection import addresses_judge
 from app.evaluation.scoring import MIN_ACTION_MATCH, relevance_score
 
 log = structlog.get_logger(__name__)
@@ -210,13 +211,15 @@ class Judge:
             # not counted against the judge, either
             raise OurFault(error.detail, retry_after=error.retry_after) from error
         except Unavailable as error:
-            raise OurFault(error.detail, dependency="vlm", retry_after=error.retry_after) from error
+            raise OurFault(error.detail, dependency=Dependency.VLM, retry_after=error.retry_after) from error
         if self._memory:
             self._memory.count_tokens(
                 self._vlm.model, call.prompt_tokens, call.completion_tokens, self._cost(call)
             )
         if call.model == OFFLINE_MODEL and not self._settings.development:
-            raise OurFault("VLM_API_URL leads to the offline stand-in for a judge.", dependency="vlm")
+            raise OurFault(
+                "VLM_API_URL leads to the offline stand-in for a judge.", dependency=Dependency.VLM
+            )
         return call
 
     def _cost(self, call: Completion) -> float:

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.enums import Dependency
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -54,8 +56,8 @@ class Outcome:
     """What the evaluation of a video found. The three scores lie in [0, 1].
 
     `quality_score` is before duplicates, which only the database can tell. `rejection_reason` names a
-    fault of the video that the miner can act on, or is None. `action_match` is None where no judge
-    was asked.
+    fault of the video that the miner can act on, or is None: whether the video shows its task is for the
+    gates to say, with the judge's `reasoning`. `action_match` is None where no judge was asked.
     """
 
     technical_score: float
@@ -67,16 +69,17 @@ class Outcome:
     prompt_version: str | None
     report: dict[str, Any]
     fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
+    reasoning: str = ""
 
 
 class OurFault(Exception):
     """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing.
 
-    `dependency` is `"storage"` or `"vlm"` where one of them is to blame (it counts against its circuit
-    breaker), else None. `retry_after` is how many seconds to wait at the least, where that is known.
+    `dependency` is the one that is to blame (it counts against its circuit breaker), or None.
+    `retry_after` is how many seconds to wait at the least, where that is known.
     """
 
-    def __init__(self, reason: str, dependency: str | None = None, retry_after: float | None = None):
+    def __init__(self, reason: str, dependency: Dependency | None = None, retry_after: float | None = None):
         super().__init__(reason)
         self.reason = reason
         self.dependency = dependency

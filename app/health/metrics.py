@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config import Settings
-from app.evaluation.breaker import STORAGE, VLM
+from app.enums import Dependency
 from app.health import queries
 from app.health.service import ask_redis
 from app.version import VERSION
@@ -115,9 +115,9 @@ class _Work(Collector):
         circuits = GaugeMetricFamily("kibotos_circuit_open", "1 while it is not used", labels=["dependency"])
         failed = GaugeMetricFamily("kibotos_failures", "Failures since a success", labels=["dependency"])
         breakers = {breaker.name: breaker for breaker in queries.list_breakers()}
-        for name in (STORAGE, VLM):
+        for name in Dependency:
             known = breakers.get(name)
-            circuits.add_metric([name], known is not None and known.is_open)
+            circuits.add_metric([name], known is not None and known.is_tripped)
             failed.add_metric([name], known.consecutive_failures if known else 0)
         yield circuits
         yield failed

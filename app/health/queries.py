@@ -1,9 +1,9 @@
-"""SQL on the state of the service as a whole. None of it reads more than a few rows a prompt."""
+"""SQL on the state of the service as a whole; counts of open submissions go through partial indexes."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from app.db import fetch_all, fetch_one, fetch_value
 
@@ -27,6 +27,7 @@ _BACKLOG = text("""
             WHERE day = (now() AT TIME ZONE 'UTC')::date) AS judge_tokens_today,
            (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections
 """)
+_HAS_SCHEMA = text("SELECT to_regclass('schema_migrations') IS NOT NULL")
 _TICKS = text("""
     SELECT name, extract(epoch FROM now() - last_started_at)::double precision AS age_seconds,
            last_error IS NOT NULL AS failed
@@ -75,7 +76,7 @@ _STAGES = text("""
     GROUP BY stage.key ORDER BY stage.key
 """)
 _BREAKERS = text("""
-    SELECT name, consecutive_failures, open_until IS NOT NULL AS is_open FROM circuit_breakers
+    SELECT name, consecutive_failures, open_until IS NOT NULL AS is_tripped FROM circuit_breakers
 """)
 _USAGE = text("""
     SELECT model, sum(calls)::bigint AS calls, sum(prompt_tokens)::bigint AS prompt_tokens,
@@ -105,7 +106,7 @@ class Breaker:
     name: str
     consecutive_failures: int
     # nothing is claimed, or one submission as a probe
-    is_open: bool
+    is_tripped: bool
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,12 @@ class Tick:
     name: str
     age_seconds: float
     failed: bool
+
+
+def has_schema(engine: Engine) -> bool:
+    """Whether the database of `engine`, asked by a connection apart from the session's, has our tables."""
+    with engine.connect() as connection:
+        return bool(connection.execute(_HAS_SCHEMA).scalar())
 
 
 def get_totals() -> Totals:

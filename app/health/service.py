@@ -5,7 +5,7 @@ from datetime import datetime
 
 from flask import Flask
 from redis import Redis, RedisError
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from app.config import Settings
 from app.db import db
@@ -70,9 +70,7 @@ def ask_redis(redis: Redis) -> tuple[int | None, int | None]:
 
 def check_database(engine: Engine) -> str | None:
     """What is wrong with the database, if anything; raises if it is out of reach."""
-    with engine.connect() as connection:
-        known = connection.execute(text("SELECT to_regclass('schema_migrations') IS NOT NULL")).scalar()
-    return None if known else "no schema"
+    return None if queries.has_schema(engine) else "no schema"
 
 
 def build_probes(app: Flask) -> dict[str, Probe]:

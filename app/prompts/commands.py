@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from app.config import ConfigError, Settings
+from app.enums import Category
 
-CATEGORIES = ("manipulation", "locomotion", "navigation", "household", "industrial")
+CATEGORIES = [category.value for category in Category]
 category_option = click.option("--category", type=click.Choice(CATEGORIES))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -115,7 +116,6 @@ def generate(settings: Settings, category: str, count: int, output: Path) -> Non
     from app.db import command_app
     from app.prompts import generation, queries
     from app.prompts.files import write_prompts
-    from app.prompts.models import Category
 
     if not settings.vlm_api_url:
         raise ConfigError("VLM_API_URL is not set: drafting prompts needs a language model.")

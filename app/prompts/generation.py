@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 
 from app.clients.vlm import Vlm
+from app.enums import Category
 from app.errors import Unavailable
-from app.prompts.models import Category
 from app.prompts.similarity import is_near_repeat
 from app.prompts.taxonomy import TAXONOMY
 

@@ -2,23 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.api import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp
+from app.enums import Category
 
 PromptId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=1000)]
-
-
-class Category(StrEnum):
-    MANIPULATION = "manipulation"
-    LOCOMOTION = "locomotion"
-    NAVIGATION = "navigation"
-    HOUSEHOLD = "household"
-    INDUSTRIAL = "industrial"
 
 
 CategoryName = Annotated[Category, Field(strict=False)]

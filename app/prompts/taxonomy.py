@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.prompts.models import Category
+from app.enums import Category
 
 
 @dataclass(frozen=True)

@@ -2,47 +2,18 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.api import JsonObject, RequestModel, Text, Timestamp, at_most_kib
+from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
 from app.hotkeys import is_canonical
 from app.prompts.models import PromptId
 
 # what S3 takes in a single PUT
 MAX_UPLOAD_BYTES = 5 * 1024**3
-
-
-class ContentType(StrEnum):
-    MP4 = "video/mp4"
-    WEBM = "video/webm"
-    MOV = "video/quicktime"
-    AVI = "video/x-msvideo"
-    MKV = "video/x-matroska"
-
-
-class CameraType(StrEnum):
-    EGO_HEAD = "ego_head"
-    EGO_CHEST = "ego_chest"
-    EGO_WRIST = "ego_wrist"
-    ROBOT_HEAD = "robot_head"
-    ROBOT_WRIST = "robot_wrist"
-
-
-class ActorType(StrEnum):
-    HUMAN = "human"
-    ROBOT = "robot"
-    HUMAN_WITH_ROBOT = "human_with_robot"
-
-
-class SubmissionStatus(StrEnum):
-    PENDING = "PENDING"
-    EVALUATING = "EVALUATING"
-    SCORED = "SCORED"
-    REJECTED = "REJECTED"
 
 
 def _check_canonical(address: str) -> str:

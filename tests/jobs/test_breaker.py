@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import db
+from app.enums import Dependency
 from app.evaluation import breaker, reconcile, service
 from app.evaluation.breaker_queries import list_tripped
 from app.evaluation.model import OurFault
@@ -20,7 +21,7 @@ def _context(app):
         yield
 
 
-def fail(name=breaker.VLM, times=1):
+def fail(name=Dependency.VLM, times=1):
     for _ in range(times):
         breaker.count_failure(name, f"{name} answered 500")
     db.session.commit()
@@ -118,9 +119,9 @@ def test_a_probe_that_never_came_to_the_judge_leaves_room_for_the_next(app):
 
 def test_two_tripped_breakers_must_both_be_over():
     make_submission()
-    fail(breaker.VLM, breaker.THRESHOLD)
+    fail(Dependency.VLM, breaker.THRESHOLD)
     wait_over()
-    fail(breaker.STORAGE, breaker.THRESHOLD)
+    fail(Dependency.STORAGE, breaker.THRESHOLD)
     assert service.claim_due(1, "a", 30) == []
     wait_over()
     assert len(service.claim_due(1, "a", 30)) == 1
@@ -129,7 +130,7 @@ def test_two_tripped_breakers_must_both_be_over():
 def test_a_rejection_before_the_judge_was_asked_says_nothing_of_the_judge(app):
     make_submission()
     claim = claim_one()
-    fail(breaker.VLM, breaker.THRESHOLD)
+    fail(Dependency.VLM, breaker.THRESHOLD)
     rejected = outcome(judge_model=None, rejection_reason="It is damaged.")
     service.record_result(claim, rejected, "worker", app.extensions["settings"])
     assert [tripped.name for tripped in list_tripped()] == ["vlm"]

@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.enums import SubmissionStatus
 from app.evaluation.scoring import (
-    REJECTED,
-    SCORED,
     TECHNICAL_WEIGHTS,
     explain,
     final_score,
@@ -57,19 +56,19 @@ def gated(relevance=0.8, action_match=0.8, **more):
 
 
 def test_the_gates_let_their_own_value_pass():
-    assert gated(relevance=0.3, action_match=0.3).status == SCORED
-    assert gated(relevance=0.3, action_match=None).status == SCORED
+    assert gated(relevance=0.3, action_match=0.3).status == SubmissionStatus.SCORED
+    assert gated(relevance=0.3, action_match=None).status == SubmissionStatus.SCORED
 
 
 def test_a_relevance_of_exactly_the_gate_is_not_lost_to_binary_fractions():
     # 0.14 + 0 + 0.02 + 0.14
-    assert gated(relevance=relevance_score(0.35, 0.0, 0.1, 0.7)).status == SCORED
+    assert gated(relevance=relevance_score(0.35, 0.0, 0.1, 0.7)).status == SubmissionStatus.SCORED
 
 
 @pytest.mark.parametrize("changes", [{"relevance": 0.2999}, {"action_match": 0.2999}])
 def test_under_a_gate_is_rejected_with_the_judges_reasoning(changes):
     rejected = gated(**changes, reasoning="A cat is seen.")
-    assert (rejected.status, rejected.final_score) == (REJECTED, 0)
+    assert (rejected.status, rejected.final_score) == (SubmissionStatus.REJECTED, 0)
     assert "does not show the requested task" in rejected.rejection_reason
     assert "A cat is seen." in rejected.rejection_reason
 
@@ -86,7 +85,7 @@ def test_rejected_is_0_and_scored_is_the_formula(technical, relevance, quality, 
     result = verdict(
         technical, relevance, quality, min_relevance=0.3, action_match=action_match, rejection_reason=reason
     )
-    if result.status == REJECTED:
+    if result.status == SubmissionStatus.REJECTED:
         assert result.final_score == 0
         assert result.rejection_reason
     else:

@@ -1,0 +1,62 @@
+"""The words of the contract that the database knows as well: a CHECK constraint lists each of them.
+
+Light to import, for the command line.
+"""
+
+from enum import StrEnum
+
+
+class Category(StrEnum):
+    MANIPULATION = "manipulation"
+    LOCOMOTION = "locomotion"
+    NAVIGATION = "navigation"
+    HOUSEHOLD = "household"
+    INDUSTRIAL = "industrial"
+
+
+class ContentType(StrEnum):
+    MP4 = "video/mp4"
+    WEBM = "video/webm"
+    MOV = "video/quicktime"
+    AVI = "video/x-msvideo"
+    MKV = "video/x-matroska"
+
+
+class CameraType(StrEnum):
+    EGO_HEAD = "ego_head"
+    EGO_CHEST = "ego_chest"
+    EGO_WRIST = "ego_wrist"
+    ROBOT_HEAD = "robot_head"
+    ROBOT_WRIST = "robot_wrist"
+
+
+class ActorType(StrEnum):
+    HUMAN = "human"
+    ROBOT = "robot"
+    HUMAN_WITH_ROBOT = "human_with_robot"
+
+
+class SubmissionStatus(StrEnum):
+    PENDING = "PENDING"
+    EVALUATING = "EVALUATING"
+    SCORED = "SCORED"
+    REJECTED = "REJECTED"
+
+
+class CycleStatus(StrEnum):
+    ACTIVE = "ACTIVE"
+    EVALUATING = "EVALUATING"
+    COMPLETED = "COMPLETED"
+
+
+class EvaluatedBy(StrEnum):
+    # a job of ours, or an evaluator over HTTP
+    WORKER = "worker"
+    EVALUATOR = "evaluator"
+
+
+class Dependency(StrEnum):
+    """What an evaluation needs besides us: each has a circuit breaker."""
+
+    STORAGE = "storage"
+    VLM = "vlm"
