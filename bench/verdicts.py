@@ -8,7 +8,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.config import Settings
 from app.evaluation import pipeline
 from app.evaluation.commands import claim_on
 from tests.evaluation.conftest import FixedJudge
@@ -27,9 +26,9 @@ def main() -> None:
             path = make(videos)
             claim = claim_on(path, PROMPT)
             began = time.perf_counter()
-            outcome = pipeline.evaluate_file(claim, path, FixedJudge(), directory, Settings())
+            outcome = pipeline.evaluate_file(claim, path, FixedJudge(), directory)
             seconds = time.perf_counter() - began
-            verdict = outcome.report["verdict"]["status"]
+            verdict = "REJECTED" if outcome.rejection_reason else "SCORED"
             scores = f"{outcome.technical_score:.2f} | {outcome.quality_score:.2f}"
             print(
                 f"| {what} | {verdict} | {scores} | {seconds:.2f} | {outcome.rejection_reason or ''} |",

@@ -18,6 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.clients.vlm import Vlm
 from app.db import db
+from app.enums import EvaluatedBy
 from app.evaluation import pipeline, service
 from app.evaluation.judge import Judge
 from app.evaluation.judge_memory import DatabaseMemory
@@ -109,10 +110,9 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
             Judge(Vlm(settings), settings, DatabaseMemory(partial(_ride_out, lease))),
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
-            settings,
             lease.check,
         )
-        _ride_out(lease, lambda: service.record_result(claim, outcome, "worker", settings))
+        _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
     except OurFault as fault:

@@ -15,12 +15,12 @@ from rich.table import Table
 from app.clients.backend import Backend
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
-from app.evaluation import pipeline
+from app.enums import Category, SubmissionStatus
+from app.evaluation import pipeline, scoring
 from app.evaluation.judge import Judge
 from app.evaluation.model import Claim
 from app.evaluation.probe import probe
 from app.evaluation.sandbox import MediaFault
-from app.prompts.models import Category
 
 
 @click.command()
@@ -29,7 +29,7 @@ from app.prompts.models import Category
 @click.option("--api-url", help="Backend to ask for the prompt.  [default: API_URL, http://localhost:8080]")
 @click.option(
     "--category",
-    type=click.Choice([item.value for item in Category]),
+    type=click.Choice([category.value for category in Category]),
     default="manipulation",
     show_default=True,
 )
@@ -61,12 +61,18 @@ def evaluate(
         raise ConfigError("Say what the video shall show: either --prompt, or --task and --scenario.")
     judge = Judge(Vlm(settings), settings) if settings.has_judge else None
     with tempfile.TemporaryDirectory() as directory:
-        outcome = pipeline.evaluate_file(claim_on(file, prompt), file, judge, Path(directory), settings)
+        outcome = pipeline.evaluate_file(claim_on(file, prompt), file, judge, Path(directory))
+    report, is_rejected = outcome.report, False
+    if judge or outcome.rejection_reason:
+        verdict = scoring.verdict_of(outcome, settings.min_relevance)
+        scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
+        report |= {"verdict": scoring.explain(verdict, *scores)}
+        is_rejected = verdict.status == SubmissionStatus.REJECTED
     if as_json:
-        click.echo(json.dumps(outcome.report, indent=2))
+        click.echo(json.dumps(report, indent=2))
     else:
-        show(outcome.report, Console())
-    context.exit(1 if outcome.rejection_reason else 0)
+        show(report, Console())
+    context.exit(1 if is_rejected else 0)
 
 
 def claim_on(file: Path, prompt: dict[str, Any]) -> Claim:

@@ -39,6 +39,7 @@ class Originality:
     `late_copies` are scored videos of other miners that show this video's footage and were submitted after
     it: nothing is taken from this one, and they are put up for review. So are `unverified_claims`: scored
     videos of other miners that claim the hash of this one's bytes, while nobody looked at theirs.
+    `fingerprint` is what this video, of `miner_hotkey`, is remembered by; None if nobody verified its bytes.
     """
 
     quality_factor: float
@@ -46,6 +47,8 @@ class Originality:
     report: dict[str, Any]
     late_copies: tuple[int, ...] = ()
     unverified_claims: tuple[int, ...] = ()
+    miner_hotkey: str = ""
+    fingerprint: Fingerprint | None = None
 
     @property
     def of_known_footage(self) -> bool:
@@ -62,11 +65,6 @@ class Originality:
         )
 
 
-def _verified(claim: Claim, outcome: Outcome) -> bool:
-    """Whether the evaluation saw bytes of the claimed hash; only evaluators of ours say so."""
-    return outcome.report.get("sha256") == claim.video_hash
-
-
 def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     """Compare the video of `claim` with all scored ones.
 
@@ -74,9 +72,10 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     start, and all others only from when it has compared, so that what both are about to remember is seen by
     one of them. Without any word on the bytes only the claimed hash is compared.
     """
+    # only evaluators of ours say what bytes they saw
     if "sha256" not in outcome.report:
         return _judge_claim(claim)
-    if not _verified(claim, outcome):
+    if outcome.report["sha256"] != claim.video_hash:
         return Originality(1.0, None, {"compared": False})
     hotkey = queries.lock_miner(claim.id)
     if same := _find_same_file(queries.list_scored_claims(claim.video_hash), hotkey):
@@ -88,6 +87,7 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     # the likeliest first
     videos = {video.submission_id: video for video in [*queries.list_sharing(keys, COMPARED), *own]}
     found = compare(hotkey, plain, mirrored, videos.values())
+    stored = plain.thinned()
     queries.lock_memory()
     claims = queries.list_scored_claims(claim.video_hash)
     if same := _find_same_file(claims, hotkey):
@@ -95,7 +95,8 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     since = queries.list_sharing_since(keys, latest)
     found += compare(hotkey, plain, mirrored, [video for video in since if video.submission_id not in videos])
     originality = conclude(claim.id, hotkey, plain, found, own)
-    return replace(originality, unverified_claims=tuple(each.submission_id for each in claims))
+    unverified = tuple(each.submission_id for each in claims)
+    return replace(originality, unverified_claims=unverified, miner_hotkey=hotkey, fingerprint=stored)
 
 
 def _judge_claim(claim: Claim) -> Originality:
@@ -117,16 +118,15 @@ def _same_file(known: ScoredClaim, compared: bool) -> Originality:
     return Originality(0.0, reason, {"compared": compared, "same_file": same})
 
 
-def remember(claim: Claim, outcome: Outcome, scored: bool) -> None:
+def remember(claim: Claim, originality: Originality, scored: bool) -> None:
     """Keep the fingerprint of a video, so that later ones are compared with it.
 
     One that is not `scored` takes nothing from other miners' videos; but its miner's further pieces of the
     same recording are known by it.
     """
-    if _verified(claim, outcome):
-        plain, _ = matching.fingerprints(outcome.fingerprint)
+    if originality.fingerprint is not None:
         content_hash = claim.video_hash if scored else None
-        queries.insert(claim.id, queries.lock_miner(claim.id), content_hash, plain.thinned())
+        queries.insert(claim.id, originality.miner_hotkey, content_hash, originality.fingerprint)
 
 
 @dataclass(frozen=True)

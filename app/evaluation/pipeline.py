@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from app.config import Settings
+from app.enums import Dependency
 from app.errors import Unavailable
 from app.evaluation import measures, media, quality, sandbox, scoring, stills, technical
 from app.evaluation.download import Missing, download
@@ -44,7 +44,6 @@ def evaluate(
     open_url: Callable[[], str],
     judge: Assessor,
     workdir: Path,
-    settings: Settings,
     check_lease: Callable[[], None],
 ) -> Outcome:
     """Download the video of `claim` from what `open_url` returns, and evaluate it.
@@ -53,13 +52,13 @@ def evaluate(
     so it must be cheap; what it raises ends the evaluation. Raises OurFault for all that is not the video's.
     """
     with _directory(workdir) as directory:
-        run = _Run(claim, judge, settings, check_lease, directory, directory / "video")
+        run = _Run(claim, judge, check_lease, directory, directory / "video")
         try:
             with run.stage("download"):
                 run.digest = _fetch(claim, open_url, run.path, check_lease)
         except MediaFault as fault:
             if isinstance(fault, Missing) and claim.attempt < MISSING_BELIEVED_AT:
-                raise OurFault("Storage does not find the video.", dependency="storage") from fault
+                raise OurFault("Storage does not find the video.", dependency=Dependency.STORAGE) from fault
             return run.reject(f"The video cannot be had: {fault}")
         if run.digest != claim.video_hash:
             return run.reject(
@@ -69,15 +68,13 @@ def evaluate(
         return run.evaluate()
 
 
-def evaluate_file(
-    claim: Claim, file: Path, judge: Assessor | None, workdir: Path, settings: Settings
-) -> Outcome:
+def evaluate_file(claim: Claim, file: Path, judge: Assessor | None, workdir: Path) -> Outcome:
     """Evaluate a local file as if it had been downloaded for `claim`. Raises OurFault.
 
-    Without a judge the outcome has a relevance of 0, and its report no verdict unless the video is rejected.
+    Without a judge the outcome has a relevance of 0.
     """
     with _directory(workdir) as directory:
-        run = _Run(claim, judge, settings, lambda: None, directory, file)
+        run = _Run(claim, judge, lambda: None, directory, file)
         run.digest = _sha256(file)
         return run.evaluate()
 
@@ -108,7 +105,9 @@ def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: C
         try:
             url = open_url()
         except Unavailable as error:
-            raise OurFault(error.detail, dependency="storage", retry_after=error.retry_after) from error
+            raise OurFault(
+                error.detail, dependency=Dependency.STORAGE, retry_after=error.retry_after
+            ) from error
         before, digest = digest, download(url, path, max_bytes, check_lease)
         if digest == claim.video_hash:
             return digest
@@ -129,7 +128,6 @@ class _Run:
 
     claim: Claim
     judge: Assessor | None
-    settings: Settings
     check_lease: Callable[[], None]
     directory: Path
     path: Path
@@ -243,18 +241,6 @@ class _Run:
                 "ffprobe": sandbox.version("ffprobe"),
             },
         }
-        if answer or reason:
-            verdict = scoring.verdict(
-                technical_score,
-                relevance,
-                self.quality,
-                min_relevance=self.settings.min_relevance,
-                action_match=answer.action_match if answer else None,
-                rejection_reason=reason,
-                reasoning=answer.reasoning if answer else "",
-            )
-            reason = verdict.rejection_reason
-            self.report["verdict"] = scoring.explain(verdict, technical_score, relevance, self.quality)
         return Outcome(
             technical_score=technical_score,
             relevance_score=relevance,
@@ -265,4 +251,5 @@ class _Run:
             prompt_version=answer.prompt_version if answer else None,
             report=self.report,
             fingerprint=self.fingerprint,
+            reasoning=answer.reasoning if answer else "",
         )

@@ -15,7 +15,7 @@ from app.clients.backend import Backend, Refused
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.errors import DomainError, Unavailable
-from app.evaluation import pipeline, scoring, wire
+from app.evaluation import pipeline, wire
 from app.evaluation.judge import Judge
 from app.evaluation.model import Claim, LeaseLost, OurFault, Outcome
 
@@ -32,10 +32,9 @@ LEASE_MARGIN_SECONDS = 5.0
 class Evaluator:
     """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
 
-    def __init__(self, backend: Backend, judge: pipeline.Assessor, settings: Settings, batch_size: int):
+    def __init__(self, backend: Backend, judge: pipeline.Assessor, batch_size: int):
         self._backend = backend
         self._judge = judge
-        self._settings = settings
         self._batch_size = batch_size
         self._faults_in_a_row = 0
         self._stopping = threading.Event()
@@ -102,9 +101,7 @@ class Evaluator:
                 raise LeaseLost("The lease ended before the evaluation did.")
 
         try:
-            outcome = pipeline.evaluate(
-                claim, lambda: url, self._judge, directory, self._settings, check_lease
-            )
+            outcome = pipeline.evaluate(claim, lambda: url, self._judge, directory, check_lease)
             self._submit(claim, outcome)
             self._faults_in_a_row = 0
         except LeaseLost as lost:
@@ -117,8 +114,7 @@ class Evaluator:
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:
         """Report the result, again and again while the backend is away; raise LeaseLost if it comes late."""
-        verdict = scoring.verdict_of(outcome, self._settings.min_relevance)
-        body = wire.show_outcome(claim, outcome, verdict.final_score)
+        body = wire.show_outcome(claim, outcome)
         while True:
             try:
                 answer = self._backend.post("/v1/evaluate/submit", body)
@@ -167,7 +163,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     logs.configure(settings.log_level, settings.log_format)
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
-    runner = Evaluator(backend, Judge(Vlm(settings), settings), settings, batch_size)
+    runner = Evaluator(backend, Judge(Vlm(settings), settings), batch_size)
 
     def stop(number: int, _frame: object) -> None:
         runner.stop()

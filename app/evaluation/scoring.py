@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.enums import SubmissionStatus
 from app.evaluation.model import Outcome
 
 # name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
@@ -25,15 +26,12 @@ FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
 
 MIN_ACTION_MATCH = 0.3
 
-SCORED = "SCORED"
-REJECTED = "REJECTED"
-
 
 @dataclass(frozen=True)
 class Verdict:
     """What a submission gets: `status` SCORED or REJECTED, the reason of a rejection, the final score."""
 
-    status: str
+    status: SubmissionStatus
     rejection_reason: str | None
     final_score: float
 
@@ -85,8 +83,8 @@ def verdict(
             f": {reasoning}" if reasoning else "."
         )
     if rejection_reason is not None:
-        return Verdict(REJECTED, rejection_reason[:2000], 0.0)
-    return Verdict(SCORED, None, final_score(technical, relevance, quality))
+        return Verdict(SubmissionStatus.REJECTED, rejection_reason[:2000], 0.0)
+    return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality))
 
 
 def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:
@@ -98,6 +96,7 @@ def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:
         min_relevance=min_relevance,
         action_match=outcome.action_match,
         rejection_reason=outcome.rejection_reason,
+        reasoning=outcome.reasoning,
     )
 
 

@@ -10,14 +10,18 @@ import structlog
 
 from app.config import Settings
 from app.db import autocommit, db
+from app.enums import Dependency, EvaluatedBy, SubmissionStatus
 from app.errors import Conflict, NotFound, invalid_field
 from app.evaluation import breaker, breaker_queries, queries, review_queries, scoring
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
+from app.evaluation.queries import OpenCounts
 
 log = structlog.get_logger(__name__)
 
 # A worker's lease: short, since the worker extends it all the time and its death shows by its end.
 WORKER_LEASE_SECONDS = 30.0
+# Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
+COUNT_AT_MOST = 1000
 # How far a remote evaluator's final score may be from ours.
 FORMULA_TOLERANCE = 0.001
 
@@ -27,11 +31,8 @@ def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
 
     None are claimed while a circuit breaker is open, and one at a time while it is tried again.
     """
-    if limit == 0:
-        return []
-    autocommit()
-    claims = queries.claim_due(limit, claimed_by, lease_seconds)
-    db.session.rollback()  # of nothing: what follows is a transaction
+    with autocommit():
+        claims = queries.claim_due(limit, claimed_by, lease_seconds)
     if not claims and breaker.take_probe():
         claims = queries.claim_due(1, claimed_by, lease_seconds, probing=True)
         if claims:
@@ -39,6 +40,16 @@ def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
     # an untaken probe stays for whoever finds work
     db.session.rollback()
     return claims
+
+
+def fetch(limit: int, claimed_by: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
+    """Claim for a remote evaluator like `claim_due`, and count what is open.
+
+    The counts are exact for a limit of 0, which claims nothing, and otherwise end at COUNT_AT_MOST.
+    """
+    claims = claim_due(limit, claimed_by, lease_seconds) if limit else []
+    with autocommit():
+        return claims, queries.count_open(COUNT_AT_MOST if limit else None)
 
 
 def extend_lease(claim: Claim, lease_seconds: float) -> None:
@@ -78,12 +89,13 @@ def give_back_all(claimed_by: str, fault: OurFault) -> None:
         give_back(claim, fault)
 
 
-def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: Settings) -> scoring.Verdict:
+def record_result(
+    claim: Claim, outcome: Outcome, evaluated_by: EvaluatedBy, settings: Settings
+) -> scoring.Verdict:
     """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
     Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
-    Raises LeaseLost, having written nothing, if the lease has ended. `evaluated_by` is `worker` or
-    `evaluator`.
+    Raises LeaseLost, having written nothing, if the lease has ended.
     """
     # numpy costs 11 MB, which web processes that take in no results are spared
     from app.evaluation import duplicates
@@ -107,9 +119,9 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
     if not queries.record(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    scored = verdict.status == scoring.SCORED
+    scored = verdict.status == SubmissionStatus.SCORED
     if scored or originality.of_known_footage:
-        duplicates.remember(claim, outcome, scored)
+        duplicates.remember(claim, originality, scored)
     if reason := report.get("review"):
         review_queries.insert(claim.id, str(reason)[:2000])
     for copy in originality.late_copies:
@@ -118,7 +130,7 @@ def record_result(claim: Claim, outcome: Outcome, evaluated_by: str, settings: S
         review_queries.insert(
             other, f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
         )
-    breaker.count_success(breaker.STORAGE, *([breaker.VLM] if outcome.judge_model else []))
+    breaker.count_success(Dependency.STORAGE, *([Dependency.VLM] if outcome.judge_model else []))
     db.session.commit()
     log.info(
         "evaluation_recorded",
@@ -147,7 +159,7 @@ def record_reported(
             "final_score", f"the formula gives {gated.final_score} for these scores, not {final_score}."
         )
     try:
-        return record_result(claim, outcome, "evaluator", settings)
+        return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings)
     except LeaseLost:
         raise Conflict("The lease on this submission ended before its result came; fetch it again.") from None
 
@@ -164,7 +176,7 @@ def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
     status = queries.find_status(submission_id)
     if status is None:
         raise NotFound("There is no such submission; send the id that /v1/evaluate/fetch gave.")
-    if status in {scoring.SCORED, scoring.REJECTED}:
+    if status in {SubmissionStatus.SCORED, SubmissionStatus.REJECTED}:
         raise Conflict("This submission has its result already; the first one stands.")
     raise Conflict("This submission is not under a live claim of yours; fetch it again.")
 

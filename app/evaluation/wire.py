@@ -14,8 +14,9 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.api import JsonObject, QueryModel, RequestModel, ShortText, Text, Timestamp, at_most_kib
+from app.enums import Category
+from app.evaluation import scoring
 from app.evaluation.model import Claim, FrameHash, Outcome
-from app.prompts.models import Category
 
 MAX_METADATA_KIB = 64
 FINDINGS = "kibotos"
@@ -55,6 +56,7 @@ def _check_fingerprint(value: str) -> str:
 class Findings(RequestModel):
     """What an evaluator of ours found beyond the scores.
 
+    `reasoning` is the judge's, told to the miner if the backend's gates reject the video.
     `fingerprint` is the base64 of 68 bytes a frame: seconds as a big-endian float32, the PDQ hash, and
     the PDQ hash of the mirror image.
     """
@@ -64,6 +66,7 @@ class Findings(RequestModel):
     prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
     report: JsonObject = Field(default_factory=dict)
     fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = ""
+    reasoning: Annotated[Text, Field(max_length=2000)] = ""
 
 
 class FetchIn(RequestModel):
@@ -162,16 +165,18 @@ def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
     return Claim(**fields | {"category": fields["category"].value}), video_url
 
 
-def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str, Any]:
+def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     """The body of /v1/evaluate/submit with which a remote evaluator reports `outcome`.
 
-    `final_score` is what it works out itself by scoring.py.
+    The final score is the formula's, or 0 for a fault of the video. The gates are the backend's.
     """
+    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
     findings = {
         "action_match": outcome.action_match,
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
         "report": outcome.report,
+        "reasoning": outcome.reasoning[:2000],
     }
     room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings, ensure_ascii=False).encode()) - 100
     return {
@@ -180,7 +185,7 @@ def show_outcome(claim: Claim, outcome: Outcome, final_score: float) -> dict[str
         "technical_score": outcome.technical_score,
         "relevance_score": outcome.relevance_score,
         "quality_score": outcome.quality_score,
-        "final_score": final_score,
+        "final_score": 0.0 if outcome.rejection_reason else scoring.final_score(*scores),
         "rejection_reason": outcome.rejection_reason,
         "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
     }
@@ -200,4 +205,5 @@ def read_outcome(body: SubmitIn) -> Outcome:
         prompt_version=findings.prompt_version,
         report=findings.report | ({"metadata": metadata} if metadata else {}),
         fingerprint=_unpack(findings.fingerprint),
+        reasoning=findings.reasoning,
     )

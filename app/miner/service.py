@@ -11,8 +11,7 @@ from typing import Any, BinaryIO
 import requests
 
 from app.clients.backend import Backend, Refused
-from app.clients.retry import Passing, retrying
-from app.config import Settings
+from app.clients.retry import TransientError, retrying
 from app.errors import DomainError, Unavailable
 from app.evaluation import pipeline
 from app.evaluation.commands import claim_on
@@ -49,14 +48,14 @@ class Video:
     facts: Claim
 
 
-def inspect(path: Path, prompt: dict[str, Any], settings: Settings) -> tuple[Video, dict[str, Any]]:
+def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, dict[str, Any]]:
     """Make the evaluation's own checks of a file, the judge's apart; return it with the report.
 
     Raises Rejected with the reason if the video would be rejected for what the checks found.
     """
     claim = claim_on(path, prompt)
     with tempfile.TemporaryDirectory() as directory:
-        outcome = pipeline.evaluate_file(claim, path, None, Path(directory), settings)
+        outcome = pipeline.evaluate_file(claim, path, None, Path(directory))
     if outcome.rejection_reason:
         raise Rejected(f"It would be rejected, and was not uploaded: {outcome.rejection_reason}")
     return Video(path, outcome.report["sha256"], claim), outcome.report
@@ -153,7 +152,7 @@ def put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> No
     """
     try:
         retrying(UPLOAD_ATTEMPTS, UPLOAD_PATIENCE_SECONDS)(_put, url, headers, path, progress)
-    except Passing as error:
+    except TransientError as error:
         raise Unavailable(f"The upload failed: {error}. Run the command again to try anew.") from error
 
 
@@ -163,9 +162,9 @@ def _put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> N
             body = _Counted(file, path.stat().st_size, progress)
             answer = requests.put(url, data=body, headers=headers, timeout=(10, 120), allow_redirects=False)
     except requests.RequestException as error:
-        raise Passing(f"the connection broke ({type(error).__name__})") from error
+        raise TransientError(f"the connection broke ({type(error).__name__})") from error
     if answer.status_code >= 500 or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise Passing(f"storage answered {answer.status_code}")
+        raise TransientError(f"storage answered {answer.status_code}")
     if not answer.ok:
         raise Refused(answer.status_code, f"Storage refused the upload: {answer.text[:300]}")
 

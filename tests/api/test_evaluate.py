@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.db import db
+from app.enums import Dependency
 from app.evaluation import breaker, wire
 from app.evaluation.model import FrameHash, Outcome
 from tests.factories import make_prompt, make_submission
@@ -266,10 +267,12 @@ def test_a_claim_and_an_outcome_survive_the_wire(client, claimed):
     assert claim.submission_uuid == uuid.UUID(claimed["submission_uuid"])
     assert url == claimed["video_url"]
     frames = tuple(FrameHash(n / 2, bytes([n % 256]) * 32, bytes([255 - n % 256]) * 32) for n in range(2000))
-    outcome = Outcome(1.0, 0.8, 0.5, 0.9, None, "model", "judge-v1", {"technical": {"score": 1.0}}, frames)
-    body = wire.show_outcome(claim, outcome, 0.75)
+    scores, judge, report = (1.0, 0.8, 0.5, 0.9), ("model", "judge-v1"), {"technical": {"score": 1.0}}
+    outcome = Outcome(*scores, None, *judge, report, frames, reasoning="A mug is picked up.")
+    body = wire.show_outcome(claim, outcome)
     read = wire.read_outcome(wire.SubmitIn.model_validate(body))
     assert (read.judge_model, read.action_match, read.report) == ("model", 0.9, {"technical": {"score": 1.0}})
+    assert read.reasoning == "A mug is picked up."
     step = round(read.fingerprint[1].seconds * 2)
     assert read.fingerprint == frames[::step]
     assert len(read.fingerprint) > 400
@@ -286,6 +289,6 @@ def test_nothing_is_fetched_while_a_breaker_is_open(app, fetch, submit):
     submit()
     with app.app_context():
         for _ in range(breaker.THRESHOLD):
-            breaker.count_failure(breaker.STORAGE, "down")
+            breaker.count_failure(Dependency.STORAGE, "down")
         db.session.commit()
     assert fetch()["submissions"] == []

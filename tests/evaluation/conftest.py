@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from app.config import Settings
 from app.evaluation import pipeline
 from app.evaluation.judge import JudgeAnswer
 from app.evaluation.model import Claim
@@ -109,6 +108,6 @@ def evaluate_file(judge, workdir):
 
     def evaluate(path, **changes):
         claim = make_claim(path, **changes)
-        return pipeline.evaluate_file(claim, path, judge, workdir, Settings())
+        return pipeline.evaluate_file(claim, path, judge, workdir)
 
     return evaluate

@@ -94,7 +94,7 @@ def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos,
         path = videos.make(*wish, **changes)
         id = submit(hotkey, sha256(path))
         claim = dataclasses.replace(make_claim(path), id=id)
-        outcome = pipeline.evaluate_file(claim, path, judge, workdir, context.extensions["settings"])
+        outcome = pipeline.evaluate_file(claim, path, judge, workdir)
         assert outcome.rejection_reason is None
         return record(context, id, report=outcome.report, fingerprint=outcome.fingerprint)
 

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.config import Settings
 from app.evaluation import pipeline, sandbox
 from app.evaluation.model import LeaseLost, OurFault
 from tests.evaluation.conftest import FixedJudge, children, make_claim
@@ -116,10 +115,10 @@ def evaluate(store, judge, workdir):
         store.script = list(script)
         claim = dataclasses.replace(claim_on(path), **changes)
         try:
-            outcome = pipeline.evaluate(claim, lambda: store.url, judge, workdir, Settings(), check_lease)
+            outcome = pipeline.evaluate(claim, lambda: store.url, judge, workdir, check_lease)
         except OurFault as fault:
             return "ours", str(fault)
-        return outcome.report["verdict"]["status"], outcome.rejection_reason
+        return "REJECTED" if outcome.rejection_reason else "SCORED", outcome.rejection_reason
 
     return evaluate
 
@@ -160,9 +159,7 @@ def test_single_mishaps_that_may_pass_do_pass(evaluate, good):
 
 def test_storage_out_of_reach_is_ours(good, judge, workdir):
     with pytest.raises(OurFault) as caught:
-        pipeline.evaluate(
-            make_claim(good), lambda: "http://127.0.0.1:1/video", judge, workdir, Settings(), lambda: None
-        )
+        pipeline.evaluate(make_claim(good), lambda: "http://127.0.0.1:1/video", judge, workdir, lambda: None)
     assert caught.value.dependency == "storage"
 
 
@@ -177,7 +174,7 @@ def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluat
 def test_an_object_that_keeps_changing_stops_no_others_evaluation(store, good, judge, workdir):
     store.body, store.script = b"", ["other_bytes", "other_bytes"]
     with pytest.raises(OurFault, match="other bytes each time") as caught:
-        pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, Settings(), lambda: None)
+        pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, lambda: None)
     assert caught.value.dependency is None
 
 
@@ -307,9 +304,7 @@ def test_a_full_disk_is_ours(evaluate, good):
 
 def test_no_directory_to_work_in_is_ours(store, good, judge, tmp_path):
     with pytest.raises(OurFault):
-        pipeline.evaluate(
-            make_claim(good), lambda: store.url, judge, tmp_path / "missing", Settings(), lambda: None
-        )
+        pipeline.evaluate(make_claim(good), lambda: store.url, judge, tmp_path / "missing", lambda: None)
 
 
 def test_text_that_speaks_to_the_judge_goes_up_for_review(evaluate, good):

@@ -62,8 +62,6 @@ def test_refuses(name, videos, evaluate_file, judge):
     outcome = evaluate_file(REFUSED[name](videos))
 
     assert re.search(REASONS[name], outcome.rejection_reason), outcome.rejection_reason
-    assert outcome.report["verdict"]["final_score"] == 0
-    assert outcome.report["verdict"]["status"] == "REJECTED"
     # no money is spent on them
     assert not judge.questions
 

@@ -204,7 +204,7 @@ def calm_score(backend, judge, one):
         resolution_height=360,
         fps=15.0,
     )
-    outcome = pipeline.evaluate_file(claim, one.path, judge, backend.directory, backend.settings)
+    outcome = pipeline.evaluate_file(claim, one.path, judge, backend.directory)
     if outcome.rejection_reason:
         return "REJECTED", 0.0
     scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
