@@ -107,19 +107,19 @@ def kibotos(ctx: click.Context) -> None:
 
 @kibotos.command()
 @click.option("--host", help="Bind address.  [default: 0.0.0.0; 127.0.0.1 in development]")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, envvar="PORT", show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: PORT, 8000]")
 @click.option("--reload", is_flag=True, help="Restart when the code changes (development only).")
 @click.pass_obj
-def api(settings: Settings, host: str | None, port: int, reload: bool) -> None:
+def api(settings: Settings, host: str | None, port: int | None, reload: bool) -> None:
     """Run the web service."""
     settings.require_server()
-    host = host or ("127.0.0.1" if settings.development else "0.0.0.0")  # noqa: S104
+    host = host or settings.default_host
     settings.require_bind(host)
     if reload and not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
     address = f"[{host}]" if ":" in host else host
-    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--bind", f"{address}:{port}"]
-    command += ["--chdir", str(ROOT), *(["--reload"] if reload else []), "wsgi:app"]
+    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT)]
+    command += ["--bind", f"{address}:{port or settings.port}", *(["--reload"] if reload else []), "wsgi:app"]
     os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
 
 

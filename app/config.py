@@ -172,7 +172,7 @@ class Settings:
         0.0, _number(0, 1e6), "US dollars per million completion tokens, likewise"
     )
     vlm_daily_token_budget: int = _setting(
-        0, _integer(0, 10**12), "tokens a UTC day the judge may use; over it evaluations wait; 0: no limit"
+        0, _integer(0, 10**12), "tokens a UTC day workers may use; over it evaluations wait; 0: no limit"
     )
     netuid: int | None = _setting(
         None, _integer(0, 65535), "subnet id; empty: registration of miners is not checked"
@@ -203,6 +203,7 @@ class Settings:
     )
     evaluation_lease_seconds: int = _setting(600, _integer(5, 86_400), "lease of a remote evaluator's claim")
     # processes
+    port: int = _setting(8000, _integer(1, 65535), "port of the API")
     web_workers: int = _setting(2, _integer(1, 256), "gunicorn processes")
     web_threads: int = _setting(4, _integer(1, 256), "threads of each gunicorn process")
     database_pool_size: int = _setting(5, _integer(1, 200), "connections a process keeps at the most")
@@ -214,7 +215,7 @@ class Settings:
     )
     job_timeout_seconds: int = _setting(900, _integer(30, 86_400), "longest an evaluation job may run")
     prometheus_multiproc_dir: str = _setting(
-        "", _text, "where gunicorn's processes share their metrics; empty: a new temporary directory"
+        "", _text, "a directory for the metrics of gunicorn's processes alone; empty: a new temporary one"
     )
     log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "lowest level logged")
     log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console in a terminal")
@@ -222,6 +223,11 @@ class Settings:
     @property
     def development(self) -> bool:
         return self.app_env == "development"
+
+    @property
+    def default_host(self) -> str:
+        """The address a web process binds to unless told otherwise: in development no other machine's."""
+        return "127.0.0.1" if self.development else "0.0.0.0"  # noqa: S104
 
     @property
     def has_judge(self) -> bool:

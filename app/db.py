@@ -98,11 +98,19 @@ def command_app(settings: Settings) -> Flask:
     return app
 
 
-def autocommit() -> None:
-    """Roll back what the session has begun, and commit each statement until its next commit or rollback."""
+@contextmanager
+def autocommit() -> Iterator[None]:
+    """Commit each statement of the block by itself: it costs one message to the server, not three.
+
+    The session begins anew, and after the block it holds no connection.
+    """
     db.session.rollback()
     connection: Any = db.session.connection().connection.dbapi_connection
     connection.autocommit = True
+    try:
+        yield
+    finally:
+        db.session.rollback()
 
 
 def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:

@@ -127,6 +127,17 @@ def test_it_tells_why_a_cycle_does_not_complete(examine, at_work, app):
     assert "most often: The judge is away." in finding["detail"]
 
 
+def test_it_tells_that_a_cycle_waits_for_the_metagraph(examine, at_work, app):
+    with app.app_context():
+        factories.make_cycle("EVALUATING")
+    finding = examine(netuid=5)["cycle"]
+    assert not finding["ok"]
+    assert "for the first metagraph of subnet 5" in finding["detail"]
+    with app.app_context():
+        factories.insert("chain_state", metagraph_netuid=5, metagraph_snapshot_at="now")
+    assert examine(netuid=5)["cycle"]["ok"]
+
+
 def test_work_that_waits_too_long_is_red(examine, at_work, app):
     with app.app_context():
         factories.make_submission(not_before=datetime.now(UTC) - timedelta(hours=1))

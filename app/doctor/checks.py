@@ -22,6 +22,7 @@ from app.errors import Unavailable
 from app.evaluation import breaker_queries, judge, sandbox
 from app.evaluation.model import Frame, OurFault
 from app.health import queries
+from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
 from app.queue import count_queued, count_workers
 
@@ -197,13 +198,14 @@ class Doctor:
         except (Unavailable, requests.RequestException) as error:
             raise Red(
                 f"{where} is out of reach: {error}",
-                "Check S3_ENDPOINT, S3_PUBLIC_ENDPOINT, the AWS keys and that S3_BUCKET exists.",
+                "Check S3_ENDPOINT, S3_PUBLIC_ENDPOINT and the AWS keys, that S3_BUCKET exists, and that the "
+                "key has s3:ListBucket on it.",
             ) from error
         for method, answer in answers:
             if not answer.ok:
                 raise Red(
                     f"a presigned {method} was answered with {answer.status_code}: {answer.text[:200]}",
-                    "Give the key s3:PutObject, s3:GetObject and s3:DeleteObject on the bucket.",
+                    "Give the key s3:PutObject, s3:GetObject and s3:DeleteObject on the bucket's objects.",
                 )
         if answers[1][1].content != content:
             raise Red("it gave back other bytes than it was given", "Use another S3 server.")
@@ -328,6 +330,13 @@ class Doctor:
         cycle = queries.find_unfinished_cycle()
         if cycle is None:
             return "none waits for evaluations"
+        netuid = self._settings.netuid
+        if netuid is not None and metagraph.find_snapshot_time(netuid) is None:
+            raise Red(
+                f"cycle {cycle.id} waits since {_span(cycle.seconds)} for the first metagraph of "
+                f"subnet {netuid}",
+                "Who holds which uid is not known yet: see the line of the chain.",
+            )
         found = (
             f"cycle {cycle.id} waits since {_span(cycle.seconds)} for {cycle.pending} pending submissions "
             f"and {cycle.evaluating} under evaluation"

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from app.clients.backend import Backend
 from app.config import Settings
 from app.errors import DomainError
+from app.evaluation import technical
 from app.evaluation.sandbox import tool
 from app.local.samples import footage
 from app.miner.keys import Hotkey
@@ -116,7 +117,7 @@ class Demo:
         prompt = next(
             prompt
             for prompt in self.backend.get("/v1/prompts", category=video.category)
-            if prompt["requirements"].get("min_duration", 0) <= video.seconds
+            if technical.limits(prompt["requirements"])["min_duration"] <= video.seconds
         )
         self._say(f"Miner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
         size = video.path.stat().st_size

@@ -245,7 +245,7 @@ class Seaweed(Service):
             return False
 
 
-class OfflineJudge(Service):
+class OfflineJudgeServer(Service):
     """The stand-in for a vision language model; see app.local.judge."""
 
     name = "offline judge"

@@ -28,7 +28,7 @@ from app.evaluation.judge import OFFLINE_MODEL
 from app.evaluation.sandbox import tool
 from app.local.manager import Manager
 from app.local.service import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
-from app.local.services import ROOT, OfflineJudge, Postgres, Seaweed, Valkey
+from app.local.services import ROOT, OfflineJudgeServer, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
 from app.prompts.files import read_prompts
 
@@ -38,7 +38,7 @@ SERVICES: dict[str, type[Service]] = {
     "DATABASE_URL": Postgres,
     "REDIS_URL": Valkey,
     "S3_ENDPOINT": Seaweed,
-    "VLM_API_URL": OfflineJudge,
+    "VLM_API_URL": OfflineJudgeServer,
 }
 DEMO = {"CYCLE_DURATION_MINUTES": "0.5", "CHECK_INTERVAL_SECONDS": "1"}
 # a server of an `up` that was killed needs a moment to let go of its port
@@ -145,8 +145,6 @@ def _environment(env_file: Path, services: list[Service], demo: bool) -> dict[st
     if os.environ.get("APP_ENV", "development") != "development":
         raise ServiceError("`kibotos up` runs a development set-up: unset APP_ENV, or set it to development.")
     port = os.environ.get("PORT", "") or "8080"
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ServiceError(f"PORT must be a whole number from 1 to 65535, not {port!r}.")
     known = dotenv_values(env_file) if env_file.exists() else {}
     environ = {
         name: known.get(name) or secrets.token_urlsafe(32) for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN")

@@ -9,10 +9,11 @@ from typing import Any
 import click
 
 from app.config import ConfigError, Settings
+from app.enums import ActorType, CameraType, Category
 
-CATEGORIES = ("manipulation", "locomotion", "navigation", "household", "industrial")
-CAMERAS = ("ego_head", "ego_chest", "ego_wrist", "robot_head", "robot_wrist")
-ACTORS = ("human", "robot", "human_with_robot")
+CATEGORIES = [category.value for category in Category]
+CAMERAS = [camera.value for camera in CameraType]
+ACTORS = [actor.value for actor in ActorType]
 
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 api_option = click.option("--api-url", help="The backend.  [default: API_URL, http://localhost:8080]")
@@ -50,7 +51,10 @@ statement_options = _options(
 def _statement(options: dict[str, Any]) -> dict[str, Any]:
     """The body of a submission, as far as the options tell it."""
     if file := options.pop("camera_intrinsics"):
-        options["camera_intrinsics"] = json.load(file)
+        try:
+            options["camera_intrinsics"] = json.load(file)
+        except ValueError as error:
+            raise click.BadParameter(f"{file.name} is not JSON: {error}.") from error
     return {name: value for name, value in options.items() if value is not None}
 
 
@@ -93,6 +97,7 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
     from rich.table import Table
 
     from app.clients.backend import Backend
+    from app.evaluation import technical
 
     found = Backend(api_url or settings.api_url).get("/v1/prompts", category=category)
     if as_json:
@@ -100,8 +105,8 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
         return
     table = Table("id", "category", "scenario", "seconds", "weight")
     for prompt in found:
-        limits = prompt["requirements"]
-        seconds = f"{limits.get('min_duration', 1):g}-{limits.get('max_duration', 300):g}"
+        limits = technical.limits(prompt["requirements"])
+        seconds = f"{limits['min_duration']:g}-{limits['max_duration']:g}"
         table.add_row(prompt["id"], prompt["category"], prompt["scenario"], seconds, f"{prompt['weight']:g}")
     Console().print(table)
 
@@ -201,7 +206,7 @@ def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str
     from app.miner import service
 
     prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
-    video, report = service.inspect(file, prompt, settings)
+    video, report = service.inspect(file, prompt)
     for check in report["technical"]["checks"]:
         if not check["passed"]:
             click.echo(f"Loses points: {check['reason']}", err=True)

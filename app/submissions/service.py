@@ -72,22 +72,22 @@ def submit(
     speaks against it; then nothing is written.
     """
     _check_signature(new, unsigned_allowed)
-    autocommit()
-    admission = _admit(new, unsigned_allowed, settings)
+    # three blocks: no connection is held while storage is asked, nor while Redis is
+    with autocommit():
+        admission = _admit(new, unsigned_allowed, settings)
     if admission.receipt:
         return admission.receipt, False
-    db.session.rollback()  # no connection is held while storage is asked
     _check_object(storage.head(new.video_key), admission)
-
-    autocommit()
-    receipt = queries.insert_submission(new.model_dump(), settings.max_submissions_per_hour, settings.netuid)
-    if receipt is None:
-        # something speaks against it by now
-        admission = _admit(new, unsigned_allowed, settings)
-        if admission.receipt:
-            return admission.receipt, False
-        raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
-    db.session.rollback()  # nor while Redis is asked
+    with autocommit():
+        receipt = queries.insert_submission(
+            new.model_dump(), settings.max_submissions_per_hour, settings.netuid
+        )
+        if receipt is None:
+            # something speaks against it by now
+            admission = _admit(new, unsigned_allowed, settings)
+            if admission.receipt:
+                return admission.receipt, False
+            raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
     try:
         enqueue_evaluations(redis, 1, settings.job_timeout_seconds)
     except RedisError as error:

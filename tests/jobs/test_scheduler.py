@@ -172,6 +172,21 @@ def test_the_scheduler_process_ticks_in_any_time_zone(app, processes, zone):
     assert scheduler.children() == []
 
 
+@pytest.mark.parametrize(
+    ("options", "minutes"),
+    [(["--cycle-duration", "7"], [7]), (["--cycle-duration", "7", "--no-auto-start"], [])],
+)
+def test_the_options_of_the_scheduler_win(app, processes, options, minutes):
+    environ = {"CYCLE_DURATION_MINUTES": "9", "CHECK_INTERVAL_SECONDS": "3600"}
+    processes("scheduler", "--check-interval", "1", *options, environ=environ)
+    eventually(lambda: ticked(app))
+    first = time.time()
+    eventually(lambda: ticked(app, since=first))
+    with app.app_context(), db.engine.connect() as connection:
+        found = connection.execute(text("SELECT extract(epoch FROM ends_at - started_at) / 60 FROM cycles"))
+        assert [float(length) for length in found.scalars()] == minutes
+
+
 def test_kill_of_any_of_its_processes_heals_and_flushall_too(app, processes, redis):
     scheduler = processes("scheduler", "--check-interval", "1")
     eventually(lambda: ticked(app))
