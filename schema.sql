@@ -157,6 +157,10 @@ CREATE INDEX submissions_cycle ON submissions (cycle_id);
 CREATE INDEX submissions_miner_submitted ON submissions (miner_hotkey, submitted_at);
 -- exact duplicates, and the order of evaluation among equal claims
 CREATE INDEX submissions_hash ON submissions (video_hash, id);
+-- A miner has one uid and a prompt few weights: taken for independent, these columns would seem to have a group
+-- a row, and the scores of a cycle would be sorted on disk instead of being hashed in memory.
+CREATE STATISTICS submissions_groups (ndistinct)
+    ON miner_uid, miner_hotkey, prompt_id, prompt_weight FROM submissions;
 
 -- The one result of a submission. Its final score and time stand in the submission's own row.
 CREATE TABLE evaluations (
