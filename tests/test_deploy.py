@@ -60,3 +60,18 @@ def test_units_are_hardened(unit):
     if analyze := shutil.which("systemd-analyze"):
         command = [analyze, "security", "--offline=true", "--no-pager", "--threshold=20", str(unit)]
         subprocess.run(command, check=True, capture_output=True)
+
+
+def test_nginx_refuses_with_problem_json():
+    text = (DEPLOY / "nginx" / "kibotos.conf").read_text()
+    (body,) = re.findall(r"return 200 '(.*)';", text)
+    assert json.loads(body.replace("$status", "413")).keys() == {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "request_id",
+    }
+    (details,) = re.findall(r"\$kibotos_detail \{(.*?)\}", text, re.DOTALL)
+    for detail in re.findall('"(.*)";', details):
+        assert detail.endswith(".") and "\\" not in detail
