@@ -6,12 +6,16 @@ survive no fork.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 # Finality takes half a minute; giving up early would not call the submission back.
 SUBMIT_TIMEOUT_SECONDS = 300
+# for a connection that is given up to be closed
+CLOSE_SECONDS = 2
+
+Result = TypeVar("Result")
 
 
 class ChainError(Exception):
@@ -73,7 +77,7 @@ class Chain:
                 return Reading(block_number, neurons)
 
         try:
-            return asyncio.run(asyncio.wait_for(ask(), self._read_timeout_seconds))
+            return _run(ask(), self._read_timeout_seconds)
         except TimeoutError:
             raise ChainError(
                 f"{self.network} did not answer within {self._read_timeout_seconds:g} s."
@@ -94,7 +98,7 @@ class Chain:
                 return await client.execute(bittensor.SetWeights(netuid=netuid, weights=weights), wallet)
 
         try:
-            result = asyncio.run(asyncio.wait_for(submit(), SUBMIT_TIMEOUT_SECONDS))
+            result = _run(submit(), SUBMIT_TIMEOUT_SECONDS)
         except bittensor.ChainError as error:
             raise _refusal(error) from error
         except (bittensor.BittensorError, TimeoutError, OSError, ValueError) as error:
@@ -118,6 +122,37 @@ def open_wallet(name: str, hotkey_name: str, path: str | None) -> Any:
     except (KeyfileError, OSError, ValueError) as error:
         raise WalletError(f"The hotkey {hotkey_name} of the wallet {name} cannot be used: {error}") from error
     return wallet
+
+
+def _run(coroutine: Coroutine[Any, Any, Result], seconds: float) -> Result:
+    """Run `coroutine` on an event loop of its own and return its result; raise TimeoutError after `seconds`.
+
+    Not by asyncio.run() and wait_for(), which wait for what they have cancelled, however long it takes: a
+    session of the SDK that is cancelled while it opens goes on for ever. Such a one is left behind.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(coroutine)
+    try:
+        loop.run_until_complete(asyncio.wait({task}, timeout=seconds))
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        # first the task itself, which closes its connection; then whatever has not heeded that
+        _cancel(loop, {task})
+        _cancel(loop, asyncio.all_tasks(loop))
+        loop.close()
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, tasks: set[asyncio.Task]) -> None:
+    pending = {task for task in tasks if not task.done()}
+    for task in pending:
+        task.cancel()
+    if pending:
+        done, _ = loop.run_until_complete(asyncio.wait(pending, timeout=CLOSE_SECONDS))
+        for task in done:
+            # looked at, lest it be logged as never retrieved
+            task.cancelled() or task.exception()
 
 
 def _refusal(error: Any) -> ChainError:

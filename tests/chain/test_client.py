@@ -1,12 +1,15 @@
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 
-from app.clients.chain import Chain, ChainError, Neuron
+from app.clients.chain import CLOSE_SECONDS, Chain, ChainError, Neuron, _run
 from tests.factories import miner
 
 
@@ -46,6 +49,32 @@ def test_silent_chain_is_given_up_in_time(node):
     with pytest.raises(ChainError, match=r"did not answer within 0\.5 s"):
         Chain(node.url, read_timeout_seconds=0.5).read(5)
     assert time.monotonic() - began < 5
+
+
+def test_reading_ends_in_time_wherever_it_is_given_up(node):
+    """The SDK loses a cancellation that comes while its session opens, some milliseconds after the start."""
+    Chain(node.url).read(5)
+    for milliseconds in range(1, 40):
+        began = time.monotonic()
+        with suppress(ChainError):
+            Chain(node.url, read_timeout_seconds=milliseconds / 1000).read(5)
+        assert time.monotonic() - began < 2 * CLOSE_SECONDS + 2
+
+
+def test_what_does_not_heed_its_cancellation_is_left_behind():
+    async def deaf():
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    def run():
+        with pytest.raises(TimeoutError):
+            _run(deaf(), 0.1)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(2 * CLOSE_SECONDS + 5)
+    assert not thread.is_alive()
 
 
 def test_chain_can_be_read_before_and_after_a_fork(node):
