@@ -19,7 +19,7 @@ class Attempt(BaseModel):
 
 
 class Memory(BaseModel):
-    """When the weights that were set last were made, and the last attempt, if it is not known to have failed.
+    """When the weights that were set last were made, and an attempt whose outcome is not known, if any.
 
     That time tells one cycle's weights from another's, also where a backend began to count anew.
     """
@@ -37,14 +37,16 @@ class MemoryFile:
     def __init__(self, file: Path, read_only: bool = False):
         self._file = file
         self._read_only = read_only
-        if not read_only:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = file.with_suffix(".lock").open("w")
-            try:
+        try:
+            if not read_only:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._lock = file.with_suffix(".lock").open("w")
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UnusableMemory(f"Another validator is running on {file}; stop it first.") from None
-        self.memory = self._load()
+            self.memory = self._load()
+        except BlockingIOError:
+            raise UnusableMemory(f"Another validator is running on {file}; stop it first.") from None
+        except OSError as error:
+            raise UnusableMemory(f"{file} cannot be used: {error.strerror}; choose another place.") from error
 
     def _load(self) -> Memory:
         try:
@@ -59,9 +61,11 @@ class MemoryFile:
 
         Read only, it is remembered by this object alone.
         """
+        if not self._read_only:
+            self._replace(memory)
         self.memory = memory
-        if self._read_only:
-            return
+
+    def _replace(self, memory: Memory) -> None:
         new = self._file.with_suffix(".new")
         with new.open("w") as stream:
             stream.write(memory.model_dump_json())

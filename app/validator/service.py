@@ -115,15 +115,17 @@ class Validator:
         return self._send(published.created_at, weights, me.last_update, what)
 
     def _send(self, created_at: datetime, weights: dict[int, float], last_update: int, what: str) -> Decision:
-        # Remembered before anything is sent, since a crash in the middle is an unknown outcome as well; and
-        # kept when the chain refuses, since that may be said of a question that came after the submission.
+        before = self._file.memory
+        # remembered before anything is sent: a crash in the middle is an unknown outcome as well
         attempt = Attempt(created_at=created_at, last_update=last_update)
-        self._file.save(Memory(created_at=self._file.memory.created_at, attempt=attempt))
+        self._file.save(Memory(created_at=before.created_at, attempt=attempt))
         try:
             self.chain.set_weights(self.netuid, weights, self.wallet)
         except OutcomeUnknown as error:
             return Decision("outcome_unknown", str(error))
         except ChainError as error:
+            # else what arrives later, of an earlier attempt or another tool, would pass for this one
+            self._file.save(before)
             return Decision("not_set", str(error))
         self._file.save(Memory(created_at=created_at))
         return Decision("set", f"Set {what}.", settled=True)

@@ -212,13 +212,17 @@ def test_weights_of_nobody_who_is_left_are_refused(make_validator, node, backend
     assert node.calls == []
 
 
-def test_error_after_the_submission_had_arrived_is_no_refusal(make_validator, node):
-    node.errors["chain_getBlock"] = "rate limit exceeded"
-    assert make_validator().step().name != "set"
-    node.errors.clear()
-    decision = make_validator().step()
-    assert decision.name == "set" and "had arrived" in decision.detail
-    assert len(node.calls) == 1
+def test_late_arrival_of_an_earlier_submission_does_not_pass_for_that_of_a_refused_one(
+    make_validator, node, backend
+):
+    node.drop_on_submit = "lost"
+    assert make_validator().step().name == "outcome_unknown"
+    node.drop_on_submit, node.dispatch_error = None, "SettingWeightsTooFast"
+    backend.publish(2)
+    assert make_validator().step().name == "not_set"
+    node.subnets[5].last_update[0], node.dispatch_error = node.block, None
+    assert make_validator().step().detail == "Set the weights of 2 uids."
+    assert len(node.calls) == 2
 
 
 def test_one_validator_at_a_time(make_validator):
@@ -272,6 +276,12 @@ def test_foreign_file_as_memory(make_validator):
     file.write_text("[]")
     with pytest.raises(UnusableMemory, match="move it away"):
         make_validator()
+
+
+def test_no_directory_for_the_memory(make_validator, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UnusableMemory, match="cannot be used: File exists"):
+        make_validator(directory=tmp_path / "file")
 
 
 def start_command(settings, node, wallets, url, *options):
