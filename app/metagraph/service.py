@@ -29,7 +29,9 @@ def refresh(settings: Settings, chain: Chain, now: datetime, needs_block: bool) 
         queries.record_try(now)
     db.session.commit()
     reading = _read(chain, settings.netuid) if needs_metagraph else None
-    if reading is None and needs_block:
+    # without any snapshot no cycle completes, so that no block is needed either
+    can_complete = settings.netuid is None or _taken_at(state, settings.netuid) is not None
+    if reading is None and needs_block and can_complete:
         reading = _read(chain, None)
     if reading is None:
         if state is None or state.block_number is None:
@@ -53,16 +55,16 @@ def _read(chain: Chain, netuid: int | None) -> Reading | None:
 
 def find_snapshot_time(netuid: int) -> datetime | None:
     """When the metagraph of this subnet was taken last, or None if it never was."""
-    state = queries.find_state()
+    return _taken_at(queries.find_state(), netuid)
+
+
+def _taken_at(state: ChainState | None, netuid: int) -> datetime | None:
     return state.metagraph_snapshot_at if state and state.metagraph_netuid == netuid else None
 
 
 def _is_due(state: ChainState | None, netuid: int, now: datetime, is_urgent: bool) -> bool:
     if state is None or state.metagraph_tried_at is None:
         return True
-    is_old = (
-        state.metagraph_netuid != netuid
-        or state.metagraph_snapshot_at is None
-        or now >= state.metagraph_snapshot_at + SNAPSHOT_EVERY
-    )
+    taken_at = _taken_at(state, netuid)
+    is_old = taken_at is None or now >= taken_at + SNAPSHOT_EVERY
     return is_old and (is_urgent or now >= state.metagraph_tried_at + RETRY_EVERY)

@@ -105,10 +105,20 @@ def test_block_is_current_where_only_the_metagraph_cannot_be_read(tick, node):
 
 def test_failed_snapshot_is_tried_again_after_a_minute(tick, node):
     node.silent = True
+    tick()
+    node.silent = False
+    tick(timedelta(seconds=59))
+    assert rows("SELECT count(*) FROM metagraph") == [(0,)]
+    tick(MINUTE)
+    assert rows("SELECT count(*) FROM metagraph") == [(3,)]
+
+
+def test_without_any_snapshot_a_cycle_waits_for_it(tick, node):
+    node.silent = True
     make_cycle("EVALUATING")
     make_result(0.5, cycle_id=1, miner_uid=1, miner_hotkey=miner("one").ss58_address)
     tick()
     assert rows("SELECT status FROM cycles WHERE id = 1") == [("EVALUATING",)]
     node.silent = False
-    tick(1 * MINUTE)
+    tick(timedelta(seconds=30))
     assert rows("SELECT status FROM cycles WHERE id = 1") == [("COMPLETED",)]
