@@ -72,16 +72,19 @@ class Storage:
         headers = {"Content-Type": content_type}
         if size_bytes is not None:
             headers["Content-Length"] = str(size_bytes)
-        return self._public.presign("PUT", key, expires_seconds, headers), headers
+        with _translated():
+            return self._public.presign("PUT", key, expires_seconds, headers), headers
 
     def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
         """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
-        endpoint = self._public if public else self._at(self._settings.s3_endpoint)
-        return endpoint.presign("GET", key, expires_seconds)
+        with _translated():
+            endpoint = self._public if public else self._at(self._settings.s3_endpoint)
+            return endpoint.presign("GET", key, expires_seconds)
 
     def presign_delete(self, key: str, expires_seconds: int) -> str:
         """Return the URL at the public endpoint that deletes `key`."""
-        return self._public.presign("DELETE", key, expires_seconds)
+        with _translated():
+            return self._public.presign("DELETE", key, expires_seconds)
 
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
@@ -117,14 +120,17 @@ class _Endpoint:
         from botocore.config import Config
 
         self._settings = settings
-        self._session = boto3.session.Session(
-            aws_access_key_id=settings.aws_access_key_id or None,
-            aws_secret_access_key=settings.aws_secret_access_key or None,
-        )
+        keys = {
+            "aws_access_key_id": settings.aws_access_key_id or None,
+            "aws_secret_access_key": settings.aws_secret_access_key or None,
+        }
+        self._session = boto3.session.Session(**keys)
         self.client = self._session.client(
             "s3",
             endpoint_url=endpoint or None,
             region_name=settings.s3_region,
+            # the session's, once more: only a client complains of one without the other
+            **keys,
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": settings.s3_addressing_style},
@@ -153,15 +159,14 @@ class _Endpoint:
         from botocore.auth import S3SigV4QueryAuth
         from botocore.awsrequest import AWSRequest
 
-        with _translated():
-            request = AWSRequest(method, self._bucket_url + quote(key, safe="/~"), headers)
-            credentials = self._session.get_credentials()
-            S3SigV4QueryAuth(
-                credentials and credentials.get_frozen_credentials(),
-                "s3",
-                self._settings.s3_region,
-                expires=expires_seconds,
-            ).add_auth(request)
+        request = AWSRequest(method, self._bucket_url + quote(key, safe="/~"), headers)
+        credentials = self._session.get_credentials()
+        S3SigV4QueryAuth(
+            credentials and credentials.get_frozen_credentials(),
+            "s3",
+            self._settings.s3_region,
+            expires=expires_seconds,
+        ).add_auth(request)
         return request.url
 
 

@@ -150,8 +150,21 @@ def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, st
     signed(lambda: storage.presign_put(key, "video/mp4", 5, 60)[0], "put_object", **size)
 
 
-def test_without_any_keys_nothing_can_be_signed(settings, monkeypatch):
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    keyless = dataclasses.replace(settings, aws_access_key_id="", aws_secret_access_key="")
+@pytest.mark.parametrize(
+    ("environ", "changes"),
+    [
+        ({"AWS_EC2_METADATA_DISABLED": "true"}, {}),
+        ({"AWS_PROFILE": "missing"}, {}),
+        ({}, {"aws_access_key_id": "key"}),
+    ],
+)
+def test_without_keys_nothing_can_be_signed(settings, monkeypatch, environ, changes):
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    storage = Storage(
+        dataclasses.replace(settings, **{"aws_access_key_id": "", "aws_secret_access_key": ""} | changes)
+    )
     with pytest.raises(Unavailable):
-        Storage(keyless).presign_get("k", 60)
+        storage.presign_get("k", 60)
+    with pytest.raises(Unavailable):
+        storage.presign_put("k", "video/mp4", None, 60)
