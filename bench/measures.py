@@ -168,7 +168,8 @@ def pages(bench: Bench, cycle_id: int) -> None:
         for what, (ours, theirs) in targets.items():
             floor = _Loader(bare, cycle([request("GET", path) for path in theirs]), 8)
             loader = _Loader(server, cycle([request("GET", path) for path in ours]), 8)
-            _compare(bench, f"GET {what}", loader, floor)
+            _by_turns(bench, floor, loader)
+            _tell(bench, f"GET {what}", loader, floor)
         memory = ", ".join(f"{mb:.0f} MB" for mb in server.megabytes())
     bench.tell("memory of the web processes after these", memory)
 
@@ -201,15 +202,18 @@ def submit(bench: Bench) -> None:
 
     One of them asks storage for the object before, as no submission can be accepted without it.
     """
-    number = int(bench.seconds * 4 * ROUNDS * 500) + 1000
-    bodies = _prepare_submissions(bench, number)
+    bodies = _prepare_submissions(bench, int(bench.seconds * 2 * ROUNDS * 900) + 400)
     messages = iter([request("POST", "/v1/submissions", body) for body in bodies])
     with bench.serve("bench.bare:app") as bare, bench.serve("wsgi:app") as server:
         for connections in (8, 64):
             ours = _Loader(server, messages, connections)
-            for path in ("insert", "head-and-insert"):
-                floor = _Loader(bare, cycle([request("POST", f"/{path}", bodies[0])]), connections)
-                _compare(bench, f"POST /v1/submissions, {connections} connections; bare {path}", ours, floor)
+            floors = {
+                path: _Loader(bare, cycle([request("POST", f"/{path}", bodies[0])]), connections)
+                for path in ("insert", "head-and-insert")
+            }
+            _by_turns(bench, ours, *floors.values())
+            for path, floor in floors.items():
+                _tell(bench, f"POST /v1/submissions, {connections} connections; bare {path}", ours, floor)
 
 
 def _prepare_submissions(bench: Bench, number: int) -> list[bytes]:
@@ -300,6 +304,8 @@ class _Loader:
     def run(self, seconds: float) -> None:
         used = self._server.cpu_seconds()
         load = run(self._server.port, self._messages, self._connections, seconds, self._keep_bodies)
+        if load.seconds < seconds:
+            raise RuntimeError("The prepared requests are used up: this machine is faster than was thought.")
         cpu_ms = (self._server.cpu_seconds() - used) / len(load.latencies) * 1000
         self.statuses += load.statuses
         self.bodies += load.bodies
@@ -318,8 +324,7 @@ def _by_turns(bench: Bench, *loaders: _Loader) -> None:
             loader.run(bench.seconds)
 
 
-def _compare(bench: Bench, what: str, ours: _Loader, floor: _Loader) -> None:
-    _by_turns(bench, floor, ours)
+def _tell(bench: Bench, what: str, ours: _Loader, floor: _Loader) -> None:
     faults = {status: number for status, number in ours.statuses.items() if status not in (200, 201)}
     bench.tell(
         what + (f" ({faults} of them failed)" if faults else ""),
