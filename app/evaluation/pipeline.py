@@ -76,6 +76,8 @@ def evaluate_file(claim: Claim, file: Path, judge: Assessor | None, workdir: Pat
     with _directory(workdir) as directory:
         run = _Run(claim, judge, lambda: None, directory, file)
         run.digest = _sha256(file)
+        if file.stat().st_size > (max_bytes := _max_bytes(claim)):
+            return run.reject(f"It is larger than {max_bytes / 1e6:g} MB.")
         return run.evaluate()
 
 
@@ -93,13 +95,17 @@ def _directory(workdir: Path) -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
+def _max_bytes(claim: Claim) -> int:
+    return int(technical.limits(claim.requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
+
+
 def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: Callable[[], None]) -> str:
     """Download the video and return its SHA-256.
 
     Bytes of another hash than the claimed are downloaded again: only if storage gives the same bytes twice
     are they what the miner uploaded.
     """
-    max_bytes = int(technical.limits(claim.requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
+    max_bytes = _max_bytes(claim)
     digest = ""
     for _ in range(2):
         try:

@@ -13,6 +13,7 @@ from app.db import autocommit, db
 from app.enums import Dependency, EvaluatedBy, SubmissionStatus
 from app.errors import Conflict, NotFound, invalid_field
 from app.evaluation import breaker, breaker_queries, queries, review_queries, scoring
+from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 from app.evaluation.queries import OpenCounts
 
@@ -199,4 +200,7 @@ def find_obstacle(settings: Settings) -> str | None:
     if tripped:
         names = " and ".join(item.name for item in tripped)
         return f"Evaluations wait for {names} to recover: {tripped[0].last_error}"
+    budget = settings.vlm_daily_token_budget
+    if budget and DatabaseMemory().tokens_today() >= budget:
+        return "Today's tokens of the judge are spent: evaluations go on at 0:00 UTC."
     return None

@@ -72,7 +72,7 @@ def submit(
     speaks against it; then nothing is written.
     """
     _check_signature(new, unsigned_allowed)
-    # three blocks: no connection is held while storage is asked, nor while Redis is
+    # two blocks, since no connection is held while storage is asked, nor while Redis is
     with autocommit():
         admission = _admit(new, unsigned_allowed, settings)
     if admission.receipt:

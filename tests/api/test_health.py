@@ -147,6 +147,21 @@ def test_status_says_why_evaluations_wait(make_app):
     assert status["waiting_because"] == "Evaluations wait for vlm to recover: The judge did not answer."
 
 
+def test_status_says_that_the_tokens_of_the_day_are_spent(make_app):
+    app = make_app(vlm_api_url="http://127.0.0.1:1/v1", vlm_daily_token_budget=1000)
+    status = app.test_client().get("/v1/status").json
+    assert (status["status"], status["waiting_because"]) == ("ok", None)
+    with app.app_context():
+        today = datetime.now(UTC).date()
+        factories.insert(
+            "judge_usage", day=today, model="m", calls=1, prompt_tokens=900, completion_tokens=100
+        )
+    status = app.test_client().get("/v1/status").json
+    assert status["waiting_because"] == (
+        "Today's tokens of the judge are spent: evaluations go on at 0:00 UTC."
+    )
+
+
 def test_status_without_redis_has_nulls_for_what_only_redis_knows(make_app):
     answer = make_app(redis_url=f"redis://{NOWHERE}/0").test_client().get("/v1/status")
     assert answer.status_code == 200

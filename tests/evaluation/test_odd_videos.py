@@ -131,3 +131,12 @@ def test_a_picture_that_moves_a_little_is_a_video(videos, evaluate_file):
 
     assert outcome.report["measures"]["frozen"] < STILL_SHARE
     assert outcome.rejection_reason is None
+
+
+def test_a_file_over_its_limit_loses_points_and_one_over_twice_that_is_refused(videos, evaluate_file):
+    path = videos.make(seconds=3)
+    megabytes = path.stat().st_size / 1e6
+    over = evaluate_file(path, requirements={"max_file_size_mb": megabytes * 0.6})
+    assert over.rejection_reason is None and over.technical_score < 1
+    far_over = evaluate_file(path, requirements={"max_file_size_mb": megabytes * 0.4})
+    assert "It is larger than" in far_over.rejection_reason

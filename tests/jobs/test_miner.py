@@ -104,7 +104,8 @@ def test_a_rejected_submission_ends_with_1_and_its_reason(mine, worker, videos, 
     vlm.answer_with(action_match=0.1)
     result = mine("submit-video", videos.make(seconds=3), "--prompt", "mug", "--uid", "7", "--watch")
     assert result.exit_code == 1
-    assert "does not show the requested task" in " ".join(result.stdout.split())
+    told = "The video does not show the requested task: A hand picks up a mug."
+    assert told in " ".join(result.stdout.split())
 
 
 def test_what_would_be_rejected_is_not_uploaded(mine, videos):
