@@ -205,7 +205,8 @@ def calm_score(backend, judge, one):
         fps=15.0,
     )
     outcome = pipeline.evaluate_file(claim, one.path, judge, backend.directory)
-    if outcome.rejection_reason:
+    # without the gates, which are the backend's
+    if outcome.rejection_reason or min(outcome.relevance_score, outcome.action_match) < 0.3:
         return "REJECTED", 0.0
     scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
     return "SCORED", round(0.2 * scores[0] + 0.5 * scores[1] + 0.3 * scores[2], 4)
