@@ -6,6 +6,11 @@ Light to import, for the command line.
 from enum import StrEnum
 
 
+def values(words: type[StrEnum]) -> list[str]:
+    """What click's Choice takes: it would offer the names of an enumeration's members."""
+    return [word.value for word in words]
+
+
 class Category(StrEnum):
     MANIPULATION = "manipulation"
     LOCOMOTION = "locomotion"

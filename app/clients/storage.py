@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -55,8 +54,8 @@ class Storage:
         _ = self._public
 
     @property
-    def _client(self) -> Any:
-        return self._at(self._settings.s3_endpoint).client
+    def _inner(self) -> "_Endpoint":
+        return self._at(self._settings.s3_endpoint)
 
     @property
     def _public(self) -> "_Endpoint":
@@ -78,8 +77,7 @@ class Storage:
     def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
         """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
         with _translated():
-            endpoint = self._public if public else self._at(self._settings.s3_endpoint)
-            return endpoint.presign("GET", key, expires_seconds)
+            return (self._public if public else self._inner).presign("GET", key, expires_seconds)
 
     def presign_delete(self, key: str, expires_seconds: int) -> str:
         """Return the URL at the public endpoint that deletes `key`."""
@@ -89,26 +87,26 @@ class Storage:
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
         with _translated(missing_ok=True):
-            answer = self._client.head_object(Bucket=self._settings.s3_bucket, Key=key)
+            answer = self._inner.client.head_object(Bucket=self._settings.s3_bucket, Key=key)
             return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
         return None
 
     def check(self) -> None:
         """Return if the bucket can be reached."""
         with _translated():
-            self._client.head_bucket(Bucket=self._settings.s3_bucket)
+            self._inner.client.head_bucket(Bucket=self._settings.s3_bucket)
 
     def ensure_bucket(self) -> None:
         """Create the bucket if it does not exist."""
         bucket = self._settings.s3_bucket
         with _translated(missing_ok=True):
-            self._client.head_bucket(Bucket=bucket)
+            self._inner.client.head_bucket(Bucket=bucket)
             return
         region = self._settings.s3_region
         # AWS refuses its default region when it is named; others do not care
         where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         with _translated():
-            self._client.create_bucket(Bucket=bucket, **where)
+            self._inner.client.create_bucket(Bucket=bucket, **where)
 
 
 class _Endpoint:

@@ -15,7 +15,7 @@ from rich.table import Table
 from app.clients.backend import Backend
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
-from app.enums import Category, SubmissionStatus
+from app.enums import Category, SubmissionStatus, values
 from app.evaluation import pipeline, scoring
 from app.evaluation.judge import Judge
 from app.evaluation.model import Claim
@@ -29,7 +29,7 @@ from app.evaluation.sandbox import MediaFault
 @click.option("--api-url", help="Backend to ask for the prompt.  [default: API_URL, http://localhost:8080]")
 @click.option(
     "--category",
-    type=click.Choice([category.value for category in Category]),
+    type=click.Choice(values(Category)),
     default="manipulation",
     show_default=True,
 )
@@ -65,8 +65,7 @@ def evaluate(
     report, is_rejected = outcome.report, False
     if judge or outcome.rejection_reason:
         verdict = scoring.verdict_of(outcome, settings.min_relevance)
-        scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
-        report |= {"verdict": scoring.explain(verdict, *scores)}
+        report |= {"verdict": scoring.explain(verdict, *outcome.scores)}
         is_rejected = verdict.status == SubmissionStatus.REJECTED
     if as_json:
         click.echo(json.dumps(report, indent=2))

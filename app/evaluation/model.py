@@ -71,6 +71,11 @@ class Outcome:
     fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
     reasoning: str = ""
 
+    @property
+    def scores(self) -> tuple[float, float, float]:
+        """Technical, relevance and quality score: what the formula takes."""
+        return self.technical_score, self.relevance_score, self.quality_score
+
 
 class OurFault(Exception):
     """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing.

@@ -104,8 +104,7 @@ def record_result(
     originality = duplicates.judge_originality(claim, outcome)
     outcome = originality.applied_to(outcome)
     verdict = scoring.verdict_of(outcome, settings.min_relevance)
-    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
-    report = outcome.report | {"verdict": scoring.explain(verdict, *scores)}
+    report = outcome.report | {"verdict": scoring.explain(verdict, *outcome.scores)}
     values = {
         "status": verdict.status,
         "final_score": verdict.final_score,
@@ -152,9 +151,8 @@ def record_reported(
     Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
     is raised for any other. Raises Conflict if the lease has ended.
     """
-    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
     gated = scoring.verdict_of(outcome, settings.min_relevance)
-    expected = scoring.final_score(*scores)
+    expected = scoring.final_score(*outcome.scores)
     if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
         raise invalid_field(
             "final_score", f"the formula gives {gated.final_score} for these scores, not {final_score}."

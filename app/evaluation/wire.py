@@ -170,7 +170,6 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
 
     The final score is the formula's, or 0 for a fault of the video. The gates are the backend's.
     """
-    scores = (outcome.technical_score, outcome.relevance_score, outcome.quality_score)
     findings = {
         "action_match": outcome.action_match,
         "judge_model": outcome.judge_model,
@@ -185,7 +184,7 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
         "technical_score": outcome.technical_score,
         "relevance_score": outcome.relevance_score,
         "quality_score": outcome.quality_score,
-        "final_score": 0.0 if outcome.rejection_reason else scoring.final_score(*scores),
+        "final_score": 0.0 if outcome.rejection_reason else scoring.final_score(*outcome.scores),
         "rejection_reason": outcome.rejection_reason,
         "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
     }

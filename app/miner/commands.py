@@ -9,11 +9,7 @@ from typing import Any
 import click
 
 from app.config import ConfigError, Settings
-from app.enums import ActorType, CameraType, Category
-
-CATEGORIES = [category.value for category in Category]
-CAMERAS = [camera.value for camera in CameraType]
-ACTORS = [actor.value for actor in ActorType]
+from app.enums import ActorType, CameraType, Category, values
 
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 api_option = click.option("--api-url", help="The backend.  [default: API_URL, http://localhost:8080]")
@@ -38,8 +34,10 @@ key_options = _options(
 statement_options = _options(
     click.option("--prompt", "prompt_id", required=True, help="Id of the prompt the video answers."),
     click.option("--uid", "miner_uid", type=click.IntRange(0, 65535), required=True, help="Your uid."),
-    click.option("--camera-type", type=click.Choice(CAMERAS), default="ego_head", show_default=True),
-    click.option("--actor-type", type=click.Choice(ACTORS), default="human", show_default=True),
+    click.option(
+        "--camera-type", type=click.Choice(values(CameraType)), default="ego_head", show_default=True
+    ),
+    click.option("--actor-type", type=click.Choice(values(ActorType)), default="human", show_default=True),
     click.option("--camera-intrinsics", type=click.File(), help="A JSON file with an object."),
     click.option("--robot-model"),
     click.option("--environment", help="Where it was filmed."),
@@ -87,7 +85,7 @@ def miner() -> None:
 
 
 @miner.command()
-@click.option("--category", type=click.Choice(CATEGORIES))
+@click.option("--category", type=click.Choice(values(Category)))
 @api_option
 @json_option
 @click.pass_obj

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from app.config import ConfigError, Settings
-from app.enums import Category
+from app.enums import Category, values
 
-CATEGORIES = [category.value for category in Category]
+CATEGORIES = values(Category)
 category_option = click.option("--category", type=click.Choice(CATEGORIES))
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.api import Timestamp
 from app.enums import CycleStatus
@@ -69,18 +69,10 @@ JudgeModels = Annotated[
 ]
 
 
-class MinerScoreOut(BaseModel):
+@dataclass(frozen=True)
+class MinerScoreOut(MinerScore):
     """A miner's score; `holds_uid`: it counts for the weights. Null until the cycle is completed."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    miner_uid: int
-    miner_hotkey: str
-    total_submissions: int
-    accepted_submissions: int
-    avg_score: float
-    total_score: float
-    scores_by_category: dict[str, float]
     holds_uid: bool | None = None
 
 

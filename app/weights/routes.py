@@ -73,7 +73,7 @@ def _show_scores(cycle: Cycle) -> str:
         completed_at=cycle.completed_at,
         n_submissions=sum(score.total_submissions for score in scores),
         judge_models=list(service.list_judge_models(cycle)),
-        miner_scores=[MinerScoreOut.model_validate(score) for score in scores],
+        miner_scores=[MinerScoreOut(**vars(score)) for score in scores],
     ).model_dump_json()
 
 

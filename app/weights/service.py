@@ -138,11 +138,10 @@ def _wrong_results(cycle_id: int) -> Iterable[str]:
         if result.technical_score is None or result.relevance_score is None or result.quality_score is None:
             yield f"submission {result.id} has a final score without an evaluation"
             continue
-        status, score = SubmissionStatus.SCORED, 0.0
+        score = final_score(result.technical_score, result.relevance_score, result.quality_score)
+        status = SubmissionStatus.SCORED
         if result.rejection_reason is not None:
-            status = SubmissionStatus.REJECTED
-        else:
-            score = final_score(result.technical_score, result.relevance_score, result.quality_score)
+            status, score = SubmissionStatus.REJECTED, 0.0
         if (status, score) != (result.status, result.final_score):
             yield (
                 f"submission {result.id}: {result.status} with final score {result.final_score}, "
