@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent
 COMMANDS = {
     "cycles": ("app.cycles.commands", "Look at cycles and move them on."),
     "doctor": ("app.doctor.commands", "Check everything this installation needs, and say what to do."),
-    "evaluate": ("app.evaluation.commands", "Evaluate one video file and show the report."),
-    "evaluator": ("app.evaluation.remote", "Evaluate submissions pulled over HTTP."),
+    "evaluate": ("app.evaluator.commands", "Evaluate one video file and show the report."),
+    "evaluator": ("app.evaluator.commands", "Evaluate submissions pulled over HTTP."),
     "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "up": ("app.local.up", "Run everything on this machine."),
@@ -73,7 +73,7 @@ def _sentence(error: Exception) -> str | None:
 
     expected = (
         ("app.errors", "DomainError"),
-        ("app.evaluation.model", "OurFault"),
+        ("app.errors", "TransientError"),
         ("app.clients.chain", "ChainError"),
         ("app.clients.chain", "WalletError"),
     )

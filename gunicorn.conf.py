@@ -19,8 +19,8 @@ except ConfigError as error:
 bind = f"{_settings.default_host}:{_settings.port}"
 workers = _settings.web_workers
 threads = _settings.web_threads
-worker_class = "app.gunicorn_worker.BoundedThreadWorker"
-logger_class = "app.gunicorn_worker.PlainLogger"
+worker_class = "app.web.gunicorn_worker.BoundedThreadWorker"
+logger_class = "app.web.gunicorn_worker.PlainLogger"
 errorlog = None  # no handler of its own: see its class
 # a request waits for its dependencies at most half of this; a worker that hangs longer is replaced
 timeout = 60

@@ -90,7 +90,7 @@ END $$;
 CREATE TRIGGER cycles_forward_only BEFORE UPDATE ON cycles
     FOR EACH ROW EXECUTE FUNCTION forbid_cycle_rewind();
 
--- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; a lapsed or given-back claim
+-- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; a expired or released claim
 -- goes EVALUATING -> PENDING.
 CREATE TABLE submissions (
     id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -145,7 +145,7 @@ CREATE TABLE submissions (
 );
 -- evaluate/fetch and the reconciler: the due ones, oldest first
 CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 'PENDING';
--- the reconciler: lapsed leases
+-- the reconciler: expired leases
 CREATE INDEX submissions_leased ON submissions (lease_expires_at) WHERE status = 'EVALUATING';
 -- is a cycle's work done; carry-over
 CREATE INDEX submissions_open ON submissions (cycle_id) WHERE status IN ('PENDING', 'EVALUATING');

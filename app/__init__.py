@@ -21,7 +21,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    from app import api, db, errors, logs, openapi
+    from app import db
     from app.clients.storage import Storage
     from app.config import Settings
     from app.cycles import routes as cycles
@@ -30,11 +30,13 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.health import routes as health
     from app.health.service import build_probes
     from app.prompts import routes as prompts
+    from app.reviews import routes as reviews
     from app.submissions import routes as submissions
+    from app.web import api, openapi, problems, requests
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
-    app = Flask(__name__, static_folder=None)
+    app = Flask(__name__, static_folder=None, template_folder="web/templates")
     app.extensions["settings"] = settings
     app.extensions["redis"] = Redis.from_url(
         settings.redis_url,
@@ -46,15 +48,15 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     )
     app.extensions["storage"] = Storage(settings)
 
-    logs.init_app(app)
-    errors.init_app(app)
+    requests.init_app(app)
+    problems.init_app(app)
     db.init_app(app, settings)
     api.init_app(app, settings)
     openapi.init_app(app)
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    for noun in (health, prompts, submissions, evaluation, cycles, weights):
+    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

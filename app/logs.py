@@ -1,19 +1,10 @@
 """Logs: one line an event on stdout, for people in a terminal and JSON otherwise."""
 
 import logging
-import re
 import sys
-import time
-import uuid
 from typing import Any, TextIO
 
 import structlog
-from flask import Flask, Response, g, has_request_context, request
-from werkzeug.datastructures import Headers
-
-log = structlog.get_logger("kibotos.http")
-
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 
 
 def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
@@ -57,39 +48,3 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-
-
-def request_id() -> str:
-    """The id of the request being served, or a new one outside of a request."""
-    if has_request_context() and "request_id" in g:
-        return g.request_id
-    return uuid.uuid4().hex
-
-
-def choose_request_id(headers: Headers) -> str:
-    """The caller's own X-Request-ID if it is 8 to 64 letters, digits, dots, dashes or underscores."""
-    given = headers.get("X-Request-ID", "")
-    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def init_app(app: Flask) -> None:
-    """Give each request an id, bind it to each log line and log the request when it is answered."""
-
-    @app.before_request
-    def begin() -> None:
-        g.request_id = choose_request_id(request.headers)
-        g.began = time.perf_counter()
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=g.request_id)
-
-    @app.after_request
-    def end(response: Response) -> Response:
-        response.headers["X-Request-ID"] = request_id()
-        log.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=response.status_code,
-            ms=round((time.perf_counter() - g.get("began", time.perf_counter())) * 1000, 1),
-        )
-        return response

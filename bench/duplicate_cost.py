@@ -15,12 +15,12 @@ from uuid import UUID
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
+import numpy as np
+from numpy.typing import NDArray
 
-from app.evaluation import duplicates  # noqa: E402
-from app.evaluation.duplicate_queries import Known  # noqa: E402
-from app.evaluation.matching import Fingerprint  # noqa: E402
+from app.duplicates import service as duplicates
+from app.duplicates.matching import Fingerprint
+from app.duplicates.queries import Known
 
 Bits = NDArray[np.uint8]
 

@@ -21,15 +21,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np  # noqa: E402
-import psycopg2  # noqa: E402
+import numpy as np
+import psycopg2
 
-from app import create_app, db, logs  # noqa: E402
-from app.config import Settings  # noqa: E402
-from app.evaluation import duplicate_queries  # noqa: E402
-from app.evaluation.duplicates import COMPARED, LOOKED_UP  # noqa: E402
-from app.evaluation.matching import Fingerprint  # noqa: E402
-from app.local.services import Postgres  # noqa: E402
+from app import create_app, db, logs
+from app.config import Settings
+from app.duplicates import queries as duplicate_queries
+from app.duplicates.matching import Fingerprint
+from app.duplicates.service import COMPARED, LOOKED_UP
+from app.local.services import Postgres
 
 HASHES = 40
 CHUNK = 5_000

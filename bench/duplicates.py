@@ -16,11 +16,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app.evaluation import matching, media  # noqa: E402
-from app.evaluation.duplicates import LOOKED_UP, MAX_MATCHED  # noqa: E402
-from app.evaluation.probe import probe  # noqa: E402
-from app.evaluation.sandbox import tool  # noqa: E402
-from app.local.samples import footage  # noqa: E402
+from app.duplicates import matching
+from app.duplicates.service import LOOKED_UP, MAX_MATCHED
+from app.local.samples import footage
+from app.video.ffmpeg import tool
+from app.video.probe import probe
+from app.video.scan import scan
 
 SECONDS = 6
 ENCODE = ["-an", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
@@ -87,7 +88,7 @@ def run(*arguments: object) -> None:
 
 
 def hashed(path: Path) -> tuple[matching.Fingerprint, matching.Fingerprint]:
-    return matching.fingerprints(media.scan(path, probe(path), lambda: None).fingerprint)
+    return matching.fingerprints(scan(path, probe(path), lambda: None).fingerprint)
 
 
 def measure(sources: dict[str, Path], directory: Path) -> None:

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.evaluation import media, pipeline, stills
-from app.evaluation.probe import probe
-from app.evaluation.sandbox import tool
+from app.assessment import pipeline
+from app.video import stills
+from app.video.ffmpeg import tool
+from app.video.probe import probe
+from app.video.scan import scan
 from tests.videos import footage
 
 SECONDS = 60
@@ -116,8 +118,8 @@ def main() -> None:
 
         def everything() -> None:
             found = probe(clip)
-            scan = media.scan(clip, found, lambda: None)
-            wanted = stills.targets(found, pipeline.STILLS, scan.measures.motion_peak)
+            scanned = scan(clip, found, lambda: None)
+            wanted = stills.targets(found, pipeline.STILLS, scanned.measures.motion_peak)
             stills.take(clip, found, wanted, directory)
 
         whole = cost_of(everything)

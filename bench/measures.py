@@ -24,8 +24,8 @@ from bittensor_core import Keypair
 from app import create_app, logs
 from app.clients.chain import Chain
 from app.clients.storage import Storage
+from app.completion import service as completion
 from app.config import Settings
-from app.cycles import service as cycles
 from app.db import db
 from app.hotkeys import submission_statement
 from app.weights import service as weights
@@ -134,7 +134,7 @@ def tick(bench: Bench, cycle_id: int) -> None:
         times = []
         for _ in range(51):
             began = time.perf_counter()
-            cycles.tick(bench.settings, Chain("ws://127.0.0.1:1"))
+            completion.tick(bench.settings, Chain("ws://127.0.0.1:1"))
             times.append((time.perf_counter() - began) * 1000)
         began = time.perf_counter()
         differences = weights.recompute(cycle_id).differences

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from app.local.service import free_ports
+from app.local.process import free_ports
 
 ROOT = Path(__file__).parent.parent
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")

@@ -8,13 +8,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from app.evaluation import pipeline
-from app.evaluation.commands import claim_on
-from tests.evaluation.conftest import FixedJudge
+from app.assessment import pipeline
+from tests.evaluation.conftest import BRIEF, FixedJudge
 from tests.odd_videos import ACCEPTED, REFUSED
 from tests.videos import Videos
-
-PROMPT = {"category": "manipulation", "task": "grasp", "scenario": "Pick up a mug", "requirements": {}}
 
 
 def main() -> None:
@@ -24,9 +21,8 @@ def main() -> None:
         videos = Videos(directory)
         for what, make in (ACCEPTED | REFUSED).items():
             path = make(videos)
-            claim = claim_on(path, PROMPT)
             began = time.perf_counter()
-            outcome = pipeline.evaluate_file(claim, path, FixedJudge(), directory)
+            outcome = pipeline.evaluate_file(path, BRIEF, FixedJudge(), directory)
             seconds = time.perf_counter() - began
             verdict = "REJECTED" if outcome.rejection_reason else "SCORED"
             scores = f"{outcome.technical_score:.2f} | {outcome.quality_score:.2f}"

@@ -16,13 +16,15 @@ from rq import get_current_job
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.assessment import pipeline
+from app.assessment.judge import Judge
+from app.assessment.model import Claim, LeaseLost
 from app.clients.vlm import Vlm
 from app.db import db
 from app.enums import EvaluatedBy
-from app.evaluation import pipeline, service
-from app.evaluation.judge import Judge
+from app.errors import TransientError
+from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
-from app.evaluation.model import Claim, LeaseLost, OurFault
 
 log = structlog.get_logger(__name__)
 
@@ -80,8 +82,8 @@ class Lease:
 def evaluate_next() -> None:
     """Evaluate the oldest due submission, if there is any that no other worker has.
 
-    The claim ends with a result, or is given back when the fault is ours. What is left of a job that was
-    killed, its worker or the reconciler gives back.
+    The claim ends with a result, or is released when the fault is ours. What is left of a job that was
+    killed, its worker or the reconciler releases.
     """
     job = get_current_job()
     assert job is not None
@@ -115,16 +117,16 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
         _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
-    except OurFault as fault:
-        _give_back(claim, lease, fault)
+    except TransientError as fault:
+        _release(claim, lease, fault)
     except Exception as error:
         log.exception("evaluation_failed")
-        _give_back(claim, lease, OurFault(f"{type(error).__name__}: {error}"))
+        _release(claim, lease, TransientError(f"{type(error).__name__}: {error}"))
 
 
-def _give_back(claim: Claim, lease: Lease, fault: OurFault) -> None:
+def _release(claim: Claim, lease: Lease, fault: TransientError) -> None:
     try:
-        _ride_out(lease, lambda: service.give_back(claim, fault))
+        _ride_out(lease, lambda: service.release(claim, fault))
     except LeaseLost:
         log.warning("lease_lost", reason=str(fault))
 

@@ -4,22 +4,22 @@ from flask import current_app
 
 from app import ticks
 from app.clients.chain import Chain
-from app.cycles import service as cycles
+from app.completion import service as completion
 from app.evaluation import reconcile
 
 
 def tick_cycles() -> None:
     """Close, start and complete cycles as their time has come."""
     settings = current_app.extensions["settings"]
-    ticks.run("cycles", lambda: cycles.tick(settings, Chain(settings.network)))
+    ticks.run("cycles", lambda: completion.tick(settings, Chain(settings.network)))
 
 
 def reconcile_evaluations() -> None:
-    """Make lapsed claims claimable again, and queue a job for each due submission that has none."""
+    """Make expired claims claimable again, and queue a job for each due submission that has none."""
     settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
 
     def work() -> None:
-        reconcile.return_lapsed_claims()
+        reconcile.return_expired_claims()
         reconcile.dispatch(redis, settings)
 
     ticks.run("reconcile", work)

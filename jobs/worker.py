@@ -1,8 +1,8 @@
 """The worker: an RQ worker of one queue, whose work horses have an app context and die with it.
 
 It rides out outages of Redis and PostgreSQL. On SIGTERM it takes no further job and lets the present one
-finish; what is not done after GRACE_SECONDS is killed and given back, well within the 30 s that platforms
-allow. What a killed horse had claimed is given back at once.
+finish; what is not done after GRACE_SECONDS is killed and released, well within the 30 s that platforms
+allow. What a killed horse had claimed is released at once.
 """
 
 import os
@@ -32,8 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import create_app
 from app.config import Settings
 from app.db import db
+from app.errors import Deferred, TransientError
 from app.evaluation import service
-from app.evaluation.model import Deferred, OurFault
 from app.queue import EVALUATIONS
 from jobs.processes import Child, die_with_parent, supervise
 
@@ -95,16 +95,16 @@ class Worker(rq.Worker):
             super().monitor_work_horse(job, queue)
         finally:
             if self._horse_exit:
-                self._give_back()
+                self._release()
             _clear(self._scratch)
 
-    def _give_back(self) -> None:
-        fault: OurFault = OurFault(f"The work horse ended with {self._horse_exit}.")
+    def _release(self) -> None:
+        fault: TransientError = TransientError(f"The work horse ended with {self._horse_exit}.")
         if self.stopping:
             fault = Deferred("The worker was asked to stop.", retry_after=0)
         try:
             with self._app.app_context():
-                service.give_back_all(self.name, fault)
+                service.release_all(self.name, fault)
         except SQLAlchemyError as error:
             log.warning("claims_not_given_back", error=type(error).__name__)
 

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from app import create_app, db
 from app.clients.storage import Storage
 from app.config import Settings
-from app.local.service import start_all, stop_all
+from app.local.process import start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 from cli import kibotos
 from tests.up import Up

@@ -7,7 +7,7 @@ import sys
 
 from dotenv import dotenv_values
 
-from app.local.service import free_ports
+from app.local.process import free_ports
 from tests.processes import ROOT, descendants, eventually
 
 

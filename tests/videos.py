@@ -4,8 +4,8 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from app.evaluation.sandbox import tool
 from app.local.samples import FOOTAGE, footage
+from app.video.ffmpeg import tool
 
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"],

@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from http import HTTPStatus
 
-from app.local.chat import ChatServer, Refused
+from app.local.chat import ChatServer, ProtocolError
 from app.local.judge import complete
 
 # answers of a judge that likes everything
@@ -76,7 +76,7 @@ def status(code, retry_after=None):
     """An error response of the server itself."""
 
     def reply(server, handler, request):
-        body = json.dumps({"error": Refused(HTTPStatus(code), "scripted fault").error}).encode()
+        body = json.dumps({"error": ProtocolError(HTTPStatus(code), "scripted fault").error}).encode()
         handler.send_response(code)
         handler.send_header("Content-Length", str(len(body)))
         if retry_after is not None:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 
 import requests
 
-from app.clients.retry import TransientError, retry_after, retrying
+from app.clients.retry import RetryableError, retry_after, retrying
 from app.errors import DomainError, Unavailable
 from app.version import VERSION
 
@@ -66,7 +66,7 @@ class Backend:
     ) -> Any:
         try:
             return retrying(attempts, PATIENCE_SECONDS)(self._attempt, method, target, body, sign)
-        except TransientError as error:
+        except RetryableError as error:
             raise Unavailable(f"{self.url} {error}.", error.retry_after or 5) from error
 
     def _attempt(self, method: str, target: str, body: bytes, sign: Signer | None) -> Any:
@@ -83,13 +83,13 @@ class Backend:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise TransientError(f"is out of reach ({type(error).__name__})") from error
+            raise RetryableError(f"is out of reach ({type(error).__name__})") from error
         if date := answer.headers.get("Date"):
             self._told = (parsedate_to_datetime(date), time.monotonic())
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
             wait = retry_after(answer.headers.get("Retry-After"))
             if wait is None or wait <= PATIENCE_SECONDS:
-                raise TransientError(f"answered {answer.status_code}: {_detail(answer)}", wait)
+                raise RetryableError(f"answered {answer.status_code}: {_detail(answer)}", wait)
         if not answer.ok:
             raise Refused(answer.status_code, _detail(answer))
         try:

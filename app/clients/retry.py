@@ -9,7 +9,7 @@ from tenacity.wait import wait_random_exponential
 _backoff = wait_random_exponential(multiplier=1, max=20)
 
 
-class TransientError(Exception):
+class RetryableError(Exception):
     """An attempt failed in a way that may pass. `retry_after`: the seconds the server asked to wait."""
 
     def __init__(self, reason: str, retry_after: float | None = None):
@@ -18,13 +18,13 @@ class TransientError(Exception):
 
 
 def retrying(attempts: int, patience_seconds: float) -> Retrying:
-    """Return what calls a function again while it raises TransientError, and raises the last one in the end.
+    """Return what calls a function again while it raises RetryableError, and raises the last one in the end.
 
     Waits grow and are jittered, or are what the server asked for. No attempt begins after
     `patience_seconds`.
     """
     return Retrying(
-        retry=retry_if_exception_type(TransientError),
+        retry=retry_if_exception_type(RetryableError),
         stop=stop_after_attempt(attempts) | stop_after_delay(patience_seconds),
         wait=_wait,
         reraise=True,
@@ -33,7 +33,7 @@ def retrying(attempts: int, patience_seconds: float) -> Retrying:
 
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
-    wanted = error.retry_after if isinstance(error, TransientError) else None
+    wanted = error.retry_after if isinstance(error, RetryableError) else None
     return _backoff(state) if wanted is None else wanted
 
 

@@ -10,7 +10,7 @@ import structlog
 import urllib3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.clients.retry import TransientError, retry_after, retrying
+from app.clients.retry import RetryableError, retry_after, retrying
 from app.config import Settings
 from app.errors import Unavailable
 
@@ -77,7 +77,7 @@ class Vlm:
         """
         try:
             return retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)(self._attempt, payload)
-        except TransientError as error:
+        except RetryableError as error:
             raise Unavailable(f"The judge does not answer: {error}.", error.retry_after or 30) from error
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -101,7 +101,7 @@ class Vlm:
                 body = _read(response, began + READ_TIMEOUT_SECONDS)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             log.warning("vlm_unreachable", error=type(error).__name__)
-            raise TransientError(f"{type(error).__name__} while asking it") from error
+            raise RetryableError(f"{type(error).__name__} while asking it") from error
         if response.status_code == HTTPStatus.OK:
             return _completion(body)
         said = body.decode("utf-8", "replace")[:300]
@@ -113,7 +113,7 @@ class Vlm:
             wait = retry_after(response.headers.get("Retry-After"))
             if wait is not None and wait > PATIENCE_SECONDS:
                 raise Unavailable(f"The judge asks to wait: {reason}.", wait)
-            raise TransientError(reason, wait)
+            raise RetryableError(reason, wait)
         if response.status_code in (400, 413, 422):
             raise InputRefused(f"The judge refused the request: {reason}.", 60)
         raise Unavailable(f"The judge refused the request: {reason}.", 60)
@@ -126,9 +126,9 @@ def _read(response: requests.Response, deadline: float) -> bytes:
     while chunk := response.raw.read1(decode_content=True):
         body += chunk
         if len(body) > MAX_ANSWER_BYTES:
-            raise TransientError(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            raise RetryableError(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise TransientError("its answer takes too long")
+            raise RetryableError("its answer takes too long")
     return bytes(body)
 
 
@@ -136,7 +136,7 @@ def _completion(body: bytes) -> Completion:
     try:
         answer = _Answer.model_validate_json(body)
     except ValidationError as error:
-        raise TransientError("its answer is no chat completion") from error
+        raise RetryableError("its answer is no chat completion") from error
     usage = answer.usage or _Usage()
     return Completion(
         text=answer.choices[0].message.content or "",

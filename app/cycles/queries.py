@@ -26,9 +26,6 @@ _FIND_ACTIVE = text(f"SELECT {_COLUMNS} FROM cycles WHERE status = 'ACTIVE'")
 _FIND_OLDEST_EVALUATING = text(f"""
     SELECT {_COLUMNS} FROM cycles WHERE status = 'EVALUATING' ORDER BY id LIMIT 1
 """)
-_FIND_LAST_COMPLETED = text(f"""
-    SELECT {_COLUMNS} FROM cycles WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1
-""")
 _OVERVIEW = text("""
     SELECT max(id) FILTER (WHERE status = 'ACTIVE') AS active_cycle_id,
            max(started_at) FILTER (WHERE status = 'ACTIVE') AS active_cycle_started_at,
@@ -99,10 +96,6 @@ def find_active() -> Cycle | None:
 
 def find_oldest_evaluating() -> Cycle | None:
     return fetch_one(Cycle, _FIND_OLDEST_EVALUATING)
-
-
-def find_last_completed() -> Cycle | None:
-    return fetch_one(Cycle, _FIND_LAST_COMPLETED)
 
 
 def get_overview() -> Overview:

@@ -4,8 +4,9 @@ from flask import Blueprint
 from pydantic import BaseModel
 from spectree import Response as Answers
 
-from app.api import Timestamp, spec
 from app.cycles import queries
+from app.fields import Timestamp
+from app.web.api import spec
 
 blueprint = Blueprint("cycles", __name__)
 

@@ -13,18 +13,21 @@ from redis import Redis, RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.assessment import judge
+from app.assessment.model import Brief
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings, masked
 from app.db import db, pending_migrations
-from app.errors import Unavailable
-from app.evaluation import breaker_queries, judge, sandbox
-from app.evaluation.model import Frame, OurFault
+from app.errors import TransientError, Unavailable
+from app.evaluation import breaker_queries
 from app.health import queries
 from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
 from app.queue import count_queued, count_workers
+from app.video import ffmpeg
+from app.video.frames import Still
 
 MIN_POSTGRESQL = 140000
 DECODERS = {
@@ -225,19 +228,19 @@ class Doctor:
         ]
         if missing:
             raise Red(
-                f"{sandbox.tool('ffmpeg')} cannot decode {', '.join(missing)}",
+                f"{ffmpeg.tool('ffmpeg')} cannot decode {', '.join(missing)}",
                 "Install a full build, e.g. apt-get install ffmpeg or pip install imageio-ffmpeg",
             )
-        return f"{sandbox.version('ffmpeg')} at {sandbox.tool('ffmpeg')}, decodes {', '.join(DECODERS)}"
+        return f"{ffmpeg.version('ffmpeg')} at {ffmpeg.tool('ffmpeg')}, decodes {', '.join(DECODERS)}"
 
     def ffprobe(self) -> str:
         self._ask_tool("ffprobe", "-version")
-        return f"{sandbox.version('ffprobe')} at {sandbox.tool('ffprobe')}"
+        return f"{ffmpeg.version('ffprobe')} at {ffmpeg.tool('ffprobe')}"
 
     def _ask_tool(self, name: str, option: str) -> str:
         try:
-            return sandbox.run(name, [option], sandbox.CONTROL_LIMITS, output_bytes=2**20).decode()
-        except (OurFault, sandbox.MediaFault) as error:
+            return ffmpeg.run(name, [option], ffmpeg.CONTROL_LIMITS, output_bytes=2**20).decode()
+        except (TransientError, ffmpeg.MediaFault) as error:
             raise Red(f"{name} does not run: {error}", "Install it, e.g.: apt-get install ffmpeg") from error
 
     def judge(self) -> str:
@@ -251,7 +254,7 @@ class Doctor:
             )
         vlm = Vlm(self._settings)
         judge.Judge(vlm, self._settings)  # refuses the offline stand-in in production
-        question = judge.JudgeQuestion("manipulation", "test", "A grey square.", {}, (_grey_square(),))
+        question = judge.JudgeQuestion(Brief("manipulation", "test", "A grey square.", {}), (_grey_square(),))
         try:
             answer = vlm.complete(judge.build_request(question, 0) | {"seed": 0})
         except Unavailable as error:
@@ -357,12 +360,12 @@ class Doctor:
         return f"{count} active"
 
 
-def _grey_square() -> Frame:
+def _grey_square() -> Still:
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
-    return Frame(0.0, buffer.getvalue())
+    return Still(0.0, buffer.getvalue())
 
 
 def _span(seconds: float) -> str:

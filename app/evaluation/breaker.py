@@ -19,7 +19,7 @@ LONGEST_OPEN_SECONDS = 300.0
 PROBE_SECONDS = 60.0
 
 
-def allowance(wanted: int) -> int:
+def permits(wanted: int) -> int:
     """How many of `wanted` claims may be made now: all of them, one as a probe, or none."""
     tripped = queries.list_tripped()
     if any(breaker.is_open or breaker.is_probed for breaker in tripped):

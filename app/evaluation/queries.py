@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.assessment.model import Claim
 from app.db import execute, fetch_all, fetch_one, fetch_value
-from app.evaluation.model import Claim
 
 # A row whose hash an earlier open row claims as well waits for that one: of equal videos the first
 # submitted is the original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken; as
@@ -60,7 +60,7 @@ _EXTEND = text("""
     UPDATE submissions SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
     WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
 """)
-_GIVE_BACK = text(f"""
+_RELEASE = text(f"""
     UPDATE submissions SET
         status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
         last_fault = CASE WHEN :is_fault THEN :reason ELSE last_fault END,
@@ -70,18 +70,18 @@ _GIVE_BACK = text(f"""
     WHERE id = :id AND claim_token = :claim_token
     RETURNING not_before
 """)
-# The first lapse costs no wait, nor its place before later rows: its worker is gone and another takes over.
+# The first expiry costs no wait, nor its place before later rows: its worker is gone and another takes over.
 # From the second on the row backs off, for it may be what kills the workers.
-_RETURN_LAPSED = text(f"""
-    WITH lapsed AS (
+_RETURN_EXPIRED = text(f"""
+    WITH expired AS (
         SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
         ORDER BY lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
     )
     UPDATE submissions s SET
         status = 'PENDING', {_FREE}, faults = faults + 1,
-        last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' lapsed.',
+        last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' expired.',
         not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_back_off("faults - 1")} END
-    FROM lapsed WHERE s.id = lapsed.id
+    FROM expired WHERE s.id = expired.id
 """)
 _RECORD = text(f"""
     WITH done AS (
@@ -151,10 +151,10 @@ def extend_lease(claim: Claim, lease_seconds: float) -> bool:
     return bool(execute(_EXTEND, id=claim.id, claim_token=claim.claim_token, lease_seconds=lease_seconds))
 
 
-def give_back(claim: Claim, reason: str, is_fault: bool, at_least: float) -> datetime | None:
+def release(claim: Claim, reason: str, is_fault: bool, at_least: float) -> datetime | None:
     """Return the row to PENDING, due in `at_least` seconds or later; None if it is not ours any more."""
     return fetch_value(
-        _GIVE_BACK,
+        _RELEASE,
         id=claim.id,
         claim_token=claim.claim_token,
         reason=reason,
@@ -163,9 +163,9 @@ def give_back(claim: Claim, reason: str, is_fault: bool, at_least: float) -> dat
     )
 
 
-def return_lapsed(limit: int) -> int:
+def return_expired(limit: int) -> int:
     """Return up to `limit` rows whose lease has ended to PENDING, and how many there were."""
-    return execute(_RETURN_LAPSED, limit=limit)
+    return execute(_RETURN_EXPIRED, limit=limit)
 
 
 def record(claim: Claim, values: dict[str, Any], report: dict[str, Any]) -> bool:
@@ -181,7 +181,7 @@ def find_claim(submission_id: int) -> Claim | None:
 
 
 def list_claims(claimed_by: str) -> list[Claim]:
-    """Every claim that `claimed_by` holds, lapsed or not."""
+    """Every claim that `claimed_by` holds, expired or not."""
     return fetch_all(Claim, _LIST_CLAIMS, claimed_by=claimed_by)
 
 

@@ -1,4 +1,4 @@
-"""Brings the queue in line with the database: what lapsed is due again, and what is due has a job."""
+"""Brings the queue in line with the database: what expired is due again, and what is due has a job."""
 
 import structlog
 from redis import Redis
@@ -13,17 +13,17 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
-def return_lapsed_claims() -> int:
+def return_expired_claims() -> int:
     """Make every submission whose lease has ended claimable again, in batches; return how many."""
     total = 0
     while True:
-        returned = queries.return_lapsed(BATCH)
+        returned = queries.return_expired(BATCH)
         db.session.commit()
         total += returned
         if returned < BATCH:
             break
     if total:
-        log.warning("leases_lapsed", submissions=total)
+        log.warning("leases_expired", submissions=total)
     return total
 
 
@@ -32,6 +32,6 @@ def dispatch(redis: Redis, settings: Settings) -> int:
 
     Nothing is queued while the workers may take nothing up. Raises RedisError if Redis is out of reach.
     """
-    due = breaker.allowance(queries.count_due(MAX_QUEUED)) if settings.has_judge else 0
+    due = breaker.permits(queries.count_due(MAX_QUEUED)) if settings.has_judge else 0
     db.session.rollback()
     return enqueue_evaluations(redis, due - count_queued(redis), settings.job_timeout_seconds)

@@ -8,14 +8,16 @@ from uuid import UUID
 
 import structlog
 
+from app.assessment import formula
+from app.assessment.model import Claim, LeaseLost, Outcome
 from app.config import Settings
 from app.db import autocommit, db
 from app.enums import Dependency, EvaluatedBy, SubmissionStatus
-from app.errors import Conflict, NotFound, invalid_field
-from app.evaluation import breaker, breaker_queries, queries, review_queries, scoring
+from app.errors import Conflict, Deferred, NotFound, TransientError, invalid_field
+from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
-from app.evaluation.model import Claim, Deferred, LeaseLost, OurFault, Outcome
 from app.evaluation.queries import OpenCounts
+from app.reviews import queries as review_queries
 
 log = structlog.get_logger(__name__)
 
@@ -61,13 +63,13 @@ def extend_lease(claim: Claim, lease_seconds: float) -> None:
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
 
 
-def give_back(claim: Claim, fault: OurFault) -> None:
+def release(claim: Claim, fault: TransientError) -> None:
     """Return a submission to PENDING, to be tried again later; a fault that is not Deferred is counted.
 
     Does nothing if the claim is not ours any more.
     """
     reason = str(fault)[:1000] or type(fault).__name__
-    due_again = queries.give_back(
+    due_again = queries.release(
         claim, reason, not isinstance(fault, Deferred), at_least=fault.retry_after or 0
     )
     if due_again is None:
@@ -79,32 +81,30 @@ def give_back(claim: Claim, fault: OurFault) -> None:
         # if it was a probe, it told nothing: the next need not wait for its end
         breaker_queries.release_probes()
     db.session.commit()
-    log.warning(
-        "evaluation_given_back", submission_id=claim.id, reason=reason, due_again=due_again.isoformat()
-    )
+    log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again.isoformat())
 
 
-def give_back_all(claimed_by: str, fault: OurFault) -> None:
-    """Give back whatever `claimed_by` holds, like `give_back`."""
+def release_all(claimed_by: str, fault: TransientError) -> None:
+    """Give back whatever `claimed_by` holds, like `release`."""
     for claim in queries.list_claims(claimed_by):
-        give_back(claim, fault)
+        release(claim, fault)
 
 
 def record_result(
     claim: Claim, outcome: Outcome, evaluated_by: EvaluatedBy, settings: Settings
-) -> scoring.Verdict:
+) -> formula.Verdict:
     """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
     Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
     Raises LeaseLost, having written nothing, if the lease has ended.
     """
     # numpy costs 11 MB, which web processes that take in no results are spared
-    from app.evaluation import duplicates
+    from app.duplicates import service as duplicates
 
     originality = duplicates.judge_originality(claim, outcome)
     outcome = originality.applied_to(outcome)
-    verdict = scoring.verdict_of(outcome, settings.min_relevance)
-    report = outcome.report | {"verdict": scoring.explain(verdict, *outcome.scores)}
+    verdict = formula.verdict_of(outcome, settings.min_relevance)
+    report = outcome.report | {"verdict": formula.explain(verdict, *outcome.scores)}
     values = {
         "status": verdict.status,
         "final_score": verdict.final_score,
@@ -126,7 +126,7 @@ def record_result(
         review_queries.insert(claim.id, str(reason)[:2000])
     for copy in originality.late_copies:
         review_queries.insert(copy, f"Shows footage of submission {claim.submission_uuid}, which was first.")
-    for other in originality.unverified_claims:
+    for other in originality.unverified_assertions:
         review_queries.insert(
             other, f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
         )
@@ -145,14 +145,14 @@ def record_result(
 
 def record_reported(
     claim: Claim, outcome: Outcome, final_score: float, settings: Settings
-) -> scoring.Verdict:
+) -> formula.Verdict:
     """Record what a remote evaluator found, like `record_result`.
 
     Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
     is raised for any other. Raises Conflict if the lease has ended.
     """
-    gated = scoring.verdict_of(outcome, settings.min_relevance)
-    expected = scoring.final_score(*outcome.scores)
+    gated = formula.verdict_of(outcome, settings.min_relevance)
+    expected = formula.final_score(*outcome.scores)
     if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
         raise invalid_field(
             "final_score", f"the formula gives {gated.final_score} for these scores, not {final_score}."

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from app.api import Timestamp
+from app.fields import Timestamp
 
 
 class HealthOut(BaseModel):

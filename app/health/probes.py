@@ -15,7 +15,7 @@ PROBE_SECONDS = 2.0
 FRESH_SECONDS = 1.0
 
 
-class Probe:
+class DependencyProbe:
     """Runs `check` in a thread, never two at once, and tells how it went.
 
     `check` returns None if all is well, or a few words on what is not; what it raises counts as out of

@@ -3,11 +3,11 @@
 from flask import Blueprint, Response, current_app
 from spectree import Response as Answers
 
-from app.api import Problem, spec
-from app.auth import require_admin
 from app.health import metrics, service
 from app.health.models import HealthOut, ReadyOut, StatusOut
 from app.version import VERSION
+from app.web.api import Problem, spec
+from app.web.auth import require_admin
 
 blueprint = Blueprint("health", __name__)
 

@@ -12,7 +12,7 @@ from app.db import db
 from app.evaluation import queries as evaluation
 from app.evaluation.service import find_obstacle
 from app.health import queries
-from app.health.probes import Probe
+from app.health.probes import DependencyProbe
 from app.queue import count_queued, count_workers
 from app.version import VERSION
 
@@ -73,7 +73,7 @@ def check_database(engine: Engine) -> str | None:
     return None if queries.has_schema(engine) else "no schema"
 
 
-def build_probes(app: Flask) -> dict[str, Probe]:
+def build_probes(app: Flask) -> dict[str, DependencyProbe]:
     """Return a probe of each dependency of `app`, by name."""
     with app.app_context():
         engine = db.engine
@@ -83,10 +83,10 @@ def build_probes(app: Flask) -> dict[str, Probe]:
         "redis": lambda: redis.ping() and None,
         "storage": storage.check,
     }
-    return {name: Probe(name, check) for name, check in checks.items()}
+    return {name: DependencyProbe(name, check) for name, check in checks.items()}
 
 
-def check_readiness(probes: dict[str, Probe]) -> dict[str, str]:
+def check_readiness(probes: dict[str, DependencyProbe]) -> dict[str, str]:
     """Run all probes at once and return their verdicts: `ok` or a few words, by dependency."""
     for probe in probes.values():
         probe.begin()

@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 50 * 2**20
 JPEG_URL = "data:image/jpeg;base64,"
 
 
-class Refused(Exception):
+class ProtocolError(Exception):
     """A request that a real server would refuse too, with `status` and OpenAI's error object."""
 
     def __init__(self, status: HTTPStatus, message: str, param: str | None = None, code: str | None = None):
@@ -111,16 +111,16 @@ class ChatRequest:
 
 
 def parse_request(data: bytes) -> ChatRequest:
-    """Check a chat-completions request; raise Refused, status 400, naming what is wrong and where."""
+    """Check a chat-completions request; raise ProtocolError, status 400, naming what is wrong and where."""
     try:
         body = json.loads(data)
         parsed = _Body.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         param = ".".join(str(part) for part in first["loc"])
-        raise Refused(HTTPStatus.BAD_REQUEST, f"{param}: {first['msg']}", param) from error
+        raise ProtocolError(HTTPStatus.BAD_REQUEST, f"{param}: {first['msg']}", param) from error
     except ValueError as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {error}") from error
+        raise ProtocolError(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {error}") from error
     texts, images = [], []
     for message in parsed.messages:
         if isinstance(message.content, str):
@@ -141,7 +141,9 @@ def _decode(url: str) -> Image.Image:
         )
         image.load()
     except (binascii.Error, OSError, Image.DecompressionBombError) as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"An image_url holds no JPEG: {error}", "messages") from error
+        raise ProtocolError(
+            HTTPStatus.BAD_REQUEST, f"An image_url holds no JPEG: {error}", "messages"
+        ) from error
     return image
 
 
@@ -210,16 +212,16 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._authorise()
             if self.path != path:
-                raise Refused(HTTPStatus.NOT_FOUND, f"Unknown address {self.command} {self.path}")
+                raise ProtocolError(HTTPStatus.NOT_FOUND, f"Unknown address {self.command} {self.path}")
             action()
-        except Refused as refused:
+        except ProtocolError as refused:
             self.send_json(refused.status, {"error": refused.error})
 
     def _authorise(self) -> None:
         if self.server.key and not hmac.compare_digest(
             self.headers.get("Authorization", "").encode(), f"Bearer {self.server.key}".encode()
         ):
-            raise Refused(HTTPStatus.UNAUTHORIZED, "Incorrect API key provided", code="invalid_api_key")
+            raise ProtocolError(HTTPStatus.UNAUTHORIZED, "Incorrect API key provided", code="invalid_api_key")
 
     def _list_models(self) -> None:
         model = {"id": self.server.model, "object": "model", "created": 0, "owned_by": "kibotos"}
@@ -227,15 +229,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _complete(self) -> None:
         if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json")
+            raise ProtocolError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json")
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
+            raise ProtocolError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
         if int(length) > MAX_BODY_BYTES:
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is over {MAX_BODY_BYTES} bytes")
+            raise ProtocolError(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is over {MAX_BODY_BYTES} bytes"
+            )
         request = parse_request(self.rfile.read(int(length)))
         if request.body["model"] != self.server.model:
-            raise Refused(
+            raise ProtocolError(
                 HTTPStatus.NOT_FOUND,
                 f"The model {request.body['model']!r} does not exist; this server has {self.server.model!r}",
                 "model",

@@ -16,20 +16,20 @@ from bittensor_core import Keypair
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.assessment import technical
 from app.clients.backend import Backend
+from app.clients.hotkey import Hotkey
+from app.clients.upload import put
 from app.config import Settings
 from app.errors import DomainError
-from app.evaluation import technical
-from app.evaluation.sandbox import tool
 from app.local.samples import footage
-from app.miner.keys import Hotkey
-from app.miner.service import put
+from app.video.ffmpeg import tool
 
 PATIENCE_SECONDS = 120
 
 
 @dataclass(frozen=True)
-class Video:
+class DemoVideo:
     """A file, and what its miner claims of it: category of the prompt, seconds, width and height."""
 
     path: Path
@@ -40,7 +40,7 @@ class Video:
     height: int
 
 
-class Miner:
+class DemoMiner:
     """A miner with a uid and a new hotkey."""
 
     def __init__(self, uid: int):
@@ -65,13 +65,13 @@ class Demo:
         cycle_id = cycle["active_cycle_id"]
         self._say(f"Cycle {cycle_id} is open since {cycle['active_cycle_started_at']}")
         street, cartoon = self._videos()
-        alice, bob = Miner(1), Miner(2)
+        alice, bob = DemoMiner(1), DemoMiner(2)
         submitted = [
             (alice, street, self._submit(alice, street)),
             (bob, cartoon, self._submit(bob, cartoon)),
             *((alice, video, self._submit(alice, video)) for video in self._bad_videos(street)),
         ]
-        copied = Video(street.path, "the other miner's street", street.category, 10.0, 640, 272)
+        copied = DemoVideo(street.path, "the other miner's street", street.category, 10.0, 640, 272)
         submitted.append((bob, copied, self._submit(bob, copied)))
         results = [
             self._wait_for(f"/v1/submissions/{uuid}", lambda s: s["evaluation"]) for _, _, uuid in submitted
@@ -84,12 +84,12 @@ class Demo:
 
     # the videos
 
-    def _videos(self) -> tuple[Video, Video]:
-        street = Video(footage("bikes"), "a street with cyclists", "locomotion", 10.0, 640, 272)
-        cartoon = Video(footage("bunny"), "a cartoon", "manipulation", 5.3, 1280, 720)
+    def _videos(self) -> tuple[DemoVideo, DemoVideo]:
+        street = DemoVideo(footage("bikes"), "a street with cyclists", "locomotion", 10.0, 640, 272)
+        cartoon = DemoVideo(footage("bunny"), "a cartoon", "manipulation", 5.3, 1280, 720)
         return street, cartoon
 
-    def _bad_videos(self, good: Video) -> Iterator[Video]:
+    def _bad_videos(self, good: DemoVideo) -> Iterator[DemoVideo]:
         black = self.directory / "black.mp4"
         command = [
             tool("ffmpeg"),
@@ -103,23 +103,23 @@ class Demo:
             "10",
         ]
         subprocess.run([*command, "-pix_fmt", "yuv420p", str(black)], check=True)
-        yield Video(black, "ten seconds of black", "locomotion", 10.0, 640, 480)
+        yield DemoVideo(black, "ten seconds of black", "locomotion", 10.0, 640, 480)
         cut = self.directory / "cut.mp4"
         shutil.copyfile(good.path, cut)
         with cut.open("r+b") as file:
             file.truncate(good.path.stat().st_size // 2)
-        yield Video(cut, "the first half of a file", "locomotion", 10.0, 640, 272)
+        yield DemoVideo(cut, "the first half of a file", "locomotion", 10.0, 640, 272)
 
     # the calls
 
-    def _submit(self, miner: Miner, video: Video) -> str:
+    def _submit(self, miner: DemoMiner, video: DemoVideo) -> str:
         """Upload and submit `video` to a prompt it is long enough for; return the submission's UUID."""
         prompt = next(
             prompt
             for prompt in self.backend.get("/v1/prompts", category=video.category)
             if technical.limits(prompt["requirements"])["min_duration"] <= video.seconds
         )
-        self._say(f"Miner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
+        self._say(f"DemoMiner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
         size = video.path.stat().st_size
         wish = {"filename": video.path.name, "size_bytes": size}
         upload = self.backend.post("/v1/upload/presign", wish, sign=miner.hotkey.sign_request)

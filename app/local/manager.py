@@ -8,7 +8,7 @@ from functools import partial
 import honcho.manager
 from honcho.process import Popen, Process
 
-from app.local.service import end_with_parent
+from app.local.process import end_with_parent
 
 # A worker that is asked to stop finishes its job or gives it back, which takes it up to 28 s; honcho
 # kills after five.

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.local.service import ServiceError
+from app.local.process import ServiceError
 
 FOOTAGE = {
     "bikes": "bikes.mp4",  # a street, 640x272, 10 s

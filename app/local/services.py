@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from app.evaluation.judge import OFFLINE_MODEL
-from app.local.service import HOST, Service, ServiceError, free_ports
+from app.assessment.judge import OFFLINE_MODEL
+from app.local.process import HOST, Service, ServiceError, free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 

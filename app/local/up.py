@@ -22,15 +22,15 @@ from honcho.environ import parse_procfile
 from honcho.printer import Printer
 
 from app import create_app, db, logs
+from app.assessment.judge import OFFLINE_MODEL
 from app.config import Settings, masked
 from app.errors import Conflict
-from app.evaluation.judge import OFFLINE_MODEL
-from app.evaluation.sandbox import tool
 from app.local.manager import Manager
-from app.local.service import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
+from app.local.process import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
 from app.local.services import ROOT, OfflineJudgeServer, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
 from app.prompts.files import read_prompts
+from app.video.ffmpeg import tool
 
 STARTER_PROMPTS = ROOT / "app" / "prompts" / "starter.json"
 # the variable that names another server, which is then used instead of ours

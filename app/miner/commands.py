@@ -58,9 +58,9 @@ def _statement(options: dict[str, Any]) -> dict[str, Any]:
 
 def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any:
     from app.clients.backend import Backend
+    from app.clients.hotkey import Hotkey
+    from app.miner.client import Miner
     from app.miner.journal import Journal
-    from app.miner.keys import Hotkey
-    from app.miner.service import Miner
 
     if keys["wallet_name"]:
         hotkey = Hotkey.from_wallet(keys["wallet_name"], keys["hotkey_name"], keys["wallet_path"])
@@ -94,8 +94,8 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
     from rich.console import Console
     from rich.table import Table
 
+    from app.assessment import technical
     from app.clients.backend import Backend
-    from app.evaluation import technical
 
     found = Backend(api_url or settings.api_url).get("/v1/prompts", category=category)
     if as_json:
@@ -143,13 +143,12 @@ def submit(
     settings: Settings, file: Path, api_url: str | None, as_json: bool, signature: str | None, **options: Any
 ) -> None:
     """Submit FILE, which was uploaded under --video-key, to a prompt."""
-    from app.miner import service
 
     keys = _take(options, *KEYS)
     statement = _statement(options)
     runner = _miner(settings, api_url, keys)
     video = _inspect(settings, api_url, file, statement["prompt_id"])
-    receipt = runner.submit(statement | {"video_hash": video.sha256} | service.facts(video.facts), signature)
+    receipt = runner.submit(statement | {"video_hash": video.sha256} | video.declared, signature)
     _show_receipt(receipt, as_json)
 
 
@@ -201,10 +200,10 @@ def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_j
 def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:
     """Make the evaluation's checks of the file for that prompt; raise Rejected if it would not pass."""
     from app.clients.backend import Backend
-    from app.miner import service
+    from app.miner import client
 
     prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
-    video, report = service.inspect(file, prompt)
+    video, report = client.inspect(file, prompt)
     for check in report["technical"]["checks"]:
         if not check["passed"]:
             click.echo(f"Loses points: {check['reason']}", err=True)
@@ -230,20 +229,20 @@ def _show_receipt(receipt: dict[str, Any], as_json: bool) -> None:
 
 def _watch(settings: Settings, api_url: str | None, uuid: str, as_json: bool) -> int:
     from app.clients.backend import Backend
-    from app.miner import service
+    from app.miner import client
 
     def tell(submission: dict[str, Any]) -> None:
         click.echo(f"{uuid}: {submission['status']}", err=True)
 
     backend = Backend(api_url or settings.api_url)
-    return _show_submission(backend, service.follow(backend, uuid, tell), as_json)
+    return _show_submission(backend, client.follow(backend, uuid, tell), as_json)
 
 
 def _show_submission(backend: Any, submission: dict[str, Any], as_json: bool) -> int:
     """Print a submission, with its report if it has one, and return the exit code."""
     from rich.console import Console
 
-    from app.evaluation.commands import show
+    from app.assessment.display import show
 
     uuid, evaluation = submission["submission_uuid"], submission["evaluation"]
     report = backend.get(f"/v1/submissions/{uuid}/report") if evaluation else None

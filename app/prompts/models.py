@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.api import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp
 from app.enums import Category
+from app.fields import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp
 
 PromptId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=1000)]
@@ -63,7 +63,7 @@ class PromptQuery(QueryModel):
     after: PromptId | None = None
 
 
-class Limits(RequestModel):
+class RequirementLimits(RequestModel):
     """Limits a prompt may set in place of the defaults; other keys are kept for people and the judge."""
 
     min_width: Annotated[int, Field(ge=1, le=65536)] | None = None
@@ -76,7 +76,7 @@ class Limits(RequestModel):
 
 
 def _check_limits(value: dict[str, Any]) -> dict[str, Any]:
-    Limits.model_validate(value)
+    RequirementLimits.model_validate(value)
     return value
 
 

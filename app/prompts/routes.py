@@ -5,10 +5,10 @@ from urllib.parse import urlencode
 from flask import Blueprint
 from spectree import Response as Answers
 
-from app.api import Problem, spec
-from app.auth import require_admin
 from app.prompts import queries, service
 from app.prompts.models import CategoryCountOut, NewPrompt, Prompt, PromptChange, PromptOut, PromptQuery
+from app.web.api import Problem, spec
+from app.web.auth import require_admin
 
 blueprint = Blueprint("prompts", __name__)
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.api import JsonObject, RequestModel, Text, Timestamp, at_most_kib
 from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
+from app.fields import JsonObject, RequestModel, Text, Timestamp, at_most_kib
 from app.hotkeys import is_canonical
 from app.prompts.models import PromptId
 
@@ -26,7 +26,9 @@ def _plain_hex(digits: str) -> str:
     return digits.lower().removeprefix("0x")
 
 
-Hotkey = Annotated[str, Field(pattern=r"^[1-9A-HJ-NP-Za-km-z]{47,48}$"), AfterValidator(_check_canonical)]
+HotkeyAddress = Annotated[
+    str, Field(pattern=r"^[1-9A-HJ-NP-Za-km-z]{47,48}$"), AfterValidator(_check_canonical)
+]
 VideoKey = Annotated[str, Field(pattern=r"^uploads/[0-9a-f-]{36}/[A-Za-z0-9._-]{1,100}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 Signature = Annotated[str, Field(pattern=r"^((0x)?[0-9a-fA-F]{128})?$"), AfterValidator(_plain_hex)]
@@ -59,7 +61,7 @@ class NewSubmission(RequestModel):
     video_key: VideoKey
     video_hash: Sha256
     miner_uid: Annotated[int, Field(ge=0, le=65535)]
-    miner_hotkey: Hotkey
+    miner_hotkey: HotkeyAddress
     signature: Signature = ""
     duration_sec: Annotated[float, Field(ge=0, le=86400)]
     resolution_width: Annotated[int, Field(ge=1, le=65536)]

@@ -5,8 +5,6 @@ from uuid import UUID
 from flask import Blueprint, current_app, g
 from spectree import Response as Answers
 
-from app.api import Problem, spec
-from app.auth import is_open, require_miner
 from app.submissions import service
 from app.submissions.models import (
     EvaluationOut,
@@ -16,6 +14,8 @@ from app.submissions.models import (
     SubmissionOut,
     UploadOut,
 )
+from app.web.api import Problem, spec
+from app.web.auth import is_open, require_miner
 
 blueprint = Blueprint("submissions", __name__)
 

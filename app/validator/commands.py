@@ -11,7 +11,7 @@ from app import logs
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.config import Settings
 from app.validator.memory import UnusableMemory
-from app.validator.service import Decision, Validator, WrongWallet
+from app.validator.validator import Decision, Validator, WrongWallet
 
 log = structlog.get_logger(__name__)
 

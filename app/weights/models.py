@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.api import Timestamp
 from app.enums import CycleStatus
+from app.fields import Timestamp
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Holder:
 
     uid: int
     hotkey: str
+
+
+@dataclass(frozen=True)
+class ScoredCycle:
+    """A cycle whose scores are asked for; `judge_models` is empty until it is completed."""
+
+    id: int
+    status: CycleStatus
+    started_at: datetime
+    completed_at: datetime | None
+    judge_models: list[str]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from app.db import db, execute, fetch_all, fetch_one
-from app.weights.models import Holder, MinerScore, RecordedScore, Result, WeightedCycle
+from app.weights.models import Holder, MinerScore, RecordedScore, Result, ScoredCycle, WeightedCycle
 from app.weights.normalise import Weight
 
 _SCORE_COLUMNS = """
@@ -74,6 +74,9 @@ _LIST_JUDGE_MODELS = text("""
     SELECT DISTINCT e.judge_model FROM submissions s JOIN evaluations e ON e.submission_id = s.id
     WHERE s.cycle_id = :cycle_id AND e.judge_model IS NOT NULL ORDER BY e.judge_model
 """)
+_SCORED_CYCLE = "SELECT id, status, started_at, completed_at, judge_models FROM cycles"
+_FIND_CYCLE = text(f"{_SCORED_CYCLE} WHERE id = :id")
+_FIND_LAST_COMPLETED_CYCLE = text(f"{_SCORED_CYCLE} WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1")
 _WEIGHTED_CYCLE = """
     SELECT id, block_number, block_number_is_current, judge_models, completed_at FROM cycles c
     WHERE status = 'COMPLETED' AND EXISTS (SELECT 1 FROM computed_weights w WHERE w.cycle_id = c.id)
@@ -125,6 +128,14 @@ def list_holders(cycle_id: int) -> list[Holder]:
 
 def list_judge_models(cycle_id: int) -> list[str]:
     return list(db.session.scalars(_LIST_JUDGE_MODELS, {"cycle_id": cycle_id}))
+
+
+def find_cycle(id: int) -> ScoredCycle | None:
+    return fetch_one(ScoredCycle, _FIND_CYCLE, id=id)
+
+
+def find_last_completed_cycle() -> ScoredCycle | None:
+    return fetch_one(ScoredCycle, _FIND_LAST_COMPLETED_CYCLE)
 
 
 def find_weighted_cycle(id: int) -> WeightedCycle | None:

@@ -6,11 +6,10 @@ from functools import lru_cache
 from flask import Blueprint, Response, request
 from spectree import Response as Answers
 
-from app.api import Problem, spec
-from app.cycles.states import Cycle
 from app.version import VERSION
+from app.web.api import Problem, spec
 from app.weights import service
-from app.weights.models import MinerScoreOut, ScoresOut, WeightedCycle, WeightsOut, WeightsU16
+from app.weights.models import MinerScoreOut, ScoredCycle, ScoresOut, WeightedCycle, WeightsOut, WeightsU16
 from app.weights.queries import list_holders, list_weights
 
 blueprint = Blueprint("weights", __name__)
@@ -64,7 +63,7 @@ def get_weights(cycle_id: int) -> Response:
     return _answer(cycle, _FOR_EVER, lambda: _show_weights(cycle))
 
 
-def _show_scores(cycle: Cycle) -> str:
+def _show_scores(cycle: ScoredCycle) -> str:
     scores = service.list_scores(cycle)
     return ScoresOut(
         cycle_id=cycle.id,
@@ -96,7 +95,7 @@ def _show_weights(cycle: WeightedCycle) -> str:
     ).model_dump_json()
 
 
-def _answer(cycle: Cycle | WeightedCycle, cache_control: str, show: Callable[[], str]) -> Response:
+def _answer(cycle: ScoredCycle | WeightedCycle, cache_control: str, show: Callable[[], str]) -> Response:
     """Answer with what `show` gives; to a caller that has a completed cycle's already, 304 without asking."""
     response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
     if cycle.completed_at:

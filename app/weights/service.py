@@ -6,18 +6,25 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
 
-from app.cycles.queries import find_cycle, find_last_completed
-from app.cycles.states import Cycle
+from app.assessment.formula import final_score
 from app.db import db
 from app.enums import CycleStatus, SubmissionStatus
 from app.errors import Conflict, NotFound
-from app.evaluation.scoring import final_score
 from app.weights import queries
-from app.weights.models import MinerScore, RecordedScore, WeightedCycle
+from app.weights.models import MinerScore, RecordedScore, ScoredCycle, WeightedCycle
 from app.weights.normalise import Weight, normalise
 
 # How many wrong results recompute() names; it counts on.
 _NAME_AT_MOST = 20
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was written for a cycle: how many miners have a score, how many uids a weight, who judged."""
+
+    miners: int
+    uids: int
+    judge_models: list[str]
 
 
 @dataclass(frozen=True)
@@ -29,22 +36,22 @@ class Recomputation:
     differences: list[str]
 
 
-def record(cycle_id: int, check_registration: bool) -> tuple[int, int]:
+def record(cycle_id: int, check_registration: bool) -> Recorded:
     """Write the scores and weights of a cycle without open submissions, once; the caller commits.
 
-    Returns the numbers of miners with a score and of uids with a weight. With `check_registration` a
-    uid is weighted only by what the hotkey that holds it in the metagraph has earned.
+    With `check_registration` a uid is weighted only by what the hotkey that holds it in the metagraph has
+    earned.
     """
     queries.insert_scores(cycle_id, queries.list_current_scores(cycle_id), check_registration)
     scores = queries.list_recorded_scores(cycle_id)
     weights = _weigh(scores)
     queries.insert_weights(cycle_id, weights)
-    return len(scores), len(weights)
+    return Recorded(len(scores), len(weights), queries.list_judge_models(cycle_id))
 
 
-def get_cycle(cycle_id: int | None) -> Cycle:
+def get_cycle(cycle_id: int | None) -> ScoredCycle:
     """Return a cycle (None: the last completed one); raise NotFound if there is none."""
-    cycle = find_last_completed() if cycle_id is None else find_cycle(cycle_id)
+    cycle = queries.find_last_completed_cycle() if cycle_id is None else queries.find_cycle(cycle_id)
     if cycle is None:
         raise NotFound(
             "No cycle has been completed yet; GET /v1/cycles/status tells how far the first one is."
@@ -54,14 +61,14 @@ def get_cycle(cycle_id: int | None) -> Cycle:
     return cycle
 
 
-def list_scores(cycle: Cycle) -> list[MinerScore]:
+def list_scores(cycle: ScoredCycle) -> list[MinerScore]:
     """Return the scores of a cycle, best first: as recorded, or so far if it is not completed yet."""
     if cycle.status == CycleStatus.COMPLETED:
         return list(queries.list_recorded_scores(cycle.id))
     return queries.list_current_scores(cycle.id)
 
 
-def list_judge_models(cycle: Cycle) -> Sequence[str]:
+def list_judge_models(cycle: ScoredCycle) -> Sequence[str]:
     """Return the names of the models whose word the scores of a cycle rest on."""
     if cycle.status == CycleStatus.COMPLETED:
         return cycle.judge_models
@@ -90,7 +97,7 @@ def recompute(cycle_id: int) -> Recomputation:
     against the submissions, the weights against the scores of the hotkeys that held their uids. Raises
     NotFound or Conflict if there is no such cycle or it is not completed.
     """
-    cycle = find_cycle(cycle_id)
+    cycle = queries.find_cycle(cycle_id)
     if cycle is None:
         raise NotFound(f"There is no cycle {cycle_id}.")
     if cycle.status != CycleStatus.COMPLETED:

@@ -7,9 +7,9 @@ import requests
 from flask.testing import FlaskClient
 from werkzeug.exceptions import HTTPException
 
-from app import openapi
 from app.clients.storage import Storage
-from app.local.service import free_ports
+from app.local.process import free_ports
+from app.web import openapi
 from tests import factories
 from tests.processes import Process, environment, eventually
 

@@ -1,5 +1,5 @@
 from app.clients.chain import Chain
-from app.cycles import service
+from app.completion import service
 from tests.factories import make_cycle
 
 

@@ -7,10 +7,11 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
+from app.assessment.model import Outcome
 from app.db import db
 from app.enums import Dependency
-from app.evaluation import breaker, wire
-from app.evaluation.model import FrameHash, Outcome
+from app.evaluation import breaker, models
+from app.video.frames import FrameHash
 from tests.factories import make_prompt, make_submission
 
 FETCH, SUBMIT = "/v1/evaluate/fetch", "/v1/evaluate/submit"
@@ -263,14 +264,14 @@ def test_release_gives_back_under_the_claims_token_only(client, claimed, submiss
 
 
 def test_a_claim_and_an_outcome_survive_the_wire(client, claimed):
-    claim, url = wire.read_claim(claimed)
+    claim, url = models.read_claim(claimed)
     assert claim.submission_uuid == uuid.UUID(claimed["submission_uuid"])
     assert url == claimed["video_url"]
     frames = tuple(FrameHash(n / 2, bytes([n % 256]) * 32, bytes([255 - n % 256]) * 32) for n in range(2000))
     scores, judge, report = (1.0, 0.8, 0.5, 0.9), ("model", "judge-v1"), {"technical": {"score": 1.0}}
     outcome = Outcome(*scores, None, *judge, report, frames, reasoning="A mug is picked up.")
-    body = wire.show_outcome(claim, outcome)
-    read = wire.read_outcome(wire.SubmitIn.model_validate(body))
+    body = models.show_outcome(claim, outcome)
+    read = models.read_outcome(models.SubmitIn.model_validate(body))
     assert (read.judge_model, read.action_match, read.report) == ("model", 0.9, {"technical": {"score": 1.0}})
     assert read.reasoning == "A mug is picked up."
     step = round(read.fingerprint[1].seconds * 2)

@@ -2,7 +2,7 @@ import pytest
 from sqlalchemy import event
 
 from app.clients.chain import Chain
-from app.cycles import service
+from app.completion import service
 from app.db import db
 from tests.factories import make_cycle, make_prompt, make_result, make_submission, miner
 

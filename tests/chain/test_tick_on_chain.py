@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from app.clients.chain import Chain
-from app.cycles import queries, service
+from app.completion import service
+from app.cycles import queries
 from app.db import db
 from tests.factories import make_cycle, make_result, miner
 

@@ -12,10 +12,10 @@ import pytest
 from werkzeug.serving import make_server
 
 from app.clients.chain import Chain, WalletError, open_wallet
-from app.cycles import service
+from app.completion import service
 from app.validator.commands import poll
 from app.validator.memory import UnusableMemory
-from app.validator.service import Validator, WrongWallet
+from app.validator.validator import Validator, WrongWallet
 from tests.factories import make_cycle, make_result, miner
 from tests.processes import environment
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from app.evaluation import pipeline
-from app.evaluation.judge import JudgeAnswer
-from app.evaluation.model import Claim
-from app.evaluation.probe import probe
-from app.evaluation.sandbox import MediaFault
+from app.assessment import pipeline
+from app.assessment.judge import JudgeAnswer
+from app.assessment.model import Brief, Claim
+from app.video.ffmpeg import MediaFault
+from app.video.probe import probe
 from tests.videos import Videos, sha256
 
 
@@ -73,6 +73,9 @@ def workdir(tmp_path):
     assert not list(directory.iterdir())
 
 
+BRIEF = Brief("manipulation", "grasp", "Pick up a mug from a table using one hand", {})
+
+
 def make_claim(path, **changes):
     """A claim on the file at `path` that says the truth about it, but for `changes`."""
     try:
@@ -90,10 +93,7 @@ def make_claim(path, **changes):
         video_key="uploads/x/video.mp4",
         video_hash=sha256(path),
         prompt_id="p-1",
-        category="manipulation",
-        task="grasp",
-        scenario="Pick up a mug from a table using one hand",
-        requirements={},
+        **vars(BRIEF),
         duration_sec=duration,
         resolution_width=width,
         resolution_height=height,
@@ -104,10 +104,9 @@ def make_claim(path, **changes):
 
 @pytest.fixture
 def evaluate_file(judge, workdir):
-    """Evaluates a local file: `evaluate_file(path, requirements={…})` changes fields of its claim."""
+    """Evaluates a local file: `evaluate_file(path, requirements={…})` changes its brief."""
 
     def evaluate(path, **changes):
-        claim = make_claim(path, **changes)
-        return pipeline.evaluate_file(claim, path, judge, workdir)
+        return pipeline.evaluate_file(path, dataclasses.replace(BRIEF, **changes), judge, workdir)
 
     return evaluate

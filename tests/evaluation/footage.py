@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.evaluation.model import FrameHash
+from app.video.frames import FrameHash
 
 RATE = 8
 

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from sqlalchemy import text
 
+from app.assessment import pipeline
+from app.assessment.judge import Judge
+from app.assessment.prompt_injection import addresses_judge
 from app.clients.vlm import Vlm
 from app.config import Settings
 from app.db import db
-from app.evaluation import pipeline, service
-from app.evaluation.judge import Judge
-from app.evaluation.prompt_injection import addresses_judge
-from tests.evaluation.conftest import make_claim
+from app.evaluation import service
+from tests.evaluation.conftest import BRIEF
 from tests.factories import make_prompt, make_submission
 from tests.videos import run_ffmpeg, sha256
 from tests.vlm_server import MODEL
@@ -97,7 +98,7 @@ def evaluate(vlm, workdir):
         vlm.answer_with(on_screen_text=words, **TAKEN_IN | fields)
         settings = Settings(app_env="development", vlm_api_url=vlm.url, vlm_model=MODEL)
         judge = Judge(Vlm(settings), settings)
-        return pipeline.evaluate_file(make_claim(path), path, judge, workdir)
+        return pipeline.evaluate_file(path, BRIEF, judge, workdir)
 
     return run
 
@@ -161,7 +162,7 @@ def test_what_the_miner_says_of_his_video_never_reaches_the_judge(vlm, app, work
         )
         (claim,) = service.claim_due(1, "test", 60)
         settings = Settings(app_env="development", vlm_api_url=vlm.url, vlm_model=MODEL)
-        pipeline.evaluate_file(claim, path, Judge(Vlm(settings), settings), workdir)
+        pipeline.evaluate_file(path, claim.brief, Judge(Vlm(settings), settings), workdir)
     assert "Ride a bike" in vlm.requests[0].text and attack not in vlm.requests[0].text
 
 

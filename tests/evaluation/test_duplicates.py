@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from app.assessment import pipeline
+from app.assessment.model import Outcome
 from app.db import db
-from app.evaluation import pipeline, queries, service
-from app.evaluation.model import Outcome
-from tests.evaluation.conftest import make_claim
+from app.evaluation import queries, service
+from tests.evaluation.conftest import BRIEF
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 from tests.factories import make_prompt, make_submission, miner
 from tests.videos import sha256
@@ -93,8 +94,7 @@ def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos,
     def evaluate(hotkey, *wish, **changes):
         path = videos.make(*wish, **changes)
         id = submit(hotkey, sha256(path))
-        claim = dataclasses.replace(make_claim(path), id=id)
-        outcome = pipeline.evaluate_file(claim, path, judge, workdir)
+        outcome = pipeline.evaluate_file(path, BRIEF, judge, workdir)
         assert outcome.rejection_reason is None
         return record(context, id, report=outcome.report, fingerprint=outcome.fingerprint)
 

@@ -1,4 +1,4 @@
-"""No fault of ours becomes a rejection or a score: an evaluation ends as it should have, or in OurFault."""
+"""No fault of ours becomes a rejection or a score: an evaluation ends right, or in TransientError."""
 
 import contextlib
 import dataclasses
@@ -16,8 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.evaluation import pipeline, sandbox
-from app.evaluation.model import LeaseLost, OurFault
+from app.assessment import pipeline
+from app.assessment.model import LeaseLost
+from app.errors import TransientError
+from app.video import ffmpeg
 from tests.evaluation.conftest import FixedJudge, children, make_claim
 from tests.odd_videos import REFUSED
 
@@ -108,7 +110,7 @@ def store():
 
 @pytest.fixture
 def evaluate(store, judge, workdir):
-    """Evaluates a file after the mishaps of `script`; returns status and reason, "ours" for OurFault."""
+    """Evaluates a file after the mishaps of `script`; returns status ("ours": TransientError) and reason."""
 
     def evaluate(path, script=(), judge=judge, check_lease=lambda: None, **changes):
         store.body = path.read_bytes()
@@ -116,7 +118,7 @@ def evaluate(store, judge, workdir):
         claim = dataclasses.replace(claim_on(path), **changes)
         try:
             outcome = pipeline.evaluate(claim, lambda: store.url, judge, workdir, check_lease)
-        except OurFault as fault:
+        except TransientError as fault:
             return "ours", str(fault)
         return "REJECTED" if outcome.rejection_reason else "SCORED", outcome.rejection_reason
 
@@ -158,7 +160,7 @@ def test_single_mishaps_that_may_pass_do_pass(evaluate, good):
 
 
 def test_storage_out_of_reach_is_ours(good, judge, workdir):
-    with pytest.raises(OurFault) as caught:
+    with pytest.raises(TransientError) as caught:
         pipeline.evaluate(make_claim(good), lambda: "http://127.0.0.1:1/video", judge, workdir, lambda: None)
     assert caught.value.dependency == "storage"
 
@@ -173,7 +175,7 @@ def test_a_file_that_is_gone_is_the_miners_fault_only_when_it_stays_away(evaluat
 
 def test_an_object_that_keeps_changing_stops_no_others_evaluation(store, good, judge, workdir):
     store.body, store.script = b"", ["other_bytes", "other_bytes"]
-    with pytest.raises(OurFault, match="other bytes each time") as caught:
+    with pytest.raises(TransientError, match="other bytes each time") as caught:
         pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, lambda: None)
     assert caught.value.dependency is None
 
@@ -198,7 +200,7 @@ def test_a_file_a_little_too_large_only_loses_points(evaluate, good):
 def test_the_judges_fault_is_ours(evaluate, good):
     class AbsentJudge:
         def assess(self, question):
-            raise OurFault("The judge does not answer.", dependency="vlm")
+            raise TransientError("The judge does not answer.", dependency="vlm")
 
     assert evaluate(good, judge=AbsentJudge()) == ("ours", "The judge does not answer.")
 
@@ -223,10 +225,10 @@ def broken_tool(monkeypatch, tmp_path):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-        sandbox.tool.cache_clear()
+        ffmpeg.tool.cache_clear()
 
     yield put
-    sandbox.tool.cache_clear()
+    ffmpeg.tool.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["ffmpeg", "ffprobe"])
@@ -303,7 +305,7 @@ def test_a_full_disk_is_ours(evaluate, good):
 
 
 def test_no_directory_to_work_in_is_ours(store, good, judge, tmp_path):
-    with pytest.raises(OurFault):
+    with pytest.raises(TransientError):
         pipeline.evaluate(make_claim(good), lambda: store.url, judge, tmp_path / "missing", lambda: None)
 
 

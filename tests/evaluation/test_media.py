@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.evaluation import media, stills
-from app.evaluation.probe import probe
+from app.video import stills
+from app.video.probe import probe
+from app.video.scan import scan
 
 FPS = 25
 # each frame is plain, and two levels brighter than the one before
@@ -69,8 +70,8 @@ def test_stills_are_no_larger_than_the_judge_needs(videos, tmp_path):
 def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
     path = videos.make("bikes", seconds=8, codec=codec, container=container, options=("-g", "25"))
     found = probe(path)
-    whole = media.scan(path, found, lambda: None)
-    sparse = media.scan(path, found, lambda: None, most_pixels=1)
+    whole = scan(path, found, lambda: None)
+    sparse = scan(path, found, lambda: None, most_pixels=1)
 
     assert 3 <= sparse.measures.frames < whole.measures.frames / 3
     assert (sparse.damaged, whole.damaged) == (0, 0)
@@ -82,14 +83,14 @@ def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
 def test_a_heavy_video_of_few_keyframes_is_decoded_all_the_same(videos):
     path = videos.make("bikes", seconds=12, options=("-g", "9999", "-sc_threshold", "0"))
     found = probe(path)
-    assert media.scan(path, found, lambda: None, most_pixels=1).measures.frames > 40
+    assert scan(path, found, lambda: None, most_pixels=1).measures.frames > 40
 
 
 def test_measures_tell_black_frozen_and_blurred_parts(videos):
     def measures(*filters):
         # without the edges of coarse blocks
         path = videos.make("bunny", seconds=5, filters=filters, options=("-crf", "10"))
-        return media.scan(path, probe(path), lambda: None).measures
+        return scan(path, probe(path), lambda: None).measures
 
     assert measures("drawbox=t=fill:c=black:enable=gt(t\\,2.5)").black == pytest.approx(0.5, abs=0.06)
     assert measures("gblur=sigma=12:enable=gt(t\\,2.5)").blurred == pytest.approx(0.5, abs=0.06)

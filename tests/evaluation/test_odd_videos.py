@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app.evaluation.quality import STILL_SHARE
+from app.assessment.quality import STILL_SHARE
 from tests.odd_videos import ACCEPTED, REFUSED
 from tests.videos import footage
 

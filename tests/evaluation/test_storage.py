@@ -10,8 +10,8 @@ import requests
 
 from app.clients.storage import Storage, StoredObject
 from app.errors import Unavailable
-from app.evaluation.download import download
-from app.evaluation.sandbox import MediaFault
+from app.video.download import download
+from app.video.ffmpeg import MediaFault
 
 BODY = os.urandom(700_000)
 

@@ -10,7 +10,7 @@ import requests
 
 from app import create_app, db
 from app.config import Settings
-from app.local.service import free_ports, start_all, stop_all
+from app.local.process import free_ports, start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 from tests.faults.proxy import FaultyProxy
 from tests.processes import Process, environment
@@ -148,7 +148,7 @@ class Backend:
         """How many submissions a job last gave back itself: of these nobody was killed."""
         [[count]] = self.ask(
             "SELECT count(*) FROM submissions "
-            "WHERE last_fault NOT LIKE '%%lapsed.' AND last_fault NOT LIKE 'The work horse%%'"
+            "WHERE last_fault NOT LIKE '%%expired.' AND last_fault NOT LIKE 'The work horse%%'"
         )
         return count
 

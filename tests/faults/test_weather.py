@@ -15,15 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from app.assessment import pipeline
+from app.assessment.judge import Judge
+from app.assessment.model import Brief
 from app.clients.vlm import Vlm
-from app.evaluation import pipeline
-from app.evaluation.judge import Judge
-from app.evaluation.model import Claim
 from tests.faults.backend import Backend
 from tests.faults.miners import MINERS, SCENARIOS, Miner
 from tests.faults.weather import FAULTS
 from tests.processes import eventually
-from tests.videos import sha256
 
 MAX_WORKER_BYTES = 200e6
 
@@ -186,25 +185,9 @@ def check_results(backend, accepted, videos):
 
 def calm_score(backend, judge, one):
     scenario = list(SCENARIOS)[int(one.prompt_id.rpartition("-")[2])]
-    claim = Claim(
-        id=1,
-        submission_uuid=one.uuid,
-        attempt=1,
-        claim_token=one.uuid,
-        lease_expires_at=None,
-        video_key="",
-        video_hash=sha256(one.path),
-        prompt_id=one.prompt_id,
-        category="manipulation",
-        task="grasp",
-        scenario=scenario,
-        requirements={},
-        duration_sec=2.0,
-        resolution_width=480,
-        resolution_height=360,
-        fps=15.0,
+    outcome = pipeline.evaluate_file(
+        one.path, Brief("manipulation", "grasp", scenario, {}), judge, backend.directory
     )
-    outcome = pipeline.evaluate_file(claim, one.path, judge, backend.directory)
     # without the gates, which are the backend's
     if outcome.rejection_reason or min(outcome.relevance_score, outcome.action_match) < 0.3:
         return "REJECTED", 0.0

@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from app.db import db
 from app.enums import Dependency
+from app.errors import TransientError
 from app.evaluation import breaker, reconcile, service
 from app.evaluation.breaker_queries import list_tripped
-from app.evaluation.model import OurFault
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 from tests.factories import make_prompt, make_submission
 from tests.jobs.test_claims import claim_one, outcome
@@ -79,7 +79,7 @@ def test_after_its_time_one_probe_passes_and_its_success_closes_it(app):
 
 def test_a_probe_that_ends_without_a_word_on_the_judge_leaves_room_for_the_next():
     submit_and_wait_for_a_probe(2)
-    service.give_back(claim_one(), OurFault("The judge gave no usable answer."))
+    service.release(claim_one(), TransientError("The judge gave no usable answer."))
     assert len(service.claim_due(2, "b", 30)) == 1
 
 
@@ -91,7 +91,7 @@ def test_a_failed_probe_trips_it_for_twice_as_long():
         wait_over()
         with db.engine.begin() as connection:
             connection.execute(text("UPDATE submissions SET not_before = now()"))
-        service.give_back(claim_one(), OurFault("still down", dependency="vlm"))
+        service.release(claim_one(), TransientError("still down", dependency="vlm"))
         assert expected / 2 < open_seconds() <= expected
         assert service.claim_due(1, "b", 30) == []
 

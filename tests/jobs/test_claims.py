@@ -7,9 +7,10 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
+from app.assessment.model import LeaseLost, Outcome
 from app.db import db
+from app.errors import Deferred, TransientError
 from app.evaluation import reconcile, service
-from app.evaluation.model import Deferred, LeaseLost, OurFault, Outcome
 from tests.factories import make_prompt, make_submission, make_upload
 
 HASH = "ab" * 32
@@ -86,7 +87,7 @@ def test_of_equal_hashes_the_earlier_submission_is_evaluated_first(app):
     claim = claim_one(limit=5)
     assert claim.id == first
     assert service.claim_due(5, "b", 30) == []
-    service.give_back(claim, OurFault("storage is away"))
+    service.release(claim, TransientError("storage is away"))
     assert service.claim_due(5, "b", 30) == [], "the earlier one is still open"
     set_row(first, "not_before = now()")
     claim = claim_one(limit=5)
@@ -103,22 +104,22 @@ def test_a_lapsed_lease_cannot_be_extended_nor_its_result_written(app):
     with pytest.raises(LeaseLost):
         service.record_result(claim, outcome(), "worker", app.extensions["settings"])
     assert row(id).status == "EVALUATING"
-    assert reconcile.return_lapsed_claims() == 1
+    assert reconcile.return_expired_claims() == 1
     assert (row(id).status, row(id).faults) == ("PENDING", 1)
-    assert "lapsed" in row(id).last_fault
+    assert "expired" in row(id).last_fault
 
 
 def test_who_lost_the_lease_writes_nothing_over_the_next_ones_claim(app):
     id = make_submission()
     old = claim_one()
     set_row(id, "lease_expires_at = now()")
-    reconcile.return_lapsed_claims()
+    reconcile.return_expired_claims()
     new = claim_one(claimed_by="b")
     assert new.attempt == 2
-    service.give_back(old, OurFault("too late"))
+    service.release(old, TransientError("too late"))
     with pytest.raises(LeaseLost):
         service.record_result(old, outcome(relevance_score=0.1), "worker", app.extensions["settings"])
-    assert (row(id).status, row(id).last_fault) == ("EVALUATING", "The lease of a lapsed.")
+    assert (row(id).status, row(id).last_fault) == ("EVALUATING", "The lease of a expired.")
     verdict = service.record_result(new, outcome(), "worker", app.extensions["settings"])
     assert verdict.final_score == row(id).final_score == 0.75
     with pytest.raises(LeaseLost):
@@ -130,7 +131,7 @@ def test_a_lease_that_is_extended_does_not_lapse():
     claim = claim_one(lease_seconds=0.5)
     service.extend_lease(claim, 30)
     time.sleep(0.6)
-    assert reconcile.return_lapsed_claims() == 0
+    assert reconcile.return_expired_claims() == 0
     assert row(id).status == "EVALUATING"
 
 
@@ -139,7 +140,7 @@ def test_faults_back_off_doubling_up_to_half_an_hour(faults, nominal):
     id = make_submission()
     claim = claim_one()
     set_row(id, f"faults = {faults}, attempts = {faults + 1}")
-    service.give_back(claim, OurFault("storage answered 500"))
+    service.release(claim, TransientError("storage answered 500"))
     after = row(id)
     assert (after.status, after.faults, after.last_fault) == ("PENDING", faults + 1, "storage answered 500")
     assert 0.74 * nominal < after.wait.total_seconds() <= 1.25 * nominal
@@ -147,13 +148,13 @@ def test_faults_back_off_doubling_up_to_half_an_hour(faults, nominal):
 
 def test_a_fault_waits_at_least_as_long_as_asked_to():
     id = make_submission()
-    service.give_back(claim_one(), OurFault("429", retry_after=500))
+    service.release(claim_one(), TransientError("429", retry_after=500))
     assert 499 < row(id).wait.total_seconds() <= 500
 
 
 def test_what_is_deferred_costs_no_fault():
     id = make_submission()
-    service.give_back(claim_one(), Deferred("stopping", retry_after=0))
+    service.release(claim_one(), Deferred("stopping", retry_after=0))
     after = row(id)
     assert (after.status, after.attempts, after.faults, after.last_fault) == ("PENDING", 1, 0, None)
     assert claim_one().attempt == 2
@@ -165,7 +166,7 @@ def test_the_first_lapse_is_due_at_once_and_the_next_backs_off():
         set_row(id, "not_before = now()")
         claim_one()
         set_row(id, "lease_expires_at = now()")
-        reconcile.return_lapsed_claims()
+        reconcile.return_expired_claims()
         assert least <= row(id).wait.total_seconds() <= most
 
 
@@ -174,7 +175,7 @@ def test_the_first_lapse_keeps_its_place_before_what_came_later():
     claim_one()
     later = make_submission()
     set_row(first, "lease_expires_at = now()")
-    reconcile.return_lapsed_claims()
+    reconcile.return_expired_claims()
     assert [claim_one().id, claim_one().id] == [first, later]
 
 
@@ -183,7 +184,7 @@ def test_all_claims_of_a_killed_worker_are_given_back():
     other = make_submission()
     service.claim_due(2, "killed", 30)
     claim_one(claimed_by="alive")
-    service.give_back_all("killed", OurFault("The work horse ended with 9."))
+    service.release_all("killed", TransientError("The work horse ended with 9."))
     assert [row(id).status for id in ids] == ["PENDING", "PENDING"]
     assert row(other).status == "EVALUATING"
 

@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from sqlalchemy import text
 
 from app.clients.chain import Chain
-from app.cycles import service
+from app.completion import service
 from app.cycles.commands import cycles
 from app.db import db
 from app.errors import Conflict, NotFound

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from app.clients.chain import Chain
+from app.completion import service as completion
 from app.cycles import queries, service
 from app.db import db
 from app.errors import Conflict
@@ -42,7 +43,7 @@ def cycle_of(submission_id):
 def tick(settings, after=timedelta(0)):
     moment = queries.clock() + after
     db.session.rollback()
-    service.tick(settings, UNREACHABLE, moment)
+    completion.tick(settings, UNREACHABLE, moment)
 
 
 def test_first_tick_starts_a_cycle_and_the_next_tick_changes_nothing(settings):

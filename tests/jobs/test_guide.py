@@ -17,7 +17,7 @@ import psycopg2
 import pytest
 import requests
 
-from app.local.service import free_ports
+from app.local.process import free_ports
 from tests.documents import ROOT, commands
 from tests.processes import environment, eventually
 

@@ -10,10 +10,10 @@ import pytest
 import requests
 from sqlalchemy import text
 
+from app.clients.upload import put
 from app.db import db
 from app.hotkeys import submission_statement
-from app.local.service import free_ports
-from app.miner.service import put
+from app.local.process import free_ports
 from tests import factories
 from tests.processes import eventually
 

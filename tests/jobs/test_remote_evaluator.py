@@ -8,7 +8,7 @@ import requests
 from sqlalchemy import text
 
 from app.db import db
-from app.local.service import free_ports
+from app.local.process import free_ports
 from tests.factories import make_prompt
 from tests.processes import eventually
 

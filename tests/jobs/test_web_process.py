@@ -6,7 +6,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.local.service import free_ports
+from app.local.process import free_ports
 from tests.processes import eventually
 
 ADMIN = "a" * 32

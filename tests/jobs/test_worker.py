@@ -106,7 +106,7 @@ def test_kill_of_a_worker_takes_its_horse_along_and_the_next_worker_evaluates_on
     eventually(lambda: not command(horse))
     assert submission(id).status == "EVALUATING"
     end_lease(id)
-    assert reconcile.return_lapsed_claims() == 1
+    assert reconcile.return_expired_claims() == 1
     assert dispatch(app) == 1
     processes("worker")
     eventually(lambda: is_evaluated(id))

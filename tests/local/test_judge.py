@@ -11,11 +11,12 @@ import pytest
 import requests
 from PIL import Image
 
+from app.assessment.judge import OFFLINE_MODEL, Judge, JudgeQuestion, build_request
+from app.assessment.model import Brief
 from app.clients.vlm import Vlm
-from app.evaluation.judge import OFFLINE_MODEL, Judge, JudgeQuestion, build_request
-from app.evaluation.model import Frame
-from app.evaluation.sandbox import tool
 from app.local.judge import OfflineJudge
+from app.video.ffmpeg import tool
+from app.video.frames import Still
 
 KEY = "sk-offline"
 
@@ -45,11 +46,11 @@ def _frames(video):
     ]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     jpegs = [b"\xff\xd8" + part for part in data.split(b"\xff\xd8")[1:]]
-    return tuple(Frame(seconds=float(i), jpeg=jpeg) for i, jpeg in enumerate(jpegs))
+    return tuple(Still(seconds=float(i), jpeg=jpeg) for i, jpeg in enumerate(jpegs))
 
 
 def _question(frames):
-    return JudgeQuestion("manipulation", "grasp", "Pick up a mug", {}, frames)
+    return JudgeQuestion(Brief("manipulation", "grasp", "Pick up a mug", {}), frames)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def _jpeg(mode="RGB"):
 
 @pytest.fixture
 def valid():
-    request = build_request(_question((Frame(seconds=0.0, jpeg=_jpeg()),)), 0)
+    request = build_request(_question((Still(seconds=0.0, jpeg=_jpeg()),)), 0)
     return copy.deepcopy(request) | {"model": OFFLINE_MODEL, "seed": 0}
 
 

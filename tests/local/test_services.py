@@ -12,14 +12,13 @@ import redis
 import requests
 from botocore.config import Config
 
-from app.local import service
-from app.local.service import ServiceError, free_ports, start_all, stop_all
+from app.local.process import ServiceError, free_ports, start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 
 STARTER = """
 import sys, time
 from pathlib import Path
-from app.local.service import start_all
+from app.local.process import start_all
 from app.local.services import Postgres, Seaweed, Valkey
 
 directory = Path(sys.argv[1])
@@ -132,7 +131,7 @@ def test_postgres_never_runs_as_root(postgres):
 
 
 def test_a_second_server_on_the_same_data_is_refused(directory, run, monkeypatch):
-    monkeypatch.setattr(service, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(process, "STOP_SECONDS", 0.2)
     run(Valkey(directory / "valkey"))
     with pytest.raises(ServiceError, match="already runs in"):
         Valkey(directory / "valkey").start()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from app.evaluation import matching
+from app.duplicates import matching
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 
 

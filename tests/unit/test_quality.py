@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from app.evaluation import quality
-from app.evaluation.measures import FrameMeasures, Measures, blur, cuts, measure, summarise
+from app.assessment import quality
+from app.video.measures import FrameMeasures, Measures, blur, cuts, measure, summarise
 
 chance = np.random.default_rng(1)
 # sharp edges everywhere

@@ -2,8 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.enums import SubmissionStatus
-from app.evaluation.scoring import (
+from app.assessment.formula import (
     TECHNICAL_WEIGHTS,
     explain,
     final_score,
@@ -11,6 +10,7 @@ from app.evaluation.scoring import (
     technical_score,
     verdict,
 )
+from app.enums import SubmissionStatus
 
 scores = st.floats(0, 1)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from app.evaluation.stills import PEAK_DISTANCE, targets
+from app.video.stills import PEAK_DISTANCE, targets
 from tests.unit.test_technical import make_probe
 
 

@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 
-from app.evaluation.probe import Probe
-from app.evaluation.technical import Claims, check, rejection, score
+from app.assessment.model import Declared
+from app.assessment.technical import check, rejection, score
+from app.video.probe import Probe
 
 
 def make_probe(**changes):
@@ -25,11 +26,11 @@ def make_probe(**changes):
     return Probe(**values | changes)
 
 
-TRUTH = Claims(duration=10, width=640, height=480, fps=25)
+TRUTH = Declared(duration=10, width=640, height=480, fps=25)
 
 
-def checks(probe=None, claims=TRUTH, requirements=(), fault=None, size_bytes=1_000_000):
-    found = check(probe or make_probe(), size_bytes, claims, dict(requirements), fault)
+def checks(probe=None, declared=TRUTH, requirements=(), fault=None, size_bytes=1_000_000):
+    found = check(probe or make_probe(), size_bytes, declared, dict(requirements), fault)
     return {each.name: each for each in found}, found
 
 
@@ -60,7 +61,7 @@ def test_a_flawless_video_passes_all_seven_checks():
 )
 def test_what_fails_and_what_rejects(changes, name, rejects):
     probe = make_probe(**changes)
-    truth = Claims(probe.duration, probe.width, probe.height, probe.fps)
+    truth = Declared(probe.duration, probe.width, probe.height, probe.fps)
     by_name, found = checks(probe, truth)
     assert not by_name[name].passed
     assert by_name[name].rejects == rejects
@@ -76,11 +77,11 @@ def test_the_containers_and_codecs_of_the_contract(format, codec):
 
 def test_portrait_counts_as_landscape():
     probe = make_probe(width=360, height=480)
-    assert checks(probe, Claims(10, 480, 360, 25))[0]["resolution"].passed
+    assert checks(probe, Declared(10, 480, 360, 25))[0]["resolution"].passed
 
 
 @pytest.mark.parametrize(
-    ("claim", "name"),
+    ("declared", "name"),
     [
         ({"duration": 11}, "duration"),
         ({"width": 1280}, "resolution"),
@@ -88,17 +89,17 @@ def test_portrait_counts_as_landscape():
         ({"fps": 30}, "fps"),
     ],
 )
-def test_a_false_claim_costs_its_checks_points_but_does_not_reject(claim, name):
-    by_name, found = checks(claims=dataclasses.replace(TRUTH, **claim))
+def test_a_false_declaration_costs_its_checks_points_but_does_not_reject(declared, name):
+    by_name, found = checks(declared=dataclasses.replace(TRUTH, **declared))
     assert not by_name[name].passed
-    assert "claimed" in by_name[name].reason
+    assert "declared" in by_name[name].reason
     assert [each.name for each in found if not each.passed] == [name]
     assert rejection(found) is None
 
 
-@pytest.mark.parametrize("claim", [{"duration": 10.5}, {"width": 660}, {"fps": 24}])
-def test_a_claim_may_be_5_percent_off(claim):
-    assert score(checks(claims=dataclasses.replace(TRUTH, **claim))[1]) == 1
+@pytest.mark.parametrize("declared", [{"duration": 10.5}, {"width": 660}, {"fps": 24}])
+def test_a_declaration_may_be_5_percent_off(declared):
+    assert score(checks(declared=dataclasses.replace(TRUTH, **declared))[1]) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,7 +121,7 @@ def test_requirements_override_the_defaults(requirements, name):
 
 def test_requirements_may_lower_to_0_and_null_means_the_default():
     short = make_probe(duration=0.5, declared_duration=0.5, times=(0.0, 0.25))
-    truth = Claims(0.5, 640, 480, 4)
+    truth = Declared(0.5, 640, 480, 4)
     assert rejection(checks(short, truth, {"min_duration": 0, "min_fps": 0})[1]) is None
     assert rejection(checks(short, truth, {"min_duration": None})[1])
 

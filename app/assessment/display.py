@@ -1,0 +1,57 @@
+"""A verification report as tables in a terminal."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+
+def show(report: dict[str, Any], console: Console) -> None:
+    """Print a verification report as tables."""
+    checks = _table("Technical checks", "check", "", "measured", "wanted", "points", "reason")
+    for check in report["technical"]["checks"]:
+        points = f"{check['weight'] if check['passed'] else 0:g} of {check['weight']:g}"
+        mark = "[green]passed[/]" if check["passed"] else "[red]failed[/]"
+        checks.add_row(
+            check["name"], mark, *map(_plain, (check["value"], check["threshold"], points, check["reason"]))
+        )
+    console.print(checks)
+    if quality := report.get("quality"):
+        table = _table("Quality", "measure", "share", "let pass", "deduction")
+        for deduction in quality["deductions"]:
+            table.add_row(*(_plain(deduction[key]) for key in ("name", "value", "threshold", "points")))
+        console.print(table)
+    if judge := report.get("judge"):
+        table = _table(f"Judge: {escape(judge['model'])}, {judge['prompt_version']}", "question", "score")
+        for name in ("action_match", "perspective_correct", "demonstration_quality", "training_utility"):
+            table.add_row(name, _plain(judge[name]))
+        console.print(table, f"“{escape(judge['reasoning'])}”")
+    elif "verdict" not in report:
+        console.print(
+            "The judge was not asked: VLM_API_URL is not set, so there is no relevance and no final score."
+        )
+    if verdict := report.get("verdict"):
+        table = _table("Final score", "part", "score", "weight", "points")
+        for part in verdict["parts"]:
+            table.add_row(*(_plain(part[key]) for key in ("name", "score", "weight", "points")))
+        table.add_row("final", "", "", _plain(verdict["final_score"]), style="bold")
+        console.print(table)
+        colour = "red" if verdict["rejection_reason"] else "green"
+        console.print(f"[{colour}]{verdict['status']}[/] {escape(verdict['rejection_reason'] or '')}")
+    stages = ", ".join(f"{name} {seconds:g} s" for name, seconds in report["stage_seconds"].items())
+    console.print(f"[dim]{stages}[/]")
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _plain(value: Any) -> str:
+    """A value for a cell: without markup, floats short."""
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,114 @@
+"""The formulas and gates of a score: pure rules, the only place where they stand.
+
+All scores lie in [0, 1].
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.assessment.model import Outcome
+from app.enums import SubmissionStatus
+
+# name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
+TECHNICAL_WEIGHTS = {
+    "readable": 1.0,
+    "valid_format": 1.0,
+    "valid_codec": 1.0,
+    "resolution": 1.0,
+    "fps": 0.5,
+    "duration": 1.0,
+    "file_size": 0.5,
+}
+REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
+
+FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
+
+MIN_ACTION_MATCH = 0.3
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a submission gets: `status` SCORED or REJECTED, the reason of a rejection, the final score."""
+
+    status: SubmissionStatus
+    rejection_reason: str | None
+    final_score: float
+
+
+def technical_score(passed: Mapping[str, bool]) -> float:
+    """Return the weighted share of the passed checks; a check that is not in `passed` has failed."""
+    points = sum(weight for name, weight in TECHNICAL_WEIGHTS.items() if passed.get(name, False))
+    return points / sum(TECHNICAL_WEIGHTS.values())
+
+
+def relevance_score(
+    action_match: float, perspective_correct: float, demonstration_quality: float, training_utility: float
+) -> float:
+    """Return the weighted sum of the judge's four scores."""
+    return (
+        0.4 * action_match + 0.2 * perspective_correct + 0.2 * demonstration_quality + 0.2 * training_utility
+    )
+
+
+def final_score(technical: float, relevance: float, quality: float) -> float:
+    """Return the score of a submission that passes every gate, rounded to 4 places."""
+    weights = FINAL_WEIGHTS
+    return round(
+        weights["technical"] * technical + weights["relevance"] * relevance + weights["quality"] * quality, 4
+    )
+
+
+def verdict(
+    technical: float,
+    relevance: float,
+    quality: float,
+    *,
+    min_relevance: float,
+    action_match: float | None = None,
+    rejection_reason: str | None = None,
+    reasoning: str = "",
+) -> Verdict:
+    """Apply the gates, then the formula.
+
+    `rejection_reason` is a fault found before (technical, duplicate); it comes first. `action_match` is
+    None where it is not known: then only the relevance is gated. `reasoning` is the judge's, told to the
+    miner whose video does not show the task.
+    """
+    if rejection_reason is None and (
+        # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes
+        round(relevance, 9) < min_relevance or (action_match is not None and action_match < MIN_ACTION_MATCH)
+    ):
+        rejection_reason = "The video does not show the requested task" + (
+            f": {reasoning}" if reasoning else "."
+        )
+    if rejection_reason is not None:
+        return Verdict(SubmissionStatus.REJECTED, rejection_reason[:2000], 0.0)
+    return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality))
+
+
+def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:
+    """Apply gates and formula to what an evaluation found."""
+    return verdict(
+        outcome.technical_score,
+        outcome.relevance_score,
+        outcome.quality_score,
+        min_relevance=min_relevance,
+        action_match=outcome.action_match,
+        rejection_reason=outcome.rejection_reason,
+        reasoning=outcome.reasoning,
+    )
+
+
+def explain(verdict: Verdict, technical: float, relevance: float, quality: float) -> dict[str, Any]:
+    """Return how the final score adds up, for the report."""
+    scores = {"technical": technical, "relevance": relevance, "quality": quality}
+    return {
+        "status": verdict.status,
+        "rejection_reason": verdict.rejection_reason,
+        "final_score": verdict.final_score,
+        "parts": [
+            {"name": name, "score": score, "weight": weight, "points": round(weight * score, 6)}
+            for (name, weight), score in zip(FINAL_WEIGHTS.items(), scores.values(), strict=True)
+        ],
+    }

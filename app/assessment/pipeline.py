@@ -1,0 +1,261 @@
+"""The evaluation of one video: the same for workers, remote evaluators and local files.
+
+No database, no Flask. Whatever goes wrong is either the video's fault, and then it is in the Outcome, or
+ours, and then TransientError is raised and nothing is said about the video.
+"""
+
+import hashlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.assessment import formula, quality, technical
+from app.assessment.judge import JudgeAnswer, JudgeQuestion
+from app.assessment.model import Brief, Claim, Declared, Outcome
+from app.enums import Dependency
+from app.errors import TransientError, Unavailable
+from app.version import VERSION
+from app.video import ffmpeg, measures, stills
+from app.video.download import Missing, download
+from app.video.ffmpeg import MediaFault
+from app.video.frames import FrameHash
+from app.video.probe import Probe, probe
+from app.video.scan import Scan, scan
+
+# stills the judge sees, besides the one at the peak of motion
+STILLS = 8
+# A file is read up to so many times its allowed size: up to there it only loses the points for its size.
+OVERSIZE = 2
+# The object was there when the submission was accepted, and miners cannot delete: that it is gone is believed
+# at this attempt only, minutes later.
+MISSING_BELIEVED_AT = 3
+
+
+class Assessor(Protocol):
+    """Who answers what the judge is asked."""
+
+    def assess(self, question: JudgeQuestion) -> JudgeAnswer: ...
+
+
+def evaluate(
+    claim: Claim,
+    open_url: Callable[[], str],
+    judge: Assessor,
+    workdir: Path,
+    check_lease: Callable[[], None],
+) -> Outcome:
+    """Download the video of `claim` from what `open_url` returns, and evaluate it.
+
+    Works in a directory of its own under `workdir`, which is gone in the end. `check_lease` is called often,
+    so it must be cheap; what it raises ends the evaluation. Raises TransientError where that is not to blame.
+    """
+    with _directory(workdir) as directory:
+        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, directory / "video")
+        try:
+            with run.stage("download"):
+                run.digest = _fetch(claim, open_url, run.path, check_lease)
+        except MediaFault as fault:
+            if isinstance(fault, Missing) and claim.attempt < MISSING_BELIEVED_AT:
+                raise TransientError(
+                    "Storage does not find the video.", dependency=Dependency.STORAGE
+                ) from fault
+            return run.reject(f"The video cannot be had: {fault}")
+        if run.digest != claim.video_hash:
+            return run.reject(
+                f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash; "
+                "upload and submit the same file."
+            )
+        return run.evaluate()
+
+
+def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Path) -> Outcome:
+    """Evaluate a local file as if it had been submitted, with nothing wrong declared. Raises TransientError.
+
+    Without a judge the outcome has a relevance of 0.
+    """
+    with _directory(workdir) as directory:
+        run = _Run(brief, None, judge, lambda: None, directory, file)
+        run.digest = _sha256(file)
+        if file.stat().st_size > (max_bytes := _max_bytes(brief)):
+            return run.reject(f"It is larger than {max_bytes / 1e6:g} MB.")
+        return run.evaluate()
+
+
+@contextmanager
+def _directory(workdir: Path) -> Iterator[Path]:
+    """A directory that goes away. What the disk refuses meanwhile is our fault."""
+    directory = None
+    try:
+        directory = Path(tempfile.mkdtemp(prefix="evaluation-", dir=workdir))
+        yield directory
+    except OSError as error:
+        raise TransientError(
+            f"A file of ours could not be read or written: {error.strerror or error}."
+        ) from error
+    finally:
+        if directory:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _max_bytes(brief: Brief) -> int:
+    return int(technical.limits(brief.requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
+
+
+def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: Callable[[], None]) -> str:
+    """Download the video and return its SHA-256.
+
+    Bytes of another hash than the claimed are downloaded again: only if storage gives the same bytes twice
+    are they what the miner uploaded.
+    """
+    max_bytes = _max_bytes(claim.brief)
+    digest = ""
+    for _ in range(2):
+        try:
+            url = open_url()
+        except Unavailable as error:
+            raise TransientError(
+                error.detail, dependency=Dependency.STORAGE, retry_after=error.retry_after
+            ) from error
+        before, digest = digest, download(url, path, max_bytes, check_lease)
+        if digest == claim.video_hash:
+            return digest
+    if digest != before:
+        # not counted against storage: a miner who uploads all the time must not stop the evaluation of others
+        raise TransientError("Storage gives other bytes each time.")
+    return digest
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class _Run:
+    """One evaluation under way: what it works on, and what is known so far."""
+
+    brief: Brief
+    declared: Declared | None
+    judge: Assessor | None
+    check_lease: Callable[[], None]
+    directory: Path
+    path: Path
+    digest: str = ""
+    report: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    checks: list[technical.Check] = field(default_factory=list)
+    quality: float = 0.0
+    fingerprint: tuple[FrameHash, ...] = ()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage for the report."""
+        self.check_lease()
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 3)
+
+    def evaluate(self) -> Outcome:
+        """Go through the stages. A fault of the video ends them: the judge sees only what passed before."""
+        probed = None
+        try:
+            with self.stage("probe"):
+                probed = probe(self.path)
+            self._check(probed)
+            if rejection := technical.rejection(self.checks):
+                return self.reject(rejection)
+            with self.stage("scan"):
+                scanned = scan(self.path, probed, self.check_lease)
+            self._note(scanned)
+            with self.stage("stills"):
+                targets = stills.targets(probed, STILLS, scanned.measures.motion_peak)
+                frames = stills.take(self.path, probed, targets, self.directory)
+        except MediaFault as fault:
+            with self.stage("confirm"):
+                self._confirm()
+            self._check(probed, str(fault))
+            return self.reject(technical.rejection(self.checks) or str(fault))
+        self.report["keyframes"] = [
+            {"seconds": frame.seconds, "sha256": hashlib.sha256(frame.jpeg).hexdigest()} for frame in frames
+        ]
+        if self.judge is None:
+            return self._outcome(0.0, None, None)
+        with self.stage("judge"):
+            answer = self.judge.assess(JudgeQuestion(self.brief, tuple(frames)))
+        return self._conclude(answer)
+
+    def _check(self, probed: Probe | None, fault: str | None = None) -> None:
+        """Make the technical checks, with the `fault` found by decoding if there is one."""
+        size = self.path.stat().st_size
+        self.checks = technical.check(probed, size, self.declared, self.brief.requirements, fault)
+        if probed:
+            self.report["video"] = probed.summary()
+
+    def _note(self, scanned: Scan) -> None:
+        """Take up what the scan found. Raises MediaFault if it is no moving picture."""
+        deductions = quality.deductions(scanned.measures, scanned.damaged)
+        self.quality = quality.score(deductions)
+        self.fingerprint = scanned.fingerprint
+        self.report["measures"] = measures.as_json(scanned.measures) | {"damaged": round(scanned.damaged, 4)}
+        self.report["quality"] = {"score": self.quality, "deductions": quality.as_json(deductions)}
+        if scanned.damaged > technical.MAX_DAMAGED:
+            raise MediaFault(f"{scanned.damaged:.0%} of its frames are damaged.")
+        if reason := quality.still(scanned.measures):
+            raise MediaFault(reason)
+
+    def _confirm(self) -> None:
+        """Raise TransientError unless the failure is the video's: its bytes are intact and the tools work."""
+        if _sha256(self.path) != self.digest:
+            raise TransientError("Our copy of the video changed while it was evaluated.")
+        ffmpeg.control(self.directory)
+
+    def _conclude(self, answer: JudgeAnswer) -> Outcome:
+        self.report["judge"] = asdict(answer)
+        relevance = formula.relevance_score(
+            answer.action_match,
+            answer.perspective_correct,
+            answer.demonstration_quality,
+            answer.training_utility,
+        )
+        reason = None
+        if answer.addresses_judge:
+            relevance = 0.0
+            reason = "Text in the video speaks to the judge; the submission is put up for review."
+            self.report["review"] = reason
+        return self._outcome(relevance, reason, answer)
+
+    def reject(self, reason: str) -> Outcome:
+        """Return the outcome of a video that the judge is not asked about."""
+        return self._outcome(0.0, reason, None)
+
+    def _outcome(self, relevance: float, reason: str | None, answer: JudgeAnswer | None) -> Outcome:
+        technical_score = technical.score(self.checks)
+        self.report |= {
+            "sha256": self.digest,
+            "technical": {"score": technical_score, "checks": technical.as_json(self.checks)},
+            "stage_seconds": self.seconds,
+            "software": {
+                "kibotos": VERSION,
+                "ffmpeg": ffmpeg.version("ffmpeg"),
+                "ffprobe": ffmpeg.version("ffprobe"),
+            },
+        }
+        return Outcome(
+            technical_score=technical_score,
+            relevance_score=relevance,
+            quality_score=self.quality,
+            action_match=answer.action_match if answer else None,
+            rejection_reason=reason,
+            judge_model=answer.model if answer else None,
+            prompt_version=answer.prompt_version if answer else None,
+            report=self.report,
+            fingerprint=self.fingerprint,
+            reasoning=answer.reasoning if answer else "",
+        )

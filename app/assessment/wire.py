@@ -1,0 +1,122 @@
+"""How a claim and an outcome travel over HTTP: what the backend and a remote evaluator of ours agree on.
+
+Any evaluator may report the four scores of the contract. Ours sends along what else it found, inside
+`metadata` under the key `kibotos`, an object with the fields of `Findings`. Other keys of `metadata` are
+the evaluator's own: they are kept in the report and mean nothing to us.
+"""
+
+import base64
+import json
+import struct
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.assessment import formula
+from app.assessment.model import Claim, Outcome
+from app.enums import Category
+from app.fields import JsonObject, RequestModel, ShortText, Text, Timestamp
+from app.video.frames import FrameHash
+
+MAX_METADATA_KIB = 64
+FINDINGS = "kibotos"
+
+# seconds, PDQ hash, PDQ hash of the mirror image
+_FRAME = struct.Struct("!f32s32s")
+
+Score = Annotated[float, Field(ge=0, le=1)]
+
+
+def _pack(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
+    """As many frames, evenly spread, as base64 takes `max_bytes` for."""
+    fitting = max(1, max_bytes * 3 // 4 // _FRAME.size)
+    frames = frames[:: -(-len(frames) // fitting) or 1]
+    packed = b"".join(_FRAME.pack(frame.seconds, frame.pdq, frame.mirrored) for frame in frames)
+    return base64.b64encode(packed).decode()
+
+
+def unpack_fingerprint(fingerprint: str) -> tuple[FrameHash, ...]:
+    """Raises ValueError if it is no base64 of whole frames."""
+    packed = base64.b64decode(fingerprint, validate=True)
+    if len(packed) % _FRAME.size:
+        raise ValueError("must be the base64 of whole frames")
+    frames = tuple(FrameHash(*fields) for fields in _FRAME.iter_unpack(packed))
+    if not all(0 <= frame.seconds <= 86_400 for frame in frames):
+        raise ValueError("must hold frames between 0 and 86400 seconds")
+    return frames
+
+
+def _check_fingerprint(value: str) -> str:
+    unpack_fingerprint(value)
+    return value
+
+
+class Findings(RequestModel):
+    """What an evaluator of ours found beyond the scores.
+
+    `reasoning` is the judge's, told to the miner if the backend's gates reject the video.
+    `fingerprint` is the base64 of 68 bytes a frame: seconds as a big-endian float32, the PDQ hash, and
+    the PDQ hash of the mirror image.
+    """
+
+    action_match: Score | None = None
+    judge_model: ShortText | None = None
+    prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
+    report: JsonObject = Field(default_factory=dict)
+    fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = ""
+    reasoning: Annotated[Text, Field(max_length=2000)] = ""
+
+
+class ClaimOut(BaseModel):
+    """A submission under a lease of this evaluator's."""
+
+    id: int
+    submission_uuid: UUID
+    prompt_id: str
+    video_key: str
+    category: Category
+    task: str
+    scenario: str
+    requirements: dict[str, Any]
+    video_url: str
+    video_hash: str
+    lease_expires_at: Timestamp
+    attempt: int
+    claim_token: UUID
+    duration_sec: float
+    resolution_width: int
+    resolution_height: int
+    fps: float
+
+
+def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
+    """The claim and its video's URL from a row of /v1/evaluate/fetch: what a remote evaluator starts from."""
+    fields = dict(ClaimOut.model_validate(row))
+    video_url = fields.pop("video_url")
+    return Claim(**fields | {"category": fields["category"].value}), video_url
+
+
+def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
+    """The body of /v1/evaluate/submit with which a remote evaluator reports `outcome`.
+
+    The final score is the formula's, or 0 for a fault of the video. The gates are the backend's.
+    """
+    findings = {
+        "action_match": outcome.action_match,
+        "judge_model": outcome.judge_model,
+        "prompt_version": outcome.prompt_version,
+        "report": outcome.report,
+        "reasoning": outcome.reasoning[:2000],
+    }
+    room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings, ensure_ascii=False).encode()) - 100
+    return {
+        "submission_id": claim.id,
+        "claim_token": str(claim.claim_token),
+        "technical_score": outcome.technical_score,
+        "relevance_score": outcome.relevance_score,
+        "quality_score": outcome.quality_score,
+        "final_score": 0.0 if outcome.rejection_reason else formula.final_score(*outcome.scores),
+        "rejection_reason": outcome.rejection_reason,
+        "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
+    }

@@ -1,0 +1,74 @@
+"""The tick that drives cycles, and the completion of a cycle with its scores and weights.
+
+It stands above cycles, weights and metagraph, which do not know each other. Each step is one transaction
+under the lock on cycles: ticks that are late, doubled or run at the same time change nothing more than one.
+"""
+
+from datetime import datetime
+
+import structlog
+
+from app.clients.chain import Chain
+from app.config import Settings
+from app.cycles import queries
+from app.cycles import service as cycles
+from app.cycles.states import Step
+from app.db import db
+from app.metagraph import service as metagraph
+from app.metagraph.models import Block
+from app.weights import service as weights
+
+log = structlog.get_logger(__name__)
+
+
+def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
+    """Do what is due at `now` (by default the database's time), and leave if another tick is at it.
+
+    Advances the ACTIVE cycle, takes a metagraph snapshot, and completes the EVALUATING cycles whose work is
+    done or overdue, oldest first, each in a transaction of its own.
+    """
+    if not queries.try_lock_cycles():
+        db.session.rollback()
+        return
+    moment = now or queries.clock()
+    cycles.advance(settings, moment)
+    _, step = cycles.find_due(settings, moment)
+    db.session.commit()
+
+    block = metagraph.refresh(settings, chain, moment, needs_block=step != Step.WAIT)
+    while _complete_oldest(settings, block, now):
+        pass
+
+
+def _complete_oldest(settings: Settings, block: Block | None, now: datetime | None) -> bool:
+    """Complete the oldest EVALUATING cycle, or first carry over what is open of it.
+
+    Returns whether there may be more to do: False if none is ready or another tick is at it.
+    """
+    locked = queries.try_lock_cycles()
+    moment = now or queries.clock()
+    cycle, step = cycles.find_due(settings, moment) if locked else (None, Step.WAIT)
+    if cycle is None or step == Step.WAIT:
+        db.session.rollback()
+        return False
+    if settings.netuid is not None:
+        taken_at = metagraph.find_snapshot_time(settings.netuid)
+        if taken_at is None:
+            db.session.rollback()
+            log.warning("cycle_waits_for_metagraph", cycle_id=cycle.id, netuid=settings.netuid)
+            return False
+        if moment > taken_at + 2 * metagraph.SNAPSHOT_EVERY:
+            log.warning("metagraph_is_old", cycle_id=cycle.id, taken_at=taken_at.isoformat())
+    # a very large cycle takes longer than a statement of a web request may
+    queries.lift_statement_timeout()
+    if step == Step.CARRY_OVER:
+        carried = queries.carry_over(cycle.id)
+        # at once, for these rows take no result while they are locked
+        db.session.commit()
+        log.info("carried_over", cycle_id=cycle.id, submissions=carried)
+        return True
+    recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
+    queries.complete_cycle(cycle.id, moment, block, recorded.judge_models)
+    db.session.commit()
+    log.info("cycle_completed", cycle_id=cycle.id, miners=recorded.miners, weights=recorded.uids)
+    return True

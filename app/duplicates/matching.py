@@ -1,0 +1,292 @@
+"""Are two videos the same footage? Pure functions over fingerprints, with numpy.
+
+A fingerprint is a row of PDQ hashes (256 bits) with the seconds their frames are shown at. Frames of the
+same footage differ by few bits however it was re-encoded, and follow each other in the same order; frames
+of different scenes differ by about 128, seldom by less than 90.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.video.frames import FrameHash
+
+# bits that frames of the same footage may differ by: anywhere, and where their neighbours agree
+SAME_FRAME = 31
+SAME_IN_ORDER = 60
+# and the share of its distance to the other moments of that video that it may be away, unless those are
+# other pictures: in front of a fixed camera all frames are alike
+DISTINCT = 0.4
+OTHER_PICTURE = 100
+# bits that frames differ by in which the same place is seen
+SAME_PLACE = 80
+# the same footage goes through a moment at the same time, give or take this many seconds
+TOLERANCE = 0.4
+# frames as far from a moment are other moments
+ELSEWHERE_SECONDS = 2.0
+# matching frames that far apart, in seconds, belong to two spans; shorter spans are chance
+MAX_GAP = 2.0
+MIN_SPAN = 1.0
+# speeds of a copy that are looked for: real time first, then the nearest to it; negative ones run backwards
+SPEEDS = np.concatenate([sign * np.geomspace(0.4, 2.5, 31) for sign in (1, -1)])
+SPEEDS = SPEEDS[np.argsort(np.abs(np.log(np.abs(SPEEDS))) + (SPEEDS < 0), kind="stable")]
+MAX_PAIRS = 4_000
+MAX_LINES = 12
+# frames that are stored: one in so many seconds, and what starts a shot
+STORED_INTERVAL = 0.5
+# A hash is found again by any of its bands. These lie in the half of the hash that changes least when a
+# video is re-encoded (measured over bench/duplicates.py).
+BANDS = 4
+BAND_BITS = 30
+
+Hashes = NDArray[np.uint8]
+Distances = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Hashes (n x 32 bytes) of n frames and their times in seconds, ascending."""
+
+    seconds: NDArray[np.float32]
+    hashes: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.seconds)
+
+    @cached_property
+    def steps(self) -> NDArray[np.uint16]:
+        """The distance of each frame but the last to the next."""
+        return np.bitwise_count(self.hashes[:-1] ^ self.hashes[1:]).sum(axis=1, dtype=np.uint16)
+
+    def thinned(self) -> "Fingerprint":
+        """What is stored of it: two frames a second, the first of each shot, and the last."""
+        kept: list[int] = []
+        for index, seconds in enumerate(self.seconds):
+            if (
+                not kept
+                or seconds - self.seconds[kept[-1]] >= STORED_INTERVAL - 0.01
+                or self.steps[index - 1] >= OTHER_PICTURE
+                or index == len(self) - 1
+            ):
+                kept.append(index)
+        return Fingerprint(self.seconds[kept], self.hashes[kept])
+
+    def sampled(self, count: int) -> "Fingerprint":
+        """At most `count` of its frames, spread evenly."""
+        kept = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))
+        return Fingerprint(self.seconds[kept], self.hashes[kept])
+
+    def keys(self) -> list[int]:
+        """The bands of its hashes as 32-bit numbers, each once: fingerprints that share one may match."""
+        words = self.hashes.view(">u4").astype(np.uint64)
+        tail = [words[:, index] for index in range(8 - BANDS, 8)]
+        keys = [
+            (word & np.uint64(2**BAND_BITS - 1)) | np.uint64(band << BAND_BITS)
+            for band, word in enumerate(tail)
+        ]
+        return np.unique(np.concatenate(keys).astype(np.uint32).view(np.int32)).tolist()
+
+
+def fingerprints(frames: Iterable[FrameHash]) -> tuple[Fingerprint, Fingerprint]:
+    """Return the fingerprint of a video and that of its mirror image."""
+    frames = sorted(frames, key=lambda frame: frame.seconds)
+    seconds = np.array([frame.seconds for frame in frames], np.float32)
+
+    def packed(hashes: Iterable[bytes]) -> NDArray[np.uint8]:
+        return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32)
+
+    return (
+        Fingerprint(seconds, packed(frame.pdq for frame in frames)),
+        Fingerprint(seconds, packed(frame.mirrored for frame in frames)),
+    )
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a video, in seconds, and where another video shows the same."""
+
+    start: float
+    end: float
+    other_start: float
+    other_end: float
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class Match:
+    """What of a video is in another one: which frames, in which spans, and how many lines were tried."""
+
+    frames: frozenset[int]
+    spans: tuple[Span, ...]
+    lines: int
+
+
+def match(
+    plain: Fingerprint, mirrored: Fingerprint, other: Fingerprint, most_lines: int = 2 * MAX_LINES
+) -> Match:
+    """Find the spans of a video, given as it is and as its mirror image, that `other` shows too.
+
+    A span is a run of frames that lie on a line of constant speed through the other video, each nearer to
+    the frame at its place than SAME_IN_ORDER and clearly nearer than to that video's other moments. At
+    most `most_lines` lines are tried.
+    """
+    spans: list[Span] = []
+    lines = 0
+    # frames that no span holds yet: what was found as it is, is not looked for in the mirror image
+    open_frames = np.ones(len(plain), bool)
+    for fingerprint in (plain, mirrored):
+        if not open_frames.any():
+            break
+        distances = _distances(fingerprint.hashes, other.hashes)
+        rows, columns = _near_pairs(distances, other.seconds, open_frames)
+        for _ in range(min(MAX_LINES, most_lines - lines)):
+            line = _best_line(rows, columns, plain.seconds, other.seconds)
+            if line is None:
+                break
+            lines += 1
+            candidates = np.flatnonzero(open_frames)
+            matching = _matching(distances[candidates], plain.seconds[candidates], other.seconds, line)
+            runs = _runs(plain.seconds, candidates[matching])
+            if not runs:
+                break
+            for run in runs:
+                start, end = float(plain.seconds[run[0]]), float(plain.seconds[run[-1]])
+                speed, offset = line
+                places = sorted((speed * start + offset, speed * end + offset))
+                spans.append(Span(start, end, places[0], places[1], fingerprint is mirrored))
+                open_frames[run[0] : run[-1] + 1] = False
+            still_open = open_frames[rows]
+            rows, columns = rows[still_open], columns[still_open]
+    matched = frozenset(np.flatnonzero(~open_frames).tolist())
+    return Match(matched, tuple(sorted(spans, key=lambda span: span.start)), lines)
+
+
+def _distances(one: Hashes, other: Hashes) -> Distances:
+    """Hamming distances of all pairs."""
+    distances = np.zeros((len(one), len(other)), np.uint16)
+    for mine, its in zip(one.view(np.uint64).T, other.view(np.uint64).T, strict=True):
+        distances += np.bitwise_count(mine[:, None] ^ its[None, :])
+    return distances.astype(np.float32)
+
+
+def _near_pairs(
+    distances: Distances, other_seconds: NDArray[np.float32], open_frames: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs of an open frame and another that are near enough to match on some line.
+
+    In front of a fixed camera almost all pairs are alike, and almost none of them is.
+    """
+    near = distances <= SAME_FRAME
+    some = np.flatnonzero(near.any(axis=1) & open_frames)
+    distances = distances[some]
+    count = len(other_seconds)
+    ends = np.searchsorted(other_seconds, other_seconds + 2 * ELSEWHERE_SECONDS, side="right")
+    # the other moments are all but so many frames, wherever the line goes: so their median is at most this
+    rank = (count + int((ends - np.arange(count)).max(initial=0))) // 2
+    most_usual = np.full((len(some), 1), np.inf, np.float32)
+    if rank < count:
+        most_usual = np.partition(distances, rank, axis=1)[:, rank, None]
+    rows, columns = np.nonzero(near[some] & _is_distinct(distances, most_usual))
+    return some[rows], columns
+
+
+def _is_distinct(distances: Distances, usual: Distances) -> NDArray[np.bool_]:
+    """Whether frames this far away are of one moment, by what is `usual` between this frame and others."""
+    return (distances <= DISTINCT * usual) | (usual >= OTHER_PICTURE)
+
+
+def _best_line(
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+) -> tuple[float, float] | None:
+    """Return speed and offset of the line on which most rows have a pair, or None if none has two.
+
+    The pairs are sorted by row, and each row's by column.
+    """
+    if len(rows) > MAX_PAIRS:
+        chosen = np.linspace(0, len(rows) - 1, MAX_PAIRS).astype(int)
+        rows, columns = rows[chosen], columns[chosen]
+    best, most = None, 1
+    starts_row = np.diff(rows, prepend=-1) != 0
+    for speed in SPEEDS:
+        if most >= np.count_nonzero(starts_row):
+            break
+        offsets = other_seconds[columns] - speed * seconds[rows]
+        halves = np.floor(offsets / TOLERANCE).astype(np.int32)
+        halves -= halves.min() & ~1
+        # bins of twice the tolerance, and the same half a bin further
+        for bins in (halves >> 1, (halves + 1) >> 1):
+            # a row's pairs lie in ascending bins: each bin counts a row once, by the first
+            firsts = starts_row.copy()
+            firsts[1:] |= bins[1:] != bins[:-1]
+            counts = np.bincount(bins[firsts])
+            fullest = counts.argmax()
+            if counts[fullest] > most:
+                most = int(counts[fullest])
+                best = (float(speed), float(np.median(offsets[bins == fullest])))
+    return best
+
+
+def _matching(
+    distances: Distances,
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+    line: tuple[float, float],
+) -> NDArray[np.bool_]:
+    """Return which frames match the frame at their place on the line, and it alone."""
+    speed, offset = line
+    away = np.abs(other_seconds[None, :] - (speed * seconds[:, None] + offset))
+    here = np.where(away <= TOLERANCE * max(1.0, abs(speed)), distances, np.inf).min(axis=1)
+    matching = here <= SAME_IN_ORDER
+    usual = _medians(np.where(away > ELSEWHERE_SECONDS, distances, np.inf)[matching])
+    matching[matching] = _is_distinct(here[matching], usual)
+    return matching
+
+
+def _medians(rows: Distances) -> Distances:
+    """Return the median of each row's finite numbers; infinity where it has none."""
+    ascending = np.sort(rows, axis=1)
+    finite = np.isfinite(rows).sum(axis=1)
+    middle = np.stack([np.maximum(finite - 1, 0) // 2, finite // 2], axis=1)
+    return np.take_along_axis(ascending, middle, axis=1).mean(axis=1)
+
+
+def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Split the matching frames where they are more than MAX_GAP apart, and leave out what is short."""
+    runs = np.split(found, np.flatnonzero(np.diff(seconds[found]) > MAX_GAP) + 1)
+    # all of a video is a span, however short it is
+    shortest = min(MIN_SPAN, float(seconds[-1] - seconds[0])) - 0.01
+    return [run for run in runs if len(run) and seconds[run[-1]] - seconds[run[0]] >= shortest]
+
+
+def shows_same_place(plain: Fingerprint, other: Fingerprint) -> bool:
+    """Whether half of the frames see what some frame of the other video sees."""
+    if not len(plain) or not len(other):
+        return False
+    return bool((_distances(plain.hashes, other.hashes).min(axis=1) <= SAME_PLACE).mean() >= 0.5)
+
+
+def one_recording(plain: Fingerprint, other: Fingerprint, found: Match) -> bool:
+    """Whether a video and `other` were cut from one recording.
+
+    Either it goes on without a cut where a span that they share begins or ends; or one begins where the
+    other ends, in a view that the other does not have elsewhere (as it would if it returned to its start).
+    """
+    edges = np.array([index in found.frames for index in range(len(plain))], bool)
+    outward = np.flatnonzero(edges[:-1] != edges[1:])
+    if (plain.steps[outward] <= SAME_PLACE).any():
+        return True
+    if not len(plain) or not len(other):
+        return False
+    return _adjoins(plain.hashes[:1], other, -1) or _adjoins(plain.hashes[-1:], other, 0)
+
+
+def _adjoins(frame: Hashes, other: Fingerprint, end: int) -> bool:
+    distances = _distances(frame, other.hashes)[0]
+    away = np.abs(other.seconds - other.seconds[end]) > ELSEWHERE_SECONDS
+    return bool(distances[end] <= SAME_IN_ORDER and away.any() and distances[away].min() > SAME_PLACE)

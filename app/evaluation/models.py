@@ -1,0 +1,84 @@
+"""Evaluation over HTTP: the bodies of fetch, submit and release."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from app.assessment.model import Claim, Outcome
+from app.assessment.wire import FINDINGS, MAX_METADATA_KIB, ClaimOut, Findings, Score, unpack_fingerprint
+from app.fields import JsonObject, RequestModel, Text, at_most_kib
+
+SubmissionId = Annotated[int, Field(ge=1, lt=2**63)]
+Token = Annotated[UUID, Field(strict=False)]
+
+
+class FetchIn(RequestModel):
+    limit: Annotated[int, Field(ge=0, le=100)] = 5
+
+
+class FetchOut(BaseModel):
+    """`pending` and `evaluating` are exact for `limit` 0, and otherwise counted up to 1,000."""
+
+    submissions: list[ClaimOut]
+    pending: int
+    evaluating: int
+
+
+def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    if FINDINGS in value:
+        Findings.model_validate(value[FINDINGS])
+    return value
+
+
+class SubmitIn(RequestModel):
+    submission_id: SubmissionId
+    technical_score: Score
+    relevance_score: Score
+    quality_score: Score
+    final_score: Score
+    rejection_reason: Annotated[Text, Field(min_length=1, max_length=2000)] | None = None
+    metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_check_metadata)] | None = (
+        None
+    )
+    claim_token: Token | None = None
+
+
+class ReleaseIn(RequestModel):
+    submission_id: SubmissionId
+    claim_token: Token
+    reason: Annotated[Text, Field(min_length=1, max_length=1000)]
+
+
+class ReleaseOut(BaseModel):
+    success: bool
+    submission_uuid: UUID
+
+
+class SubmitOut(BaseModel):
+    success: bool
+    submission_uuid: UUID
+    final_score: float
+
+
+def show_claim(claim: Claim, video_url: str) -> ClaimOut:
+    """A claim, as /v1/evaluate/fetch hands it out."""
+    return ClaimOut.model_validate(vars(claim) | {"video_url": video_url})
+
+
+def read_outcome(body: SubmitIn) -> Outcome:
+    """The outcome that a body of /v1/evaluate/submit reports."""
+    metadata = dict(body.metadata or {})
+    findings = Findings.model_validate(metadata.pop(FINDINGS, {}))
+    return Outcome(
+        technical_score=body.technical_score,
+        relevance_score=body.relevance_score,
+        quality_score=body.quality_score,
+        action_match=findings.action_match,
+        rejection_reason=body.rejection_reason,
+        judge_model=findings.judge_model,
+        prompt_version=findings.prompt_version,
+        report=findings.report | ({"metadata": metadata} if metadata else {}),
+        fingerprint=unpack_fingerprint(findings.fingerprint),
+        reasoning=findings.reasoning,
+    )

@@ -1,0 +1,138 @@
+"""The remote evaluator: pulls work over HTTP and needs neither database nor Redis."""
+
+import tempfile
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from app.assessment import pipeline, wire
+from app.assessment.model import Claim, LeaseLost, Outcome
+from app.clients.backend import Backend, Refused
+from app.errors import DomainError, TransientError, Unavailable
+
+log = structlog.get_logger(__name__)
+
+# Pause after a fault of ours, doubled by each further one in a row: while the judge or storage is away,
+# claims would only be burnt.
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 300.0
+# A result sent in the last moment of a lease would come too late.
+LEASE_MARGIN_SECONDS = 5.0
+
+
+class Evaluator:
+    """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
+
+    def __init__(self, backend: Backend, judge: pipeline.Assessor, batch_size: int):
+        self._backend = backend
+        self._judge = judge
+        self._batch_size = batch_size
+        self._faults_in_a_row = 0
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Take nothing up any more: `run` returns when what is under way is done."""
+        self._stopping.set()
+
+    def run(self, poll_interval: float) -> None:
+        """Fetch and evaluate until `stop`; raise Refused if the backend does not accept our token.
+
+        Asks for work when an evaluation has ended, and every `poll_interval` seconds.
+        """
+        running: set[Future[None]] = set()
+        with (
+            tempfile.TemporaryDirectory(prefix="kibotos-evaluator-") as directory,
+            ThreadPoolExecutor(self._batch_size) as pool,
+        ):
+            while not self._stopping.is_set():
+                for row in self._fetch(self._batch_size - len(running)):
+                    running.add(pool.submit(self._process, row, Path(directory)))
+                running = self._wait(running, poll_interval)
+            log.info("evaluator_draining", under_way=len(running))
+
+    def _fetch(self, limit: int) -> list[dict[str, Any]]:
+        if limit <= 0:
+            return []
+        try:
+            # once: what a lost answer claimed stays claimed, and asking again would claim more
+            return self._backend.post("/v1/evaluate/fetch", {"limit": limit}, once=True)["submissions"]
+        except Unavailable as error:
+            log.warning("fetch_failed", reason=error.detail)
+            return []
+
+    def _wait(self, running: set[Future[None]], poll_interval: float) -> set[Future[None]]:
+        """Return what still runs when one evaluation has ended, the time is up or we are to stop."""
+        began = time.monotonic()
+        while not self._stopping.is_set():
+            left = began + max(poll_interval, self._pause()) - time.monotonic()
+            if left <= 0:
+                break
+            if not running:
+                self._stopping.wait(min(left, 1.0))
+                continue
+            done, running = wait(running, min(left, 1.0), FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            if done and not self._faults_in_a_row:
+                break
+        return running
+
+    def _pause(self) -> float:
+        if not self._faults_in_a_row:
+            return 0.0
+        return min(FIRST_PAUSE_SECONDS * 2 ** (self._faults_in_a_row - 1), LONGEST_PAUSE_SECONDS)
+
+    def _process(self, row: dict[str, Any], directory: Path) -> None:
+        """Evaluate one submission as fetched, and report its result or give it back."""
+        claim, url = wire.read_claim(row)
+        structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
+
+        def check_lease() -> None:
+            if self._backend.seconds_until(claim.lease_expires_at) < LEASE_MARGIN_SECONDS:
+                raise LeaseLost("The lease ended before the evaluation did.")
+
+        try:
+            outcome = pipeline.evaluate(claim, lambda: url, self._judge, directory, check_lease)
+            self._submit(claim, outcome)
+            self._faults_in_a_row = 0
+        except LeaseLost as lost:
+            log.warning("lease_lost", reason=str(lost))
+        except TransientError as fault:
+            self._release(claim, fault.reason)
+        except Exception as error:
+            log.exception("evaluation_failed")
+            self._release(claim, f"{type(error).__name__}: {error}")
+
+    def _submit(self, claim: Claim, outcome: Outcome) -> None:
+        """Report the result, again and again while the backend is away; raise LeaseLost if it comes late."""
+        body = wire.show_outcome(claim, outcome)
+        while True:
+            try:
+                answer = self._backend.post("/v1/evaluate/submit", body)
+            except Refused as refused:
+                if refused.status != refused.status.CONFLICT:
+                    raise
+                # perhaps by ourselves, when the answer to an earlier attempt was lost
+                log.warning("result_refused", reason=refused.detail)
+                return
+            except Unavailable as error:
+                if self._backend.seconds_until(claim.lease_expires_at) < 0:
+                    raise LeaseLost(f"The result could not be reported in time: {error.detail}") from error
+                log.warning("submit_failed", reason=error.detail)
+            else:
+                log.info("result_reported", final_score=answer["final_score"])
+                return
+
+    def _release(self, claim: Claim, reason: str) -> None:
+        """Let the backend hand the submission to another; if that fails, its lease simply ends."""
+        self._faults_in_a_row += 1
+        log.warning("evaluation_released", reason=reason)
+        body = {"submission_id": claim.id, "claim_token": str(claim.claim_token), "reason": reason[:1000]}
+        try:
+            self._backend.post("/v1/evaluate/release", body)
+        except DomainError as error:
+            log.warning("release_failed", reason=error.detail)

@@ -1,0 +1,145 @@
+"""From a file to a submission, by way of the backend's public API."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.assessment import pipeline
+from app.assessment.model import Brief
+from app.clients.backend import Backend
+from app.clients.hotkey import Hotkey
+from app.clients.upload import Progress, put
+from app.errors import DomainError
+from app.miner.journal import Entry, Journal
+
+CONTENT_TYPES = {
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".avi": "video/x-msvideo",
+    ".mkv": "video/x-matroska",
+}
+POLL_SECONDS = 2.0
+
+
+class Rejected(DomainError):
+    """The evaluation would reject the video, so it is not uploaded."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A local file, its hash, and what a submission declares of it: what was measured."""
+
+    path: Path
+    sha256: str
+    declared: dict[str, Any]
+
+
+def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, dict[str, Any]]:
+    """Make the evaluation's own checks of a file, the judge's apart; return it with the report.
+
+    Raises Rejected with the reason if the video would be rejected for what the checks found.
+    """
+    brief = Brief(prompt["category"], prompt["task"], prompt["scenario"], prompt["requirements"])
+    with tempfile.TemporaryDirectory() as directory:
+        outcome = pipeline.evaluate_file(path, brief, None, Path(directory))
+    if outcome.rejection_reason:
+        raise Rejected(f"It would be rejected, and was not uploaded: {outcome.rejection_reason}")
+    found = outcome.report["video"]
+    declared = {
+        "duration_sec": found["duration"],
+        "resolution_width": found["width"],
+        "resolution_height": found["height"],
+        "fps": found["fps"],
+    }
+    return Video(path, outcome.report["sha256"], declared), outcome.report
+
+
+class Miner:
+    """One hotkey's dealings with a backend. What was done for a video is kept in `journal`."""
+
+    def __init__(self, backend: Backend, hotkey: Hotkey, journal: Journal):
+        self._backend = backend
+        self._hotkey = hotkey
+        self._journal = journal
+
+    def upload(self, path: Path, sha256: str, progress: Progress) -> Entry:
+        """Bring a file into storage, unless it is there already; return under which key.
+
+        `progress` is told the bytes sent so far, from 0 again when a connection broke. Raises Refused or
+        Unavailable.
+        """
+        names = (self._backend.url, self._hotkey.address, sha256)
+        entry = self._journal.find(*names)
+        if entry is None or not entry.is_usable:
+            entry = self._presign(path)
+            self._journal.keep(entry, *names)
+        if not entry.is_uploaded:
+            put(entry.upload_url, entry.headers, path, progress)
+            entry.is_uploaded = True
+            self._journal.keep(entry, *names)
+        return entry
+
+    def _presign(self, path: Path) -> Entry:
+        wish = {"filename": path.name, "size_bytes": path.stat().st_size}
+        if content_type := CONTENT_TYPES.get(path.suffix.lower()):
+            wish["content_type"] = content_type
+        answer = self._backend.post("/v1/upload/presign", wish, sign=self._hotkey.sign_request)
+        return Entry(
+            answer["video_key"], answer["upload_url"], answer["headers"], time.time() + answer["expires_in"]
+        )
+
+    def submit(self, statement: dict[str, Any], signature: str | None) -> dict[str, Any]:
+        """Submit an uploaded video; the same statement again gives the same receipt. Raises Refused.
+
+        `statement` is the body of POST /v1/submissions without hotkey and signature. Without a `signature`
+        made elsewhere the hotkey signs.
+        """
+        if signature is None:
+            signature = self._hotkey.sign_submission(
+                statement["miner_uid"],
+                statement["prompt_id"],
+                statement["video_key"],
+                statement["video_hash"],
+            )
+        body = statement | {"miner_hotkey": self._hotkey.address, "signature": signature}
+        return self._backend.post("/v1/submissions", body)
+
+    def submit_video(self, video: Video, statement: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """Upload and submit a video to a prompt, or go on where an earlier try stopped; return the receipt.
+
+        A video that was submitted to this prompt already is not submitted again.
+        """
+        prompt_id = statement["prompt_id"]
+        names = (self._backend.url, self._hotkey.address, video.sha256)
+        known = self._journal.find(*names)
+        if known and prompt_id in known.submissions:
+            return {"submission_uuid": known.submissions[prompt_id], "status": "SUBMITTED_BEFORE"}
+        if known and known.submissions:
+            raise Rejected(
+                "This video was submitted to another prompt already; a second time it would be a duplicate."
+            )
+        entry = self.upload(video.path, video.sha256, progress)
+        receipt = self.submit(
+            statement | {"video_key": entry.video_key, "video_hash": video.sha256} | video.declared, None
+        )
+        entry.submissions[prompt_id] = receipt["submission_uuid"]
+        self._journal.keep(entry, *names)
+        return receipt
+
+
+def follow(backend: Backend, uuid: str, changed: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Wait until a submission has its result and return it; `changed` is told each new status."""
+    status = None
+    while True:
+        submission = backend.get(f"/v1/submissions/{uuid}")
+        if submission["status"] != status:
+            status = submission["status"]
+            changed(submission)
+        if submission["evaluation"]:
+            return submission
+        time.sleep(POLL_SECONDS)

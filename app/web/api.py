@@ -1,0 +1,125 @@
+"""Request and response models' base types, their validation, and the OpenAPI document.
+
+One library, spectree with pydantic, does all three. A route names its models in its signature and in
+`@spec.validate(resp=…)`; what reaches the route has been checked.
+"""
+
+import math
+from typing import Any
+
+from flask import Flask, Request, Response, request
+from flask.json.provider import DefaultJSONProvider
+from flask_cors import CORS
+from pydantic import BaseModel
+from spectree import SpecTree
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from app.config import Settings
+from app.errors import BadRequest, Invalid, NotFound, UnsupportedMediaType, invalid_field
+from app.version import VERSION
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+class FieldError(BaseModel):
+    field: str
+    message: str
+
+
+class ValidationProblem(Problem):
+    """A 422: which fields are wrong, and how."""
+
+    errors: list[FieldError]
+
+
+def _message(error: dict[str, Any]) -> str:
+    return error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+
+
+def _refuse(req: Request, response: Response | None, error: Any, _instance: Any, _adapter: Any) -> None:
+    """Refuse a body that is not a JSON object, and turn what spectree found wrong into our errors.
+
+    Runs before the route. The input itself is never echoed: it may be a megabyte or hold a secret.
+    """
+    if req.method in {"POST", "PUT", "PATCH"}:
+        if not req.is_json:
+            raise UnsupportedMediaType("Send JSON with the header Content-Type: application/json.")
+        if not isinstance(req.get_json(silent=True), dict):
+            raise BadRequest("The body is not a JSON object; check its quotes, commas and braces.")
+    if error is None:
+        return
+    errors = [
+        {
+            "field": ".".join(str(part)[:64] for part in item["loc"][:8]) or "body",
+            "message": _message(item)[:300],
+        }
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:20]
+    ]
+    fields = ", ".join(item["field"] for item in errors[:5])
+    raise Invalid(f"Correct what is wrong with: {fields}.", errors)
+
+
+def _check_answer(_req: Request, _response: Response, error: Any, _instance: Any, _adapter: Any) -> None:
+    """Let an answer that breaks its own model fail like any other bug."""
+    if error is not None:
+        raise error
+
+
+spec = SpecTree(
+    "flask",
+    title="Kibotos",
+    version=VERSION,
+    description="Collects, evaluates and rewards first-person videos of physical tasks.",
+    mode="strict",
+    before=_refuse,
+    after=_check_answer,
+    validation_error_model=ValidationProblem,
+    naming_strategy=lambda model: model.__name__,
+    nested_naming_strategy=lambda _parent, child: child,
+)
+
+
+def _parse_int(digits: str) -> float:
+    """int(), which refuses beyond 4300 digits; so long a number is too large for us as 1e999 is."""
+    return int(digits) if len(digits) < 400 else math.inf
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        try:
+            return super().loads(s, parse_int=_parse_int, **kwargs)
+        except RecursionError:
+            raise invalid_field("body", "must not be nested this deep.") from None
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Bound what `app` reads, and let browsers on settings.cors_origins use it."""
+    app.json = _Json(app)
+    # one more than is let through: werkzeug cuts a chunked body here without a word
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1
+    # no redirects, which would be HTML: an address with doubled slashes is simply not there
+    app.url_map.merge_slashes = False
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), expose_headers=["Link", "Retry-After", "X-Request-ID"])
+
+    @app.before_request
+    def bound() -> None:
+        length = request.content_length
+        if length is None:
+            length = len(request.get_data())
+        if length > MAX_BODY_BYTES:
+            raise RequestEntityTooLarge
+        if "\0" in request.path:
+            raise NotFound("There is nothing at this address; no id holds a NUL character.")

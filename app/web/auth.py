@@ -1,0 +1,127 @@
+"""Roles: who may call what, and how they prove who they are."""
+
+import hmac
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from urllib.parse import urlsplit
+
+import structlog
+from flask import current_app, g, request
+from redis import RedisError
+
+from app.config import Settings, is_loopback
+from app.errors import Forbidden, Unauthorized, Unavailable
+from app.web import btauth
+
+log = structlog.get_logger(__name__)
+
+# Longer than a nonce is fresh, by more than the clocks of our machines may differ.
+NONCE_MEMORY_SECONDS = 60
+
+_PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
+
+
+def is_open() -> bool:
+    """Whether the request needs no credentials: development, and it comes straight from this machine.
+
+    A proxy or tunnel on this machine gives itself away by the headers it adds, or by a Host that is not
+    this machine's (which also stops web pages that rebind their name to 127.0.0.1).
+    """
+    if not current_app.extensions["settings"].development:
+        return False
+    names = [name.lower() for name, _ in request.headers]
+    proxied = any(name in _PROXY_HEADERS or name.startswith("x-forwarded") for name in names)
+    return not proxied and is_loopback(request.remote_addr or "") and is_loopback(_host())
+
+
+def _host() -> str:
+    try:
+        return urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _matches(given: str, tokens: tuple[str, ...]) -> bool:
+    """Whether `given` is one of `tokens`, in a time that does not tell which or how nearly."""
+    # headers reach WSGI decoded as latin-1
+    candidate = given.encode("latin-1", "replace")
+    return any([hmac.compare_digest(candidate, token.encode()) for token in tokens])
+
+
+def _check_token(role: str) -> None:
+    settings: Settings = current_app.extensions["settings"]
+    tokens = {"admin": settings.admin_token, "evaluator": settings.evaluator_token}
+    header = request.headers.get("Authorization", "")
+    if is_open() and not (header and tokens[role]):
+        return
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() != "bearer" or not given:
+        raise Unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
+    if _matches(given.strip(), tokens[role]):
+        return
+    if any(_matches(given.strip(), others) for others in tokens.values()):
+        raise Forbidden(f"This token does not have the role {role}.")
+    raise Unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")
+
+
+def _require_token(role: str) -> Callable:
+    """A decorator of views: 401 or 403 unless the request carries a token of `role`."""
+
+    def decorate(view: Callable) -> Callable:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            _check_token(role)
+            return view(*args, **kwargs)
+
+        guarded.role = role  # type: ignore[attr-defined]  # read by the OpenAPI document
+        return guarded
+
+    return decorate
+
+
+require_admin = _require_token("admin")
+require_evaluator = _require_token("evaluator")
+
+
+def require_miner(view: Callable) -> Callable:
+    """Decorate a view: 401 unless the request is signed by btauth/1; its signer becomes g.miner_hotkey.
+
+    Where no credentials are needed an unsigned request passes, and g.miner_hotkey is None. Raises
+    Unavailable while Redis, which remembers the nonces for all web processes, is out of reach.
+    """
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        unsigned = not any(name.lower().startswith("x-bittensor-") for name, _ in request.headers)
+        g.miner_hotkey = None if unsigned and is_open() else _authenticate_miner()
+        return view(*args, **kwargs)
+
+    guarded.role = "miner"  # type: ignore[attr-defined]
+    return guarded
+
+
+def _authenticate_miner() -> str:
+    query = request.query_string.decode("latin-1")
+    # as it was sent, where the server tells; the path alone may have been decoded
+    target = request.environ.get("RAW_URI") or request.path + (f"?{query}" if query else "")
+    try:
+        caller = btauth.verify(
+            request.headers,
+            request.get_data(),
+            method=request.method,
+            target=target,
+            now_ns=time.time_ns(),
+        )
+    except btauth.NotAuthenticated as refusal:
+        raise Unauthorized(str(refusal), "Btauth") from refusal
+    key = f"kibotos:nonce:{caller.hotkey}:{caller.nonce}"
+    try:
+        fresh = current_app.extensions["redis"].set(key, 1, nx=True, ex=NONCE_MEMORY_SECONDS)
+    except RedisError as error:
+        log.warning("nonce_store_unavailable", error=type(error).__name__)
+        raise Unavailable("Signatures cannot be checked at the moment; sign anew and try again.") from error
+    if not fresh:
+        raise Unauthorized("This signed request was already used; sign each request anew.", "Btauth")
+    return caller.hotkey

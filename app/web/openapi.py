@@ -1,0 +1,95 @@
+"""The OpenAPI document and the page to read it.
+
+What spectree cannot know is added here: who may call an endpoint, and what every endpoint of its kind may
+answer besides (401 where a token is needed, 413 where there is a body, and so on).
+"""
+
+import re
+from copy import deepcopy
+from typing import Any
+
+from flask import Flask, Response, current_app, jsonify, render_template
+
+from app.web.api import Problem, spec
+
+_SECURITY_SCHEMES = {
+    "admin": {"type": "http", "scheme": "bearer", "description": "One of ADMIN_TOKEN."},
+    "evaluator": {"type": "http", "scheme": "bearer", "description": "One of EVALUATOR_TOKEN."},
+    "miner": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Bittensor-Signature",
+        "description": "btauth/1: the X-Bittensor-* headers that bittensor.http_auth.sign makes.",
+    },
+}
+
+_ERRORS = {
+    400: "The body is not a JSON object",
+    401: "No or bad credentials",
+    403: "Known but not allowed",
+    404: "Not found",
+    409: "In conflict with how things stand",
+    413: "The body is larger than 1 MiB",
+    415: "The body is not JSON",
+    422: "A field is missing or wrong",
+    429: "Too many; Retry-After says when there is room again",
+    503: "Something this depends on is out of reach; try again after Retry-After",
+}
+
+
+def init_app(app: Flask) -> None:
+    """Serve GET /openapi.json and GET /docs."""
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(document())
+
+    @app.get("/docs")
+    def docs() -> Response:
+        response = Response(render_template("docs.html", document=document()))
+        response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
+        return response
+
+
+def document() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of the current application."""
+    if "openapi" not in current_app.extensions:
+        current_app.extensions["openapi"] = _build()
+    return current_app.extensions["openapi"]
+
+
+def _build() -> dict[str, Any]:
+    result = deepcopy(spec.spec)
+    result["components"]["securitySchemes"] = _SECURITY_SCHEMES
+    result["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
+    for rule in current_app.url_map.iter_rules():
+        path = re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule.rule)
+        for method, operation in result["paths"].get(path, {}).items():
+            if method.upper() in (rule.methods or ()):
+                _complete(operation, getattr(current_app.view_functions[rule.endpoint], "role", None))
+    return result
+
+
+def _complete(operation: dict[str, Any], role: str | None) -> None:
+    """Add the security of `role` and the errors of such an operation; errors are problem+json."""
+    answers = operation["responses"]
+    if role:
+        operation["security"] = [{role: []}]
+    has_body = "requestBody" in operation
+    if not has_body and all(parameter["in"] == "path" for parameter in operation["parameters"]):
+        # a wrong id in a path is 404
+        answers.pop("422", None)
+    for status in {503} | ({401, 403} if role else set()) | ({400, 413, 415, 422} if has_body else set()):
+        answers.setdefault(str(status), _problem("ValidationProblem" if status == 422 else "Problem"))
+    for status, answer in answers.items():
+        if (text := _ERRORS.get(int(status))) is None:
+            continue
+        answer["description"] = text
+        schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+        if schema.get("$ref", "").endswith("Problem"):
+            answers[status] = answer | _problem(schema["$ref"].rpartition("/")[2])
+
+
+def _problem(model: str) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{model}"}
+    return {"content": {"application/problem+json": {"schema": schema}}}

@@ -1,0 +1,89 @@
+"""The one place where any error becomes an `application/problem+json` answer."""
+
+import math
+from http import HTTPStatus
+
+import structlog
+from flask import Flask, Response, json, request
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from app.errors import RETRY_AFTER_SECONDS, DomainError, Unauthorized
+from app.web.requests import request_id
+
+log = structlog.get_logger(__name__)
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: list[dict[str, str]] | None = None,
+    retry_after: float | None = None,
+) -> Response:
+    """Build the RFC 9457 answer for `status`."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        "request_id": request_id(),
+    }
+    if errors is not None:
+        body["errors"] = errors
+    response = Response(json.dumps(body), status=status, mimetype="application/problem+json")
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after)))
+    return response
+
+
+def _domain_error(error: DomainError) -> Response:
+    response = problem(error.status, error.detail, getattr(error, "errors", None), error.retry_after)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = error.challenge
+    return response
+
+
+# Sentences for what the framework itself refuses.
+_FRAMEWORK_DETAILS = {
+    404: "There is nothing at this address; GET /openapi.json lists every endpoint.",
+    405: "This address does not accept the method {method}; use {allowed}.",
+    413: "The request body is larger than 1 MiB; send a smaller one.",
+}
+
+
+def _http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or []))
+    detail = _FRAMEWORK_DETAILS.get(status, "The request could not be served; check how it was built.")
+    response = problem(status, detail.format(method=request.method[:20], allowed=allowed))
+    if allowed:
+        response.headers["Allow"] = allowed
+    return response
+
+
+def _database_error(error: Exception) -> Response:
+    """503 while PostgreSQL is away or out of connections; any other database error is a bug."""
+    lost = isinstance(error, OperationalError | PoolTimeout) or getattr(
+        error, "connection_invalidated", False
+    )
+    if not lost:
+        return _unexpected(error)
+    log.warning("database_unavailable", error=type(getattr(error, "orig", error)).__name__)
+    return problem(
+        503, "The database is out of reach at the moment; try again shortly.", retry_after=RETRY_AFTER_SECONDS
+    )
+
+
+def _unexpected(error: Exception) -> Response:
+    log.exception("unexpected_error", exc_info=error)
+    return problem(500, "Something failed on our side; report it with the request_id and try again later.")
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of `app` with problem+json."""
+    app.register_error_handler(DomainError, _domain_error)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(PoolTimeout, _database_error)
+    app.register_error_handler(Exception, _unexpected)
