@@ -12,6 +12,7 @@ import redis
 import requests
 from botocore.config import Config
 
+from app.local import process
 from app.local.process import ServiceError, free_ports, start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 
