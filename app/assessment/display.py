@@ -6,41 +6,47 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.assessment.report import Report
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """Print a verification report as tables."""
-    checks = _table("Technical checks", "check", "", "measured", "wanted", "points", "reason")
-    for check in report["technical"]["checks"]:
-        points = f"{check['weight'] if check['passed'] else 0:g} of {check['weight']:g}"
-        mark = "[green]passed[/]" if check["passed"] else "[red]failed[/]"
-        checks.add_row(
-            check["name"], mark, *map(_plain, (check["value"], check["threshold"], points, check["reason"]))
-        )
-    console.print(checks)
-    if quality := report.get("quality"):
+
+def show(report: Report, console: Console) -> None:
+    """Print the parts that the report has."""
+    if report.technical:
+        checks = _table("Technical checks", "check", "", "measured", "wanted", "points", "reason")
+        for check in report.technical.checks:
+            points = f"{check.weight if check.passed else 0:g} of {check.weight:g}"
+            mark = "[green]passed[/]" if check.passed else "[red]failed[/]"
+            checks.add_row(
+                _plain(check.name), mark, *map(_plain, (check.value, check.threshold, points, check.reason))
+            )
+        console.print(checks)
+    if report.quality:
         table = _table("Quality", "measure", "share", "let pass", "deduction")
-        for deduction in quality["deductions"]:
-            table.add_row(*(_plain(deduction[key]) for key in ("name", "value", "threshold", "points")))
+        for deduction in report.quality.deductions:
+            table.add_row(
+                *map(_plain, (deduction.name, deduction.value, deduction.threshold, deduction.points))
+            )
         console.print(table)
-    if judge := report.get("judge"):
-        table = _table(f"Judge: {escape(judge['model'])}, {judge['prompt_version']}", "question", "score")
+    if judge := report.judge:
+        table = _table(f"Judge: {escape(judge.model)}, {escape(judge.prompt_version)}", "question", "score")
         for name in ("action_match", "perspective_correct", "demonstration_quality", "training_utility"):
-            table.add_row(name, _plain(judge[name]))
-        console.print(table, f"“{escape(judge['reasoning'])}”")
-    elif "verdict" not in report:
+            table.add_row(name, _plain(getattr(judge, name)))
+        console.print(table, f"“{escape(judge.reasoning)}”")
+    elif report.verdict is None:
         console.print(
             "The judge was not asked: VLM_API_URL is not set, so there is no relevance and no final score."
         )
-    if verdict := report.get("verdict"):
+    if verdict := report.verdict:
         table = _table("Final score", "part", "score", "weight", "points")
-        for part in verdict["parts"]:
-            table.add_row(*(_plain(part[key]) for key in ("name", "score", "weight", "points")))
-        table.add_row("final", "", "", _plain(verdict["final_score"]), style="bold")
+        for part in verdict.parts:
+            table.add_row(*map(_plain, (part.name, part.score, part.weight, part.points)))
+        table.add_row("final", "", "", _plain(verdict.final_score), style="bold")
         console.print(table)
-        colour = "red" if verdict["rejection_reason"] else "green"
-        console.print(f"[{colour}]{verdict['status']}[/] {escape(verdict['rejection_reason'] or '')}")
-    stages = ", ".join(f"{name} {seconds:g} s" for name, seconds in report["stage_seconds"].items())
-    console.print(f"[dim]{stages}[/]")
+        colour = "red" if verdict.rejection_reason else "green"
+        console.print(f"[{colour}]{verdict.status}[/] {escape(verdict.rejection_reason or '')}")
+    if report.stage_seconds:
+        stages = report.stage_seconds.model_dump(exclude_none=True)
+        console.print(f"[dim]{', '.join(f'{name} {seconds:g} s' for name, seconds in stages.items())}[/]")
 
 
 def _table(title: str, *columns: str) -> Table:

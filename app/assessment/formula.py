@@ -5,9 +5,9 @@ All scores lie in [0, 1].
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from app.assessment.model import Outcome
+from app.assessment.report import Points, VerdictPart
 from app.enums import SubmissionStatus
 
 # name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
@@ -100,15 +100,15 @@ def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:
     )
 
 
-def explain(verdict: Verdict, technical: float, relevance: float, quality: float) -> dict[str, Any]:
+def explain(verdict: Verdict, technical: float, relevance: float, quality: float) -> VerdictPart:
     """Return how the final score adds up, for the report."""
     scores = {"technical": technical, "relevance": relevance, "quality": quality}
-    return {
-        "status": verdict.status,
-        "rejection_reason": verdict.rejection_reason,
-        "final_score": verdict.final_score,
-        "parts": [
-            {"name": name, "score": score, "weight": weight, "points": round(weight * score, 6)}
-            for (name, weight), score in zip(FINAL_WEIGHTS.items(), scores.values(), strict=True)
+    return VerdictPart(
+        status=verdict.status,
+        rejection_reason=verdict.rejection_reason,
+        final_score=verdict.final_score,
+        parts=[
+            Points(name=name, score=scores[name], weight=weight, points=round(weight * scores[name], 6))
+            for name, weight in FINAL_WEIGHTS.items()
         ],
-    }
+    )

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from app.assessment.formula import MIN_ACTION_MATCH, relevance_score
 from app.assessment.model import Brief
 from app.assessment.prompt_injection import addresses_judge
+from app.assessment.report import JudgeAnswer
 from app.clients.vlm import Completion, InputRefused, Vlm
 from app.config import ConfigError, Settings
 from app.enums import Dependency
@@ -46,30 +47,6 @@ class JudgeQuestion:
 
     brief: Brief
     frames: tuple[Still, ...]
-
-
-@dataclass(frozen=True)
-class JudgeAnswer:
-    """The judge's four scores in [0, 1], why, and the text it read in the video.
-
-    `addresses_judge`: that text speaks to the judge, by its own account or by our patterns. `raw` holds
-    the answers as they came, one for each time it was asked; the scores are their medians. The tokens are
-    those of all calls, and `cost_usd` what they cost; 0 where the answers were remembered.
-    """
-
-    action_match: float
-    perspective_correct: float
-    demonstration_quality: float
-    training_utility: float
-    reasoning: str
-    on_screen_text: str
-    addresses_judge: bool
-    model: str
-    prompt_version: str
-    prompt_tokens: int
-    completion_tokens: int
-    raw: tuple[str, ...]
-    cost_usd: float = 0.0
 
 
 class JudgeMemory(Protocol):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app.assessment.report import Report
 from app.video.frames import FrameHash
 
 
@@ -79,7 +80,7 @@ class Outcome:
     rejection_reason: str | None
     judge_model: str | None
     prompt_version: str | None
-    report: dict[str, Any]
+    report: Report
     fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
     reasoning: str = ""
 

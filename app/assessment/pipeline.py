@@ -10,17 +10,30 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from app.assessment import formula, quality, technical
-from app.assessment.judge import JudgeAnswer, JudgeQuestion
+from app.assessment.judge import JudgeQuestion
 from app.assessment.model import Brief, Claim, Declared, Outcome
+from app.assessment.report import (
+    REPORT_VERSION,
+    Check,
+    JudgeAnswer,
+    MeasuresPart,
+    QualityPart,
+    Report,
+    SoftwarePart,
+    StageSeconds,
+    StillPart,
+    TechnicalPart,
+    VideoPart,
+)
 from app.enums import Dependency
 from app.errors import TransientError, Unavailable
 from app.version import VERSION
-from app.video import ffmpeg, measures, stills
+from app.video import ffmpeg, stills
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
 from app.video.frames import FrameHash
@@ -146,9 +159,9 @@ class _Run:
     directory: Path
     path: Path
     digest: str = ""
-    report: dict[str, Any] = field(default_factory=dict)
+    report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
     seconds: dict[str, float] = field(default_factory=dict)
-    checks: list[technical.Check] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
     quality: float = 0.0
     fingerprint: tuple[FrameHash, ...] = ()
 
@@ -182,8 +195,9 @@ class _Run:
                 self._confirm()
             self._check(probed, str(fault))
             return self.reject(technical.rejection(self.checks) or str(fault))
-        self.report["keyframes"] = [
-            {"seconds": frame.seconds, "sha256": hashlib.sha256(frame.jpeg).hexdigest()} for frame in frames
+        self.report.keyframes = [
+            StillPart(seconds=frame.seconds, sha256=hashlib.sha256(frame.jpeg).hexdigest())
+            for frame in frames
         ]
         if self.judge is None:
             return self._outcome(0.0, None, None)
@@ -196,15 +210,15 @@ class _Run:
         size = self.path.stat().st_size
         self.checks = technical.check(probed, size, self.declared, self.brief.requirements, fault)
         if probed:
-            self.report["video"] = probed.summary()
+            self.report.video = _describe(probed)
 
     def _note(self, scanned: Scan) -> None:
         """Take up what the scan found. Raises MediaFault if it is no moving picture."""
         deductions = quality.deductions(scanned.measures, scanned.damaged)
         self.quality = quality.score(deductions)
         self.fingerprint = scanned.fingerprint
-        self.report["measures"] = measures.as_json(scanned.measures) | {"damaged": round(scanned.damaged, 4)}
-        self.report["quality"] = {"score": self.quality, "deductions": quality.as_json(deductions)}
+        self.report.measures = _measured(scanned)
+        self.report.quality = QualityPart(score=self.quality, deductions=deductions)
         if scanned.damaged > technical.MAX_DAMAGED:
             raise MediaFault(f"{scanned.damaged:.0%} of its frames are damaged.")
         if reason := quality.still(scanned.measures):
@@ -217,7 +231,7 @@ class _Run:
         ffmpeg.control(self.directory)
 
     def _conclude(self, answer: JudgeAnswer) -> Outcome:
-        self.report["judge"] = asdict(answer)
+        self.report.judge = answer
         relevance = formula.relevance_score(
             answer.action_match,
             answer.perspective_correct,
@@ -228,7 +242,7 @@ class _Run:
         if answer.addresses_judge:
             relevance = 0.0
             reason = "Text in the video speaks to the judge; the submission is put up for review."
-            self.report["review"] = reason
+            self.report.review = reason
         return self._outcome(relevance, reason, answer)
 
     def reject(self, reason: str) -> Outcome:
@@ -237,16 +251,12 @@ class _Run:
 
     def _outcome(self, relevance: float, reason: str | None, answer: JudgeAnswer | None) -> Outcome:
         technical_score = technical.score(self.checks)
-        self.report |= {
-            "sha256": self.digest,
-            "technical": {"score": technical_score, "checks": technical.as_json(self.checks)},
-            "stage_seconds": self.seconds,
-            "software": {
-                "kibotos": VERSION,
-                "ffmpeg": ffmpeg.version("ffmpeg"),
-                "ffprobe": ffmpeg.version("ffprobe"),
-            },
-        }
+        self.report.verified_sha256 = self.digest
+        self.report.technical = TechnicalPart(score=technical_score, checks=self.checks)
+        self.report.stage_seconds = StageSeconds(**self.seconds)
+        self.report.software = SoftwarePart(
+            kibotos=VERSION, ffmpeg=ffmpeg.version("ffmpeg"), ffprobe=ffmpeg.version("ffprobe")
+        )
         return Outcome(
             technical_score=technical_score,
             relevance_score=relevance,
@@ -259,3 +269,27 @@ class _Run:
             fingerprint=self.fingerprint,
             reasoning=answer.reasoning if answer else "",
         )
+
+
+def _describe(probed: Probe) -> VideoPart:
+    return VideoPart(
+        format=probed.format,
+        codec=probed.codec,
+        stream=probed.stream,
+        width=probed.width,
+        height=probed.height,
+        rotation=probed.rotation,
+        size_bytes=probed.size_bytes,
+        duration=round(probed.duration, 3),
+        declared_duration=probed.declared_duration,
+        fps=round(probed.fps, 3),
+        frames=len(probed.times),
+        keyframes=len(probed.keyframes),
+    )
+
+
+def _measured(scanned: Scan) -> MeasuresPart:
+    found = vars(scanned.measures) | {"damaged": scanned.damaged}
+    rounded = {name: round(value, 4) for name, value in found.items() if isinstance(value, float)}
+    cuts = [round(seconds, 3) for seconds in scanned.measures.cuts]
+    return MeasuresPart(frames=scanned.measures.frames, cuts=cuts, **rounded)

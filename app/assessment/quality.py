@@ -1,24 +1,10 @@
 """Quality: 1 less what was measured against the video. Pure rules."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
-
+from app.assessment.report import Deduction
 from app.video.measures import Measures
 
 # A video of which this share stands still or is black is a picture, not a video: it is rejected.
 STILL_SHARE = 0.95
-
-
-@dataclass(frozen=True)
-class Deduction:
-    """What a measure takes off: `factor` times what its `value` is above `threshold`."""
-
-    name: str
-    value: float
-    threshold: float
-    factor: float
-    points: float
-    reason: str
 
 
 # name, share of the video that is let pass, factor on what is above it, what to tell the miner
@@ -58,7 +44,3 @@ def still(measures: Measures) -> str | None:
     if measures.frozen >= STILL_SHARE:
         return "it shows one still picture throughout."
     return None
-
-
-def as_json(found: list[Deduction]) -> list[dict[str, Any]]:
-    return [asdict(deduction) for deduction in found]

@@ -1,11 +1,11 @@
 """The technical checks: pure rules over what was measured."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.assessment.formula import REJECTING, TECHNICAL_WEIGHTS, technical_score
 from app.assessment.model import Declared
+from app.assessment.report import Check
 from app.video.probe import Probe
 
 DEFAULT_LIMITS = {
@@ -29,19 +29,6 @@ MIN_PRESENT = 0.95
 MAX_DAMAGED = 0.1
 # a rate of 14.99 is 15
 ROUNDING = 0.005
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check: its points are `weight` if it `passed`, else 0. `rejects`: the submission falls with it."""
-
-    name: str
-    passed: bool
-    value: Any
-    threshold: Any
-    weight: float
-    reason: str | None
-    rejects: bool = False
 
 
 def limits(requirements: Mapping[str, Any]) -> dict[str, float]:
@@ -89,10 +76,6 @@ def rejection(checks: list[Check]) -> str | None:
     """Return why the checks reject the video, or None if they do not."""
     reasons = [each.reason for each in checks if each.rejects and each.reason]
     return " ".join(reasons) or None
-
-
-def as_json(checks: list[Check]) -> list[dict[str, Any]]:
-    return [asdict(each) for each in checks]
 
 
 def _check(name: str, value: Any, threshold: Any, faults: list[str], rejects: bool | None = None) -> Check:

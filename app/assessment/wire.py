@@ -15,8 +15,9 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from app.assessment import formula
 from app.assessment.model import Claim, Outcome
+from app.assessment.report import Report
 from app.enums import Category
-from app.fields import JsonObject, RequestModel, ShortText, Text, Timestamp
+from app.fields import RequestModel, ShortText, Text, Timestamp
 from app.video.frames import FrameHash
 
 MAX_METADATA_KIB = 64
@@ -63,7 +64,7 @@ class Findings(RequestModel):
     action_match: Score | None = None
     judge_model: ShortText | None = None
     prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
-    report: JsonObject = Field(default_factory=dict)
+    report: Report = Field(default_factory=Report)
     fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = ""
     reasoning: Annotated[Text, Field(max_length=2000)] = ""
 
@@ -106,7 +107,7 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
         "action_match": outcome.action_match,
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
-        "report": outcome.report,
+        "report": outcome.report.dump(),
         "reasoning": outcome.reasoning[:2000],
     }
     room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings, ensure_ascii=False).encode()) - 100

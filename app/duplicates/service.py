@@ -6,10 +6,10 @@ submitted first keeps his score, whichever was evaluated first; a miner's own co
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 from uuid import UUID
 
 from app.assessment.model import Claim, Outcome
+from app.assessment.report import DuplicatesPart, MatchPart, SameScenePart, SpanPart
 from app.duplicates import matching, queries
 from app.duplicates.matching import Fingerprint, Match
 from app.duplicates.queries import HashAssertion, Known
@@ -43,7 +43,7 @@ class Originality:
 
     quality_factor: float
     rejection_reason: str | None
-    report: dict[str, Any]
+    report: DuplicatesPart
     late_copies: tuple[int, ...] = ()
     unverified_assertions: tuple[int, ...] = ()
     miner_hotkey: str = ""
@@ -52,7 +52,7 @@ class Originality:
     @property
     def of_known_footage(self) -> bool:
         """Whether the video was rejected for footage that is known, in other bytes."""
-        return self.rejection_reason is not None and "same_file" not in self.report
+        return self.rejection_reason is not None and self.report.same_file is None
 
     def applied_to(self, outcome: Outcome) -> Outcome:
         """Return `outcome` with its quality, reason and report as they are in view of this."""
@@ -60,8 +60,11 @@ class Originality:
             outcome,
             quality_score=outcome.quality_score * self.quality_factor,
             rejection_reason=self.rejection_reason or outcome.rejection_reason,
-            report=outcome.report | {"duplicates": self.report},
+            report=outcome.report.model_copy(update={"duplicates": self.report}),
         )
+
+
+NOT_COMPARED = Originality(1.0, None, DuplicatesPart(compared=False))
 
 
 def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
@@ -72,10 +75,10 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
     one of them. Without any word on the bytes only the claimed hash is compared.
     """
     # only evaluators of ours say what bytes they saw
-    if "sha256" not in outcome.report:
+    if outcome.report.verified_sha256 is None:
         return _judge_assertion(claim)
-    if outcome.report["sha256"] != claim.video_hash:
-        return Originality(1.0, None, {"compared": False})
+    if outcome.report.verified_sha256 != claim.video_hash:
+        return NOT_COMPARED
     hotkey = queries.lock_miner(claim.id)
     if same := _find_same_file(queries.list_hash_assertions(claim.video_hash), hotkey):
         return same
@@ -102,7 +105,11 @@ def _judge_assertion(claim: Claim) -> Originality:
     """Judge a video whose bytes nobody verified by the hash that its miner claims and signed."""
     queries.lock_memory()
     scored = queries.list_hash_assertions(claim.video_hash)
-    return _same_file(scored[0], compared=False) if scored else Originality(1.0, None, {"compared": False})
+    return (
+        _same_file(scored[0], compared=False)
+        if scored
+        else Originality(1.0, None, DuplicatesPart(compared=False))
+    )
 
 
 def _find_same_file(claims: list[HashAssertion], hotkey: str) -> Originality | None:
@@ -114,7 +121,7 @@ def _find_same_file(claims: list[HashAssertion], hotkey: str) -> Originality | N
 def _same_file(known: HashAssertion, compared: bool) -> Originality:
     same = str(known.submission_uuid)
     reason = f"The same file was scored before, as submission {same}; submit a recording once."
-    return Originality(0.0, reason, {"compared": compared, "same_file": same})
+    return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
 def remember(claim: Claim, originality: Originality, scored: bool) -> None:
@@ -176,27 +183,27 @@ def conclude(
     return Originality(
         quality_factor=(1 - share) * (1 - deduction),
         rejection_reason=_reason(share, matches, whole_of),
-        report={
-            "compared": True,
-            "matched_share": round(share, 4),
-            "matches": matches,
-            "one_recording_with": str(whole_of) if whole_of else None,
-            "same_scene": {
-                "hours": WINDOW_HOURS,
-                "submissions": [str(video.submission_uuid) for video in takes],
-                "free": FREE_TAKES,
-                "deduction": round(deduction, 4),
-            },
-        },
+        report=DuplicatesPart(
+            compared=True,
+            matched_share=round(share, 4),
+            matches=matches,
+            one_recording_with=str(whole_of) if whole_of else None,
+            same_scene=SameScenePart(
+                hours=WINDOW_HOURS,
+                submissions=[str(video.submission_uuid) for video in takes],
+                free=FREE_TAKES,
+                deduction=round(deduction, 4),
+            ),
+        ),
         late_copies=tuple(late_copies),
     )
 
 
-def _reason(share: float, matches: list[dict[str, Any]], whole_of: UUID | None) -> str | None:
+def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> str | None:
     if share > MAX_MATCHED:
-        most = max((match for match in matches if match["counts"]), key=lambda match: match["share"])
+        most = max((match for match in matches if match.counts), key=lambda match: match.share)
         return (
-            f"{share:.0%} of the video was submitted before, most of it as {most['submission_uuid']}; "
+            f"{share:.0%} of the video was submitted before, most of it as {most.submission_uuid}; "
             "submit new footage."
         )
     if whole_of:
@@ -207,17 +214,16 @@ def _reason(share: float, matches: list[dict[str, Any]], whole_of: UUID | None) 
     return None
 
 
-def _show(video: Known, found: Match, frames: int, counts: bool) -> dict[str, Any]:
-    return {
-        "submission_uuid": str(video.submission_uuid),
-        "share": round(len(found.frames) / frames, 4),
-        # false: it is another miner's, submitted later
-        "counts": counts,
-        "spans": [
-            {
-                name: value if isinstance(value, bool) else round(value, 2)
-                for name, value in vars(span).items()
-            }
-            for span in found.spans
-        ],
-    }
+def _show(video: Known, found: Match, frames: int, counts: bool) -> MatchPart:
+    spans = [
+        SpanPart(
+            start=round(span.start, 2),
+            end=round(span.end, 2),
+            other_start=round(span.other_start, 2),
+            other_end=round(span.other_end, 2),
+            mirrored=span.mirrored,
+        )
+        for span in found.spans
+    ]
+    share = round(len(found.frames) / frames, 4)
+    return MatchPart(submission_uuid=str(video.submission_uuid), share=share, counts=counts, spans=spans)

@@ -78,7 +78,7 @@ def read_outcome(body: SubmitIn) -> Outcome:
         rejection_reason=body.rejection_reason,
         judge_model=findings.judge_model,
         prompt_version=findings.prompt_version,
-        report=findings.report | ({"metadata": metadata} if metadata else {}),
+        report=findings.report.model_copy(update={"metadata": metadata} if metadata else {}),
         fingerprint=unpack_fingerprint(findings.fingerprint),
         reasoning=findings.reasoning,
     )

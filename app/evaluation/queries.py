@@ -1,6 +1,5 @@
 """SQL on claims and results."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.assessment.model import Claim
+from app.assessment.report import Report
 from app.db import execute, fetch_all, fetch_one, fetch_value
 
 # A row whose hash an earlier open row claims as well waits for that one: of equal videos the first
@@ -168,10 +168,10 @@ def return_expired(limit: int) -> int:
     return execute(_RETURN_EXPIRED, limit=limit)
 
 
-def record(claim: Claim, values: dict[str, Any], report: dict[str, Any]) -> bool:
+def record(claim: Claim, values: dict[str, Any], report: Report) -> bool:
     """Write status, evaluation and report; False, having written nothing, if the lease has ended."""
     return bool(
-        execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=json.dumps(report), **values)
+        execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=report.dump_json(), **values)
     )
 
 

@@ -2,9 +2,10 @@
 
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, request
 from spectree import Response as Answers
 
+from app.assessment.report import Report
 from app.errors import TransientError
 from app.evaluation import models, service
 from app.web.api import Problem, spec
@@ -66,7 +67,7 @@ def release(json: models.ReleaseIn) -> models.ReleaseOut:
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
-@spec.validate(resp=Answers("HTTP_200", HTTP_404=Problem), tags=["submissions"])
+@spec.validate(resp=Answers(HTTP_200=Report, HTTP_404=Problem), skip_validation=True, tags=["submissions"])
 def get_report(submission_uuid: UUID) -> Response:
     """Return the verification report: every check with its value, threshold and verdict."""
-    return jsonify(service.get_report(submission_uuid))
+    return Response(service.get_report(submission_uuid).dump_json(), mimetype="application/json")

@@ -10,6 +10,7 @@ import structlog
 
 from app.assessment import formula
 from app.assessment.model import Claim, LeaseLost, Outcome
+from app.assessment.report import Report
 from app.config import Settings
 from app.db import autocommit, db
 from app.enums import Dependency, EvaluatedBy, SubmissionStatus
@@ -104,7 +105,7 @@ def record_result(
     originality = duplicates.judge_originality(claim, outcome)
     outcome = originality.applied_to(outcome)
     verdict = formula.verdict_of(outcome, settings.min_relevance)
-    report = outcome.report | {"verdict": formula.explain(verdict, *outcome.scores)}
+    report = outcome.report.model_copy(update={"verdict": formula.explain(verdict, *outcome.scores)})
     values = {
         "status": verdict.status,
         "final_score": verdict.final_score,
@@ -122,8 +123,8 @@ def record_result(
     scored = verdict.status == SubmissionStatus.SCORED
     if scored or originality.of_known_footage:
         duplicates.remember(claim, originality, scored)
-    if reason := report.get("review"):
-        review_queries.insert(claim.id, str(reason)[:2000])
+    if report.review:
+        review_queries.insert(claim.id, report.review[:2000])
     for copy in originality.late_copies:
         review_queries.insert(copy, f"Shows footage of submission {claim.submission_uuid}, which was first.")
     for other in originality.unverified_assertions:
@@ -180,14 +181,14 @@ def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
     raise Conflict("This submission is not under a live claim of yours; fetch it again.")
 
 
-def get_report(uuid: UUID) -> dict:
+def get_report(uuid: UUID) -> Report:
     """Return the verification report; raise NotFound if there is none, or none yet."""
     stored = queries.find_report(uuid)
     if stored is None:
         raise NotFound("There is no such submission; check its UUID.")
     if stored.report is None:
         raise NotFound("This submission has not been evaluated yet; its report comes with its result.")
-    return stored.report
+    return Report.read(stored.report)
 
 
 def find_obstacle(settings: Settings) -> str | None:

@@ -1,6 +1,5 @@
 """`kibotos evaluator` pulls work over HTTP; `kibotos evaluate` evaluates a local file."""
 
-import json
 import signal
 import tempfile
 from pathlib import Path
@@ -65,10 +64,10 @@ def evaluate(
     report, is_rejected = outcome.report, False
     if judge or outcome.rejection_reason:
         verdict = formula.verdict_of(outcome, settings.min_relevance)
-        report |= {"verdict": formula.explain(verdict, *outcome.scores)}
+        report.verdict = formula.explain(verdict, *outcome.scores)
         is_rejected = verdict.status == SubmissionStatus.REJECTED
     if as_json:
-        click.echo(json.dumps(report, indent=2))
+        click.echo(report.model_dump_json(indent=2, exclude_unset=True))
     else:
         show(report, Console())
     context.exit(1 if is_rejected else 0)

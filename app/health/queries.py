@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, text
 
+from app.assessment.report import StageSeconds
 from app.db import fetch_all, fetch_one, fetch_value
 
 _TOTALS = text("""
@@ -67,13 +68,16 @@ _CYCLE_COUNTS = text("""
     GROUP BY outcome.status
 """)
 _STAGES = text("""
-    SELECT stage.key AS stage,
-           percentile_cont(0.5) WITHIN GROUP (ORDER BY stage.value::double precision) AS median,
-           percentile_cont(0.95) WITHIN GROUP (ORDER BY stage.value::double precision) AS p95
-    FROM (SELECT report -> 'stage_seconds' AS seconds FROM verification_reports
+    SELECT stage,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds::double precision) AS median,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds::double precision) AS p95
+    FROM (SELECT report -> 'stage_seconds' AS stages FROM verification_reports
           ORDER BY submission_id DESC LIMIT :latest) recent,
-         jsonb_each_text(CASE jsonb_typeof(seconds) WHEN 'object' THEN seconds ELSE '{}' END) stage
-    GROUP BY stage.key ORDER BY stage.key
+         unnest(CAST(:stages AS text[])) AS stage,
+         -- reports of version 1 were not checked: they may hold anything
+         LATERAL (SELECT stages ->> stage AS seconds
+                  WHERE jsonb_typeof(stages -> stage) = 'number') measured
+    GROUP BY stage ORDER BY stage
 """)
 _BREAKERS = text("""
     SELECT name, consecutive_failures, open_until IS NOT NULL AS is_tripped FROM circuit_breakers
@@ -205,7 +209,7 @@ def list_cycle_counts() -> list[CycleCount]:
 
 def list_stage_times(latest: int) -> list[StageTime]:
     """Seconds of each stage of an evaluation, over the `latest` submissions that have a report."""
-    return fetch_all(StageTime, _STAGES, latest=latest)
+    return fetch_all(StageTime, _STAGES, latest=latest, stages=list(StageSeconds.model_fields))
 
 
 def list_breakers() -> list[Breaker]:

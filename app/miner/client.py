@@ -9,6 +9,7 @@ from typing import Any
 
 from app.assessment import pipeline
 from app.assessment.model import Brief
+from app.assessment.report import Report
 from app.clients.backend import Backend
 from app.clients.hotkey import Hotkey
 from app.clients.upload import Progress, put
@@ -39,7 +40,7 @@ class Video:
     declared: dict[str, Any]
 
 
-def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, dict[str, Any]]:
+def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
     """Make the evaluation's own checks of a file, the judge's apart; return it with the report.
 
     Raises Rejected with the reason if the video would be rejected for what the checks found.
@@ -49,14 +50,15 @@ def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, dict[str, Any]]:
         outcome = pipeline.evaluate_file(path, brief, None, Path(directory))
     if outcome.rejection_reason:
         raise Rejected(f"It would be rejected, and was not uploaded: {outcome.rejection_reason}")
-    found = outcome.report["video"]
+    report = outcome.report
+    assert report.video and report.verified_sha256, "what is not rejected has been opened"
     declared = {
-        "duration_sec": found["duration"],
-        "resolution_width": found["width"],
-        "resolution_height": found["height"],
-        "fps": found["fps"],
+        "duration_sec": report.video.duration,
+        "resolution_width": report.video.width,
+        "resolution_height": report.video.height,
+        "fps": report.video.fps,
     }
-    return Video(path, outcome.report["sha256"], declared), outcome.report
+    return Video(path, report.verified_sha256, declared), report
 
 
 class Miner:

@@ -204,9 +204,9 @@ def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str
 
     prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
     video, report = client.inspect(file, prompt)
-    for check in report["technical"]["checks"]:
-        if not check["passed"]:
-            click.echo(f"Loses points: {check['reason']}", err=True)
+    for check in report.technical.checks if report.technical else ():
+        if not check.passed:
+            click.echo(f"Loses points: {check.reason}", err=True)
     return video
 
 
@@ -243,6 +243,7 @@ def _show_submission(backend: Any, submission: dict[str, Any], as_json: bool) ->
     from rich.console import Console
 
     from app.assessment.display import show
+    from app.assessment.report import Report
 
     uuid, evaluation = submission["submission_uuid"], submission["evaluation"]
     report = backend.get(f"/v1/submissions/{uuid}/report") if evaluation else None
@@ -251,7 +252,7 @@ def _show_submission(backend: Any, submission: dict[str, Any], as_json: bool) ->
     else:
         click.echo(f"{uuid}: {submission['status']}, cycle {submission['cycle_id'] or 'none yet'}")
         if report:
-            show(report, Console())
+            show(Report.read(report), Console())
         if evaluation:
             click.echo(f"Final score: {evaluation['final_score']:.4f}")
     return 1 if submission["status"] == "REJECTED" else 0

@@ -4,7 +4,6 @@ A frame is an array of uint8, height x width, 0 black to 255 white.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -156,15 +155,3 @@ def summarise(frames: list[FrameMeasures]) -> Measures:
         motion_peak=max(inner)[1],
         cuts=tuple(sorted(start_of_shot)),
     )
-
-
-def as_json(measures: Measures) -> dict[str, Any]:
-    """Return the measures for the report, rounded."""
-    return {
-        name: round(value, 4)
-        if isinstance(value, float)
-        else [round(time, 3) for time in value]
-        if name == "cuts"
-        else value
-        for name, value in vars(measures).items()
-    }

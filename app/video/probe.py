@@ -47,23 +47,6 @@ class Probe:
         """Mean rate: a variable one counts by how many frames there are."""
         return len(self.times) / self.duration if self.duration > 0 else 0.0
 
-    def summary(self) -> dict[str, Any]:
-        """Return the stream's properties, for the report."""
-        return {
-            "format": self.format,
-            "codec": self.codec,
-            "stream": self.stream,
-            "width": self.width,
-            "height": self.height,
-            "rotation": self.rotation,
-            "size_bytes": self.size_bytes,
-            "duration": round(self.duration, 3),
-            "declared_duration": self.declared_duration,
-            "fps": round(self.fps, 3),
-            "frames": len(self.times),
-            "keyframes": len(self.keyframes),
-        }
-
     def fit(self, long_side: int) -> tuple[int, int]:
         """Return the size, in even numbers and not below 64, of the picture scaled down to `long_side`."""
         scale = min(1.0, long_side / max(self.width, self.height))

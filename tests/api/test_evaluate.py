@@ -7,7 +7,9 @@ from collections import Counter
 import pytest
 from sqlalchemy import text
 
+from app.assessment import wire
 from app.assessment.model import Outcome
+from app.assessment.report import Report
 from app.db import db
 from app.enums import Dependency
 from app.evaluation import breaker, models
@@ -264,20 +266,35 @@ def test_release_gives_back_under_the_claims_token_only(client, claimed, submiss
 
 
 def test_a_claim_and_an_outcome_survive_the_wire(client, claimed):
-    claim, url = models.read_claim(claimed)
+    claim, url = wire.read_claim(claimed)
     assert claim.submission_uuid == uuid.UUID(claimed["submission_uuid"])
     assert url == claimed["video_url"]
     frames = tuple(FrameHash(n / 2, bytes([n % 256]) * 32, bytes([255 - n % 256]) * 32) for n in range(2000))
-    scores, judge, report = (1.0, 0.8, 0.5, 0.9), ("model", "judge-v1"), {"technical": {"score": 1.0}}
+    scores, judge, report = (1.0, 0.8, 0.5, 0.9), ("model", "judge-v1"), Report(review="Look at it.")
     outcome = Outcome(*scores, None, *judge, report, frames, reasoning="A mug is picked up.")
-    body = models.show_outcome(claim, outcome)
+    body = wire.show_outcome(claim, outcome)
     read = models.read_outcome(models.SubmitIn.model_validate(body))
-    assert (read.judge_model, read.action_match, read.report) == ("model", 0.9, {"technical": {"score": 1.0}})
+    assert (read.judge_model, read.action_match, read.report) == ("model", 0.9, report)
     assert read.reasoning == "A mug is picked up."
     step = round(read.fingerprint[1].seconds * 2)
     assert read.fingerprint == frames[::step]
     assert len(read.fingerprint) > 400
     assert client.post(SUBMIT, json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"stage_seconds": {"judge": "n/a"}}, "stage_seconds.judge"),
+        ({"technical": {"score": 1.0}}, "technical.checks"),
+        ({"judge": "qwen"}, "judge"),
+    ],
+)
+def test_a_report_of_ours_has_its_parts_as_they_are_documented(client, claimed, part, field):
+    answer = client.post(SUBMIT, json=result(claimed, metadata={"kibotos": {"report": part}}))
+    assert answer.status_code == 422
+    assert field in answer.json["errors"][0]["message"] + answer.json["errors"][0]["field"]
+    assert client.post(SUBMIT, json=result(claimed, metadata={"kibotos": {}})).status_code == 200
 
 
 def test_report_of_what_is_not_evaluated_or_unknown_is_404(client, claimed):

@@ -235,16 +235,25 @@ def test_metrics_tell_how_evaluations_go(client, app):
             factories.insert("evaluations", submission_id=id, evaluated_by="worker", **scores)
             report = {"stage_seconds": {"judge": seconds, "probe": 0.1}}
             factories.insert("verification_reports", submission_id=id, report=report)
+        # what release 0.1 took from anybody
+        for stages in ({"judge": "n/a", "x" * 99: 1}, "n/a", [1], {"probe": None, "judge": {"s": 1}}, None):
+            id = factories.make_submission(cycle_id=active, **done)
+            factories.insert("evaluations", submission_id=id, evaluated_by="evaluator", **scores)
+            factories.insert("verification_reports", submission_id=id, report={"stage_seconds": stages})
         for day in ("2026-01-01", "2026-01-02"):
             used = {"calls": 2, "prompt_tokens": 50, "completion_tokens": 7}
             factories.insert("judge_usage", day=day, model="m", **used)
     found = samples(client.get("/metrics"))
     assert found["kibotos_cycle_submissions", ("cycle", "active"), ("status", "PENDING")] == 1
-    assert found["kibotos_cycle_submissions", ("cycle", "active"), ("status", "SCORED")] == 3
+    assert found["kibotos_cycle_submissions", ("cycle", "active"), ("status", "SCORED")] == 8
     assert found["kibotos_cycle_submissions", ("cycle", "completed"), ("status", "SCORED")] == 3
     assert found["kibotos_cycle_submissions", ("cycle", "completed"), ("status", "REJECTED")] == 2
     assert found["kibotos_stage_seconds", ("quantile", "0.5"), ("stage", "judge")] == 2.0
     assert found["kibotos_stage_seconds", ("quantile", "0.5"), ("stage", "probe")] == 0.1
+    assert {dict(key[1:])["stage"] for key in found if key[0] == "kibotos_stage_seconds"} == {
+        "judge",
+        "probe",
+    }
     assert found["kibotos_judge_calls_total", ("model", "m")] == 4
     assert found["kibotos_judge_tokens_total", ("kind", "completion"), ("model", "m")] == 14
 

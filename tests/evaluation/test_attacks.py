@@ -130,22 +130,22 @@ def test_text_that_speaks_to_the_judge_earns_nothing(evaluate, vlm, render, word
     outcome = check(evaluate, vlm, render, words, text_addresses_judge=False)
     assert outcome.relevance_score == 0
     assert "speaks to the judge" in outcome.rejection_reason
-    assert "review" in outcome.report
-    assert outcome.report["judge"]["on_screen_text"] == words
+    assert outcome.report.review
+    assert outcome.report.judge.on_screen_text == words
 
 
 @pytest.mark.parametrize("words", ATTACKS_OF_OTHER_KINDS)
 def test_text_that_the_model_finds_to_speak_to_it_earns_nothing(evaluate, vlm, render, words):
     outcome = check(evaluate, vlm, render, words, text_addresses_judge=True)
     assert not addresses_judge(words)
-    assert (outcome.relevance_score, "review" in outcome.report) == (0, True)
+    assert (outcome.relevance_score, bool(outcome.report.review)) == (0, True)
 
 
 @pytest.mark.parametrize("words", HARMLESS)
 def test_harmless_text_costs_nothing(evaluate, vlm, render, words):
     outcome = check(evaluate, vlm, render, words, text_addresses_judge=False)
     assert (outcome.relevance_score, outcome.rejection_reason) == (1.0, None)
-    assert "review" not in outcome.report
+    assert outcome.report.review is None
 
 
 def test_what_the_miner_says_of_his_video_never_reaches_the_judge(vlm, app, workdir, videos):

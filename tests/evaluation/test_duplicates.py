@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.assessment import pipeline
 from app.assessment.model import Outcome
+from app.assessment.report import Report
 from app.db import db
 from app.evaluation import queries, service
 from tests.evaluation.conftest import BRIEF
@@ -49,7 +50,7 @@ def outcome_of(bits, content_hash, **changes):
         "rejection_reason": None,
         "judge_model": "m",
         "prompt_version": "v",
-        "report": {"sha256": content_hash},
+        "report": Report(verified_sha256=content_hash),
         "fingerprint": () if bits is None else hashes(bits),
     }
     return Outcome(**values | changes)
@@ -131,7 +132,7 @@ def test_a_hash_claimed_for_other_bytes_blocks_nobody(context, submit):
     content_hash = "ab" * 32
     liar, honest = submit(ALICE, content_hash), submit(BOB, content_hash)
     reason = "The file has another SHA-256."
-    verdict, _ = record(context, liar, film(1, 10), rejection_reason=reason, report={"sha256": "cd" * 32})
+    verdict, _ = record(context, liar, film(1, 10), rejection_reason=reason, report=OTHER_BYTES)
     assert verdict.rejection_reason == reason
     assert record(context, honest, film(1, 10))[0].status == "SCORED"
 
@@ -143,7 +144,8 @@ def test_a_rejected_video_blocks_nobody(context, submit, evaluate):
     assert record(context, second, film(1, 10))[0].status == "SCORED"
 
 
-UNVERIFIED = {"report": {}, "fingerprint": ()}
+OTHER_BYTES = Report(verified_sha256="cd" * 32)
+UNVERIFIED = {"report": Report(), "fingerprint": ()}
 
 
 def test_without_verified_bytes_footage_is_not_compared(evaluate):
@@ -180,10 +182,14 @@ def test_a_miners_own_claim_holds_against_himself(context, submit):
 
 def test_bytes_of_another_hash_keep_their_own_reason(context, submit):
     claimed = "ab" * 32
-    record(context, submit(BOB, claimed), film(1, 10), report={"sha256": claimed})
+    record(context, submit(BOB, claimed), film(1, 10), report=Report(verified_sha256=claimed))
     reason = "The file has the SHA-256 cd."
     verdict, report = record(
-        context, submit(ALICE, claimed), None, report={"sha256": "cd" * 32}, rejection_reason=reason
+        context,
+        submit(ALICE, claimed),
+        None,
+        report=OTHER_BYTES,
+        rejection_reason=reason,
     )
     assert (verdict.status, verdict.rejection_reason) == ("REJECTED", reason)
     assert report == {"compared": False}

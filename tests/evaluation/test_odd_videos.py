@@ -129,7 +129,7 @@ def test_a_picture_that_moves_a_little_is_a_video(videos, evaluate_file):
     moving = videos.make("bunny", seconds=4, filters=(f"{still};{dot}",))
     outcome = evaluate_file(moving)
 
-    assert outcome.report["measures"]["frozen"] < STILL_SHARE
+    assert outcome.report.measures.frozen < STILL_SHARE
     assert outcome.rejection_reason is None
 
 

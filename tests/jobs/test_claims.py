@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.assessment.model import LeaseLost, Outcome
+from app.assessment.report import REPORT_VERSION, Report
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import reconcile, service
@@ -25,7 +26,7 @@ def outcome(**changes):
         "rejection_reason": None,
         "judge_model": "scripted-judge",
         "prompt_version": "judge-v1",
-        "report": {"checks": []},
+        "report": Report(report_version=REPORT_VERSION),
     }
     return Outcome(**values | changes)
 
