@@ -90,8 +90,8 @@ END $$;
 CREATE TRIGGER cycles_forward_only BEFORE UPDATE ON cycles
     FOR EACH ROW EXECUTE FUNCTION forbid_cycle_rewind();
 
--- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; a expired or released claim
--- goes EVALUATING -> PENDING.
+-- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; an expired or released claim
+-- goes EVALUATING -> PENDING. A result is written once, as submissions_forward_only sees to.
 CREATE TABLE submissions (
     id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     uuid                uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
@@ -161,6 +161,28 @@ CREATE INDEX submissions_hash ON submissions (video_hash, id);
 -- a row, and the scores of a cycle would be sorted on disk instead of being hashed in memory.
 CREATE STATISTICS submissions_groups (ndistinct)
     ON miner_uid, miner_hotkey, prompt_id, prompt_weight FROM submissions;
+
+-- Called only for a change that is forbidden: what is forbidden stands in the trigger's condition, which costs a
+-- legal change a microsecond, while a call of a function costs it several.
+CREATE FUNCTION forbid_submission_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status <> NEW.status THEN
+        RAISE EXCEPTION 'submission % cannot go from % to %', OLD.id, OLD.status, NEW.status
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RAISE EXCEPTION 'submission % is %: its result, and what it counts for, are never changed', OLD.id, OLD.status
+        USING ERRCODE = 'check_violation';
+END $$;
+-- A submission that was evaluated while it waited without a cycle still joins one.
+CREATE TRIGGER submissions_forward_only BEFORE UPDATE ON submissions FOR EACH ROW WHEN (
+    OLD.status = 'PENDING' AND NEW.status NOT IN ('PENDING', 'EVALUATING')
+    OR OLD.status IN ('SCORED', 'REJECTED') AND (
+        NEW.status <> OLD.status OR NEW.final_score <> OLD.final_score OR NEW.evaluated_at <> OLD.evaluated_at
+        OR NEW.prompt_id <> OLD.prompt_id OR NEW.prompt_weight <> OLD.prompt_weight
+        OR NEW.miner_uid <> OLD.miner_uid OR NEW.miner_hotkey <> OLD.miner_hotkey
+        OR OLD.cycle_id IS NOT NULL AND NEW.cycle_id IS DISTINCT FROM OLD.cycle_id
+    )
+) EXECUTE FUNCTION forbid_submission_change();
 
 -- The one result of a submission. Its final score and time stand in the submission's own row.
 CREATE TABLE evaluations (

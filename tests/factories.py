@@ -112,3 +112,14 @@ def make_result(final_score: float = 0.8, status: str = "SCORED", **values: Any)
         evaluated_by="worker",
     )
     return id
+
+
+def tamper(submission_id: int, assignments: str) -> None:
+    """Change a submission as only the owner of the table can, who switches its triggers off."""
+    for statement in (
+        "ALTER TABLE submissions DISABLE TRIGGER submissions_forward_only",
+        f"UPDATE submissions SET {assignments} WHERE id = {submission_id}",
+        "ALTER TABLE submissions ENABLE TRIGGER submissions_forward_only",
+    ):
+        db.session.execute(text(statement))
+    db.session.commit()

@@ -150,6 +150,75 @@ def test_a_submission_in_a_wrong_state_cannot_be_written(cursor, columns):
         _insert_submission(cursor, **columns)
 
 
+STATES = {
+    "PENDING": "status = 'PENDING', claim_token = NULL, lease_expires_at = NULL, final_score = NULL, "
+    "evaluated_at = NULL",
+    "EVALUATING": "status = 'EVALUATING', claim_token = gen_random_uuid(), lease_expires_at = now(), "
+    "final_score = NULL, evaluated_at = NULL",
+    "SCORED": "status = 'SCORED', claim_token = NULL, lease_expires_at = NULL, final_score = 0.5, "
+    "evaluated_at = now()",
+    "REJECTED": "status = 'REJECTED', claim_token = NULL, lease_expires_at = NULL, final_score = 0, "
+    "evaluated_at = now()",
+}
+WAYS = {("PENDING", "EVALUATING"), *(("EVALUATING", after) for after in ("PENDING", "SCORED", "REJECTED"))}
+
+
+def _insert_in_state(cursor, status, **columns):
+    """Insert a submission and bring it to `status` by the ways there are."""
+    submission_id = _insert_submission(cursor, **columns)
+    for state in {"PENDING": []}.get(status, ["EVALUATING", status]):
+        cursor.execute(f"UPDATE submissions SET {STATES[state]} WHERE id = %s", (submission_id,))
+    return submission_id
+
+
+@pytest.mark.parametrize("after", STATES)
+@pytest.mark.parametrize("before", STATES)
+def test_a_submission_takes_no_other_way_than_there_is(cursor, before, after):
+    submission_id = _insert_in_state(cursor, before)
+    change = f"UPDATE submissions SET {STATES[after]} WHERE id = %s"
+    if (before, after) in WAYS or before == after:
+        cursor.execute(change, (submission_id,))
+    else:
+        with pytest.raises(psycopg2.errors.CheckViolation, match=f"cannot go from {before} to {after}"):
+            cursor.execute(change, (submission_id,))
+
+
+@pytest.mark.parametrize("status", ["SCORED", "REJECTED"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "final_score = final_score + 0.1",
+        "evaluated_at = evaluated_at + interval '1 s'",
+        "prompt_weight = 2",
+        "prompt_id = 'q'",
+        "miner_uid = 9",
+        "miner_hotkey = repeat('6', 48)",
+        "cycle_id = NULL",
+        "cycle_id = cycle_id + 1",
+    ],
+)
+def test_what_a_result_counts_for_is_never_changed(cursor, status, change):
+    submission_id = _insert_in_state(cursor, status, cycle_id=_insert_cycle(cursor))
+    with pytest.raises(psycopg2.errors.CheckViolation, match="never changed"):
+        cursor.execute(f"UPDATE submissions SET {change} WHERE id = %s", (submission_id,))
+
+
+@pytest.mark.parametrize("status", ["PENDING", "EVALUATING"])
+def test_an_open_submission_may_be_moved_to_another_cycle_and_to_none(cursor, status):
+    first, second = _insert_cycle(cursor, "EVALUATING"), _insert_cycle(cursor)
+    submission_id = _insert_in_state(cursor, status, cycle_id=first)
+    for cycle_id in (second, None, first):
+        cursor.execute("UPDATE submissions SET cycle_id = %s WHERE id = %s", (cycle_id, submission_id))
+
+
+def test_a_result_without_a_cycle_joins_one_and_stays_there(cursor):
+    first, second = _insert_cycle(cursor, "EVALUATING"), _insert_cycle(cursor)
+    submission_id = _insert_in_state(cursor, "SCORED")
+    cursor.execute("UPDATE submissions SET cycle_id = %s WHERE id = %s", (first, submission_id))
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        cursor.execute("UPDATE submissions SET cycle_id = %s WHERE id = %s", (second, submission_id))
+
+
 def test_a_video_key_is_submitted_once(cursor):
     _insert_submission(cursor)
     with pytest.raises(psycopg2.errors.UniqueViolation):

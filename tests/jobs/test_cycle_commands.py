@@ -2,15 +2,13 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
 
 from app.clients.chain import Chain
 from app.completion import service
 from app.cycles.commands import cycles
-from app.db import db
 from app.errors import Conflict, NotFound
 from app.weights.commands import weights
-from tests.factories import make_cycle, make_result
+from tests.factories import make_cycle, make_result, tamper
 
 
 def run(group, settings, *arguments):
@@ -49,8 +47,7 @@ def test_recompute_shows_the_weights(settings, completed):
 
 def test_check_fails_when_a_score_was_tampered_with(settings, completed):
     assert run(weights, settings, "recompute", "1", "--check").exit_code == 0
-    db.session.execute(text("UPDATE submissions SET final_score = 1 WHERE id = :id"), {"id": completed[0]})
-    db.session.commit()
+    tamper(completed[0], "final_score = 1")
     checked = run(weights, settings, "recompute", "1", "--check")
     assert checked.exit_code == 1
     told = f"submission {completed[0]}: SCORED with final score 1.0, by its evaluation SCORED with 0.25"

@@ -12,7 +12,7 @@ from app.cycles import queries, service
 from app.db import db
 from app.errors import Conflict
 from app.weights import service as weights
-from tests.factories import insert, make_cycle, make_prompt, make_result, make_submission, miner
+from tests.factories import insert, make_cycle, make_prompt, make_result, make_submission, miner, tamper
 
 UNREACHABLE = Chain("ws://127.0.0.1:1")
 MINUTE = timedelta(minutes=1)
@@ -184,18 +184,18 @@ def test_no_weights_are_given_before_the_metagraph_was_ever_seen(settings):
 def test_closing_waits_for_a_submission_being_accepted(app, settings):
     """The submission holds the ACTIVE cycle FOR SHARE, so it is in the cycle's scores, not lost."""
     tick(settings)
-    submission = make_result(0.5, cycle_id=1)
+    submission = make_submission()
     session = db.session()
     session.execute(text("SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE"))
     closing = Thread(target=_in_context(app, lambda: tick(settings, 61 * MINUTE)))
     closing.start()
     closing.join(0.5)
     assert closing.is_alive()
-    session.execute(text("UPDATE submissions SET miner_uid = 9 WHERE id = :id"), {"id": submission})
+    session.execute(text("UPDATE submissions SET cycle_id = 1 WHERE id = :id"), {"id": submission})
     session.commit()
     closing.join(10)
-    assert statuses() == {1: "COMPLETED", 2: "ACTIVE"}
-    assert rows("SELECT miner_uid FROM miner_scores") == [(9,)]
+    assert statuses() == {1: "EVALUATING", 2: "ACTIVE"}
+    assert cycle_of(submission) == 1
 
 
 def test_ticks_at_the_same_time_do_what_one_does(app, settings):
@@ -221,8 +221,7 @@ def test_recomputing_gives_the_same_and_tells_what_was_changed(settings):
     assert first.differences == []
     assert [weight.weight_u16 for weight in first.weights] == [10923, 21845, 32767]
 
-    db.session.execute(text("UPDATE submissions SET final_score = 0.7 WHERE id = :id"), {"id": ids[0]})
-    db.session.commit()
+    tamper(ids[0], "final_score = 0.7")
     differences = weights.recompute(1).differences
     assert differences[0] == (
         f"submission {ids[0]}: SCORED with final score 0.7, by its evaluation SCORED with 0.3"
@@ -249,8 +248,7 @@ def test_recomputing_gives_the_same_and_tells_what_was_changed(settings):
 def test_recomputing_tells_a_verdict_that_is_not_the_evaluation_s(settings, made, change, difference):
     make_cycle("EVALUATING")
     id = make_result(cycle_id=1, **made)
-    db.session.execute(text(f"UPDATE submissions SET {change} WHERE id = :id"), {"id": id})
-    db.session.commit()
+    tamper(id, change)
     tick(settings)
     assert weights.recompute(1).differences == [f"submission {id}: {difference}"]
 
