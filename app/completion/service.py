@@ -25,7 +25,8 @@ def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
     """Do what is due at `now` (by default the database's time), and leave if another tick is at it.
 
     Advances the ACTIVE cycle, takes a metagraph snapshot, and completes the EVALUATING cycles whose work is
-    done or overdue, oldest first, each in a transaction of its own.
+    done or overdue, oldest first, each in a transaction of its own. If nothing was due at first, what ends
+    meanwhile waits for the next tick: this one has not asked for the block that a cycle is completed at.
     """
     if not queries.try_lock_cycles():
         db.session.rollback()
@@ -36,7 +37,7 @@ def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
     db.session.commit()
 
     block = metagraph.refresh(settings, chain, moment, needs_block=step != Step.WAIT)
-    while _complete_oldest(settings, block, now):
+    while step != Step.WAIT and _complete_oldest(settings, block, now):
         pass
 
 

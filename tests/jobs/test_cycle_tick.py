@@ -6,7 +6,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import text
 
-from app.clients.chain import Chain
+from app.clients.chain import Chain, ChainError, Reading
 from app.completion import service as completion
 from app.cycles import queries, service
 from app.db import db
@@ -124,6 +124,41 @@ def test_cycle_waits_for_its_open_submissions(settings):
     db.session.commit()
     tick(settings)
     assert statuses()[1] == "COMPLETED"
+
+
+class ScriptedChain:
+    """A chain whose answers are called up one by one."""
+
+    def __init__(self, *answers):
+        self._answers = list(answers)
+
+    def read(self, netuid=None):
+        return self._answers.pop(0)()
+
+
+def test_a_cycle_whose_work_ends_in_mid_tick_is_completed_at_a_block_that_was_asked_for(settings):
+    """In the first tick the chain is asked for a metagraph only, while the last submission still is open."""
+    settings = replace(settings, netuid=5)
+    long_ago = queries.clock() - timedelta(hours=1)
+    insert(
+        "chain_state", block_number=100, block_seen_at=long_ago, metagraph_netuid=5,
+        metagraph_snapshot_at=long_ago, metagraph_tried_at=long_ago,
+    )  # fmt: skip
+    make_cycle("EVALUATING")
+    last = make_submission(cycle_id=1)
+
+    def end_the_last_and_fail():
+        db.session.execute(text("DELETE FROM submissions WHERE id = :id"), {"id": last})
+        db.session.commit()
+        raise ChainError("The chain is out of reach.")
+
+    chain = ScriptedChain(end_the_last_and_fail, lambda: Reading(777, ()))
+    completion.tick(settings, chain)
+    assert statuses()[1] == "EVALUATING"
+    completion.tick(settings, chain)
+    assert rows("SELECT status, block_number, block_number_is_current FROM cycles WHERE id = 1") == [
+        ("COMPLETED", 777, True)
+    ]
 
 
 def test_overdue_work_is_carried_over_and_the_cycle_completes_without_it(settings):
