@@ -17,11 +17,10 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     # Imported here, since every command of the CLI imports this package and most need none of it: the miner's
     # and the remote evaluator's start in a fifth of the time and the memory.
     from flask import Flask
-    from redis import Redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    from app import db
+    from app import db, queue
     from app.clients.storage import Storage
     from app.config import Settings
     from app.cycles import routes as cycles
@@ -38,9 +37,8 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     settings = (config or Settings.from_environ()).require_server()
     app = Flask(__name__, static_folder=None, template_folder="web/templates")
     app.extensions["settings"] = settings
-    app.extensions["redis"] = Redis.from_url(
-        settings.redis_url,
-        socket_connect_timeout=2,
+    app.extensions["redis"] = queue.connect(
+        settings,
         socket_timeout=5,
         health_check_interval=30,
         # a connection that went stale is replaced at once; a server that is away is not waited for

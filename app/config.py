@@ -10,9 +10,27 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 MIN_TOKEN_LENGTH = 32
+
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# Other drivers' words for libpq's sslmode; of these, no-verify is what node-postgres calls `require`.
+_SSL_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable", "no-verify": "require"}
+# What libpq takes in an address, beyond what the address itself says.
+_LIBPQ_PARAMETERS = {
+    "application_name", "channel_binding", "client_encoding", "connect_timeout",
+    "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "host", "hostaddr", "keepalives",
+    "keepalives_count", "keepalives_idle", "keepalives_interval", "krbsrvname", "load_balance_hosts",
+    "options", "passfile", "port", "require_auth", "requirepeer", "service", "ssl_max_protocol_version",
+    "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcrl", "sslcrldir", "sslkey", "sslmode",
+    "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout",
+}  # fmt: skip
+# What other drivers are told of prepared statements and of their own ways, none of which this one has.
+_NEEDLESS_PARAMETERS = {
+    "pgbouncer", "prepared_statement_cache_size", "prepareThreshold", "statement_cache_size",
+    "uselibpqcompat",
+}  # fmt: skip
 
 
 class ConfigError(Exception):
@@ -87,8 +105,24 @@ def _http_url(name: str, value: str) -> str:
     return value.rstrip("/")
 
 
+def _split(name: str, value: str) -> SplitResult:
+    """Split the address of a service that may hold a password, which no message shows."""
+    try:
+        parts = urlsplit(value)
+        # `host1:5432,host2:5432` is not one port
+        readable = "," in parts.netloc or parts.port is None or parts.port > 0
+    except ValueError:
+        readable = False
+    if not readable or parts.fragment or "%00" in value:
+        raise ConfigError(
+            f"{name} cannot be read: write special characters of user and password as codes, e.g. %23 for #, "
+            "%2F for / and %40 for @, and check host and port."
+        )
+    return parts
+
+
 def _redis_url(name: str, value: str) -> str:
-    if urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+    if _split(name, value).scheme not in {"redis", "rediss", "unix"}:
         raise ConfigError(f"{name} must start with redis://, rediss:// or unix://.")
     return value
 
@@ -104,14 +138,42 @@ def is_loopback(host: str) -> bool:
 def database_url(name: str, value: str) -> str:
     """Return `value` as a psycopg2 address, whichever driver's spelling it came in.
 
-    `postgres://`, `postgresql://` and `postgresql+asyncpg://` are one server to us; asyncpg's
-    `ssl=` parameter is libpq's `sslmode=`.
+    `postgres://`, `postgresql://` and `postgresql+asyncpg://` are one server to us. Other drivers' parameters
+    become libpq's, or go where they change nothing for us; a parameter that we would have to obey and cannot
+    is refused.
     """
-    parts = urlsplit(value)
+    parts = _split(name, value)
     if not re.fullmatch(r"postgres(ql)?(\+\w+)?", parts.scheme) or not parts.path.strip("/"):
         raise ConfigError(f"{name} must look like postgresql://user:password@host:5432/database.")
-    query = re.sub(r"(^|&)ssl=", r"\1sslmode=", parts.query)
-    return urlunsplit(("postgresql+psycopg2", parts.netloc, parts.path, query, parts.fragment))
+    query = []
+    for key, given in parse_qsl(parts.query):
+        if key in {"ssl", "sslmode"}:
+            query.append(("sslmode", _ssl_mode(name, key, given)))
+        elif key in _LIBPQ_PARAMETERS:
+            query.append((key, given))
+        elif key == "schema" and given != "public":
+            raise ConfigError(
+                f"{name} has the parameter schema={given}: leave it out, and set it in the database by the "
+                f'SQL ALTER ROLE the_role SET search_path = "{given}".'
+            )
+        elif key not in _NEEDLESS_PARAMETERS | {"schema"}:
+            raise ConfigError(f"{name} has the parameter {key}, which means nothing here: leave it out.")
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    userinfo = userinfo.replace("@", "%40")
+    # libpq's own spellings of several servers and of a directory with a socket
+    if "," in hosts or "%" in hosts:
+        query += [("host", unquote(host)) for host in hosts.split(",")]
+        hosts = ""
+    # by hand, since urlunsplit drops the // of an address without a host
+    address = f"postgresql+psycopg2://{userinfo}{at}{hosts}{parts.path}"
+    return f"{address}?{urlencode(query)}" if query else address
+
+
+def _ssl_mode(name: str, key: str, given: str) -> str:
+    mode = _SSL_WORDS.get(given.lower(), given)
+    if mode not in _SSL_MODES:
+        raise ConfigError(f"{name} has {key}={given}: it must be one of {', '.join(_SSL_MODES)}.")
+    return mode
 
 
 def masked(url: str) -> str:
@@ -150,6 +212,9 @@ class Settings:
     )
     redis_url: str = _setting(
         "redis://localhost:6379/0", _redis_url, "Redis or Valkey; rediss:// for TLS", secret=True
+    )
+    redis_tls_verify: bool = _setting(
+        True, _flag, "false: take any certificate from a rediss:// server, as Heroku's self-signed one needs"
     )
     s3_bucket: str = _setting("kibotos-videos", _text, "bucket the videos go to")
     s3_region: str = _setting("us-east-1", _text, "region of the bucket")
@@ -206,7 +271,9 @@ class Settings:
     port: int = _setting(8000, _integer(1, 65535), "port of the API")
     web_workers: int = _setting(2, _integer(1, 256), "gunicorn processes")
     web_threads: int = _setting(4, _integer(1, 256), "threads of each gunicorn process")
-    database_pool_size: int = _setting(5, _integer(1, 200), "connections a process keeps at the most")
+    database_pool_size: int = _setting(
+        5, _integer(2, 200), "connections a process keeps at the most; periodic work takes two at a time"
+    )
     database_pool_timeout_seconds: float = _setting(
         5.0, _number(0.1, 300), "wait for a free connection before a 503"
     )

@@ -7,9 +7,12 @@ since the app never imports what runs in workers.
 """
 
 import uuid
+from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisError
 from rq import Queue
+
+from app.config import ConfigError, Settings
 
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
@@ -17,6 +20,22 @@ TICKS = "ticks"
 # Entries the evaluations queue holds at the most. Refilled every few seconds, that keeps 200 evaluations a
 # second going, and a backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
+
+
+def connect(settings: Settings, **options: Any) -> Redis:
+    """Return a client of settings.redis_url, with further `options` of redis-py; it connects when it is used.
+
+    Raises ConfigError for an address with a parameter that redis-py does not know.
+    """
+    if settings.redis_url.startswith("rediss:") and not settings.redis_tls_verify:
+        options["ssl_cert_reqs"] = "none"
+    try:
+        redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, **options)
+        # without connecting; redis-py would come upon what is wrong in the first command
+        redis.connection_pool.connection_class(**redis.connection_pool.connection_kwargs)
+    except (ValueError, TypeError, RedisError) as error:
+        raise ConfigError(f"REDIS_URL cannot be used: {error}.") from error
+    return redis
 
 
 def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:

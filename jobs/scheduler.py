@@ -21,7 +21,7 @@ from rq.job import Job
 from rq_scheduler import Scheduler
 
 from app.config import Settings
-from app.queue import TICKS
+from app.queue import TICKS, connect
 from jobs.processes import Child, supervise
 from jobs.worker import work
 
@@ -115,7 +115,7 @@ class HealingScheduler(Scheduler):
 
 def clock(settings: Settings) -> None:
     """Queue periodic jobs until killed, through outages of Redis."""
-    redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=5)
+    redis = connect(settings, socket_timeout=5)
     scheduler = HealingScheduler(redis, periodic(settings))
     while True:
         try:

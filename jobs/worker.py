@@ -34,7 +34,7 @@ from app.config import Settings
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
-from app.queue import EVALUATIONS
+from app.queue import EVALUATIONS, connect
 from jobs.processes import Child, die_with_parent, supervise
 
 log = structlog.get_logger(__name__)
@@ -171,7 +171,7 @@ def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> boo
     """Be one RQ worker for as long as Redis is there; True if it was asked to stop."""
     worker = None
     try:
-        worker = Worker(app, queue, Redis.from_url(settings.redis_url, socket_connect_timeout=2), scratch)
+        worker = Worker(app, queue, connect(settings), scratch)
         log.info("worker_started", queue=queue, name=worker.name)
         worker.work(logging_level="WARNING")
     except RedisError as error:

@@ -24,11 +24,66 @@ def test_asyncpg_ssl_parameter_becomes_libpqs():
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        # of Prisma, asyncpg, node-postgres and JDBC; Heroku, Neon, Supabase and RDS print such addresses
+        ("u:p@db/k?ssl=true", "u:p@db/k?sslmode=require"),
+        ("u:p@db/k?ssl=false", "u:p@db/k?sslmode=disable"),
+        ("u:p@db/k?sslmode=no-verify", "u:p@db/k?sslmode=require"),
+        ("u:p@db/k?pgbouncer=true&schema=public&statement_cache_size=0", "u:p@db/k"),
+        ("u:p@db/k?prepared_statement_cache_size=0&sslmode=require&channel_binding=require",
+         "u:p@db/k?sslmode=require&channel_binding=require"),
+        ("u:p@db/k?options=-c%20search_path%3Dmine", "u:p@db/k?options=-c+search_path%3Dmine"),
+        ("u:p@db/k?sslmode=", "u:p@db/k"),
+        # libpq's own: a socket, several servers, an IPv6 address
+        ("/k?host=/run/postgresql&port=5433", "/k?host=%2Frun%2Fpostgresql&port=5433"),
+        ("u@%2Frun%2Fpostgresql/k", "u@/k?host=%2Frun%2Fpostgresql"),
+        ("u:p@a:1,b:2/k?target_session_attrs=read-write",
+         "u:p@/k?target_session_attrs=read-write&host=a%3A1&host=b%3A2"),
+        ("u:p@[::1]:5432/k", "u:p@[::1]:5432/k"),
+        # many a generated password
+        ("u:p@ss@db/k", "u:p%40ss@db/k"),
+    ],
+)  # fmt: skip
+def test_other_drivers_parameters_are_understood(given, meant):
+    assert database_url("DATABASE_URL", f"postgresql://{given}") == f"postgresql+psycopg2://{meant}"
+    # and the same when it is read again
+    assert database_url("DATABASE_URL", f"postgresql+psycopg2://{meant}") == f"postgresql+psycopg2://{meant}"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("u:p@db/k?schema=mine", 'SET search_path = "mine"'),
+        ("u:p@db/k?connection_limit=5", "connection_limit"),
+        ("u:p@db/k?ssl=maybe", "ssl=maybe"),
+        ("u:p/ss@db/k", "%2F for /"),
+        ("u:p#ss@db/k", "%23 for #"),
+        ("u:p@db:port/k", "host and port"),
+        ("u:p@db:99999/k", "host and port"),
+        ("u:p@[::1/k", "host and port"),
+        ("u:p@db/k%00", "cannot be read"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_in_one_sentence(given, said):
+    with pytest.raises(ConfigError) as refused:
+        database_url("DATABASE_URL", f"postgresql://{given}")
+    assert str(refused.value).startswith("DATABASE_URL ")
+    assert said in str(refused.value)
+    assert "ss@" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("DATABASE_URL", "mysql://u:p@db/k"),
         ("DATABASE_URL", "postgresql://u:p@db"),
+        # a tick takes two at a time
+        ("DATABASE_POOL_SIZE", "1"),
         ("REDIS_URL", "http://localhost"),
+        ("REDIS_URL", "redis://:pa/ss@localhost"),
+        ("REDIS_URL", "redis://localhost:port"),
+        ("REDIS_TLS_VERIFY", "maybe"),
         ("S3_ENDPOINT", "localhost:9000"),
         ("VLM_API_URL", "file:///etc/passwd"),
         ("APP_ENV", "staging"),
