@@ -79,8 +79,8 @@ def _sentence(error: Exception) -> str | None:
     )
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
         return str(error)
-    if is_one("sqlalchemy.exc", "OperationalError") or is_one("psycopg2", "OperationalError"):
-        return f"The database is out of reach: {' '.join(str(getattr(error, 'orig', error)).split())}"
+    if "app.db" in sys.modules and (sentence := sys.modules["app.db"].explain(error)):
+        return sentence
     if is_one("redis", "RedisError"):
         return f"Redis is out of reach: {error}"
     return None

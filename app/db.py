@@ -2,34 +2,62 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg2
 import structlog
 from flask import Flask, has_request_context, request
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import Engine, TextClause, event
-from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy import Engine, TextClause, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.config import Settings
+from app import locks
+from app.config import ConfigError, Settings
 from app.errors import Conflict
 
 log = structlog.get_logger(__name__)
 
 SCHEMA = Path(__file__).parent.parent / "schema.sql"
 MIGRATIONS = Path(__file__).parent / "migrations"
-# Key of the advisory lock under which the schema is changed ("kibo" in ASCII).
-SCHEMA_LOCK = 0x6B69626F
+# First line of a migration that PostgreSQL refuses to run in a transaction, e.g. CREATE INDEX CONCURRENTLY.
+# Such a file holds one statement.
+OUTSIDE_TRANSACTION = "-- outside a transaction"
+# A migration waits so long for a table that is in use. All others who want the table wait behind it.
+LOCK_TIMEOUT_SECONDS = 3
+# So long one command waits for another that changes the schema.
+SCHEMA_LOCK_SECONDS = 30
 
 # A connection that was used within this time is used again unasked: asking costs as much as a small query.
 PING_AFTER_SECONDS = 1
 
-# What the server does should we vanish in mid-transaction: it gives up our locks within a minute.
-_IF_WE_VANISH = (
-    "-c idle_in_transaction_session_timeout=30000 "
-    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-)
+# What libpq does unless DATABASE_URL says otherwise: it notices within seconds that a server is gone.
+_LIBPQ_DEFAULTS = {
+    "application_name": "kibotos",
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+# What the server does if we vanish in the middle of a transaction: it gives up our locks within a minute. Set
+# after connecting, since poolers (PgBouncer, RDS Proxy, Neon) refuse settings that come with the connection.
+_SESSION = """
+    SET timezone = 'UTC';
+    SET statement_timeout = {statement_timeout_ms};
+    SET idle_in_transaction_session_timeout = 30000;
+    SET tcp_keepalives_idle = 10;
+    SET tcp_keepalives_interval = 5;
+    SET tcp_keepalives_count = 3
+"""
+
+# SQLSTATEs of a server that cannot be used at the moment: a lost or refused connection, a server that stops
+# or starts, one without a free connection, and one that may only read since another took over its role.
+_AWAY = ("08", "57P0", "53300", "25006")
+_UNDEFINED_TABLE = "42P01"
 
 Row = TypeVar("Row")
 
@@ -42,31 +70,26 @@ def init_app(app: Flask, settings: Settings) -> None:
     A dead server is noticed within seconds (TCP keepalive and user timeout), a connection that died while
     it lay in the pool is replaced before use, and no statement runs longer than the configured time.
     """
-    timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
-    app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # no miner's data in logged errors
         "hide_parameters": True,
         "pool_size": settings.database_pool_size,
         "max_overflow": 0,
         "pool_timeout": settings.database_pool_timeout_seconds,
-        "connect_args": {
-            "connect_timeout": 5,
-            "application_name": "kibotos",
-            "options": f"-c statement_timeout={timeout_ms} -c timezone=UTC {_IF_WE_VANISH}",
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 20_000,
-        },
     }
-    db.init_app(app)
+    try:
+        url = make_url(settings.database_url)
+        app.config["SQLALCHEMY_DATABASE_URI"] = url.set(query=_LIBPQ_DEFAULTS | dict(url.query))
+        db.init_app(app)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError(f"DATABASE_URL cannot be used: {error}") from error
+    timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     with app.app_context():
-        _prepare_connections(db.engine)
+        _prepare_connections(db.engine, _SESSION.format(statement_timeout_ms=timeout_ms))
 
 
-def _prepare_connections(engine: Engine) -> None:
-    """Make `engine` see to each connection that is taken out of its pool.
+def _prepare_connections(engine: Engine, session: str) -> None:
+    """Make `engine` run `session` on each new connection, and see to each that is taken out of its pool.
 
     One that lay idle and turns out dead is replaced, and with it all the others. One that dies within
     PING_AFTER_SECONDS of its last use fails a statement instead; SQLAlchemy then replaces them all, too.
@@ -75,6 +98,19 @@ def _prepare_connections(engine: Engine) -> None:
     statements no common view anyway: without BEGIN and ROLLBACK it asks the server once instead of three
     times. Set at psycopg2's connection, since SQLAlchemy's isolation_level asks the server on the way back.
     """
+
+    @event.listens_for(engine, "connect")
+    def set_session(connection: Any, _record: Any) -> None:
+        # one message, which is one transaction
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(session)
+
+    @event.listens_for(engine, "handle_error")
+    def retire(context: ExceptionContext) -> None:
+        # a server that may only read by now answers pings, but will not take what we write
+        if is_away(context.original_exception):
+            context.is_disconnect = True
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:
@@ -89,6 +125,42 @@ def _prepare_connections(engine: Engine) -> None:
             connection.autocommit = has_request_context() and request.method in ("GET", "HEAD")
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether `error` means that the database cannot be used at the moment, so that it helps to try later.
+
+    A statement that timed out, a deadlock or a full disk is none of that: it comes again, or is a bug.
+    """
+    if isinstance(error, PoolTimeout):
+        return True
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or (error.orig is not None and is_away(error.orig))
+    if not isinstance(error, psycopg2.Error):
+        return False
+    if error.pgcode is None:
+        # it never came to the server, or the connection was lost
+        return isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+    return error.pgcode.startswith(_AWAY)
+
+
+def describe(error: BaseException) -> str:
+    """What a database error says, in one line, without the data of the row it is about."""
+    cause = getattr(error, "orig", None) or error
+    primary = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
+    return " ".join((primary or str(cause)).split())
+
+
+def explain(error: BaseException) -> str | None:
+    """What a command tells its user about a database error, or None for a bug that deserves its traceback."""
+    cause = getattr(error, "orig", None) or error
+    if is_away(error):
+        return f"The database is out of reach: {describe(error)}"
+    if getattr(cause, "pgcode", None) == _UNDEFINED_TABLE:
+        return f"The database lacks a part of the schema ({describe(error)}): run `kibotos db migrate`."
+    if isinstance(cause, psycopg2.OperationalError):
+        return f"The database could not do this: {describe(error)}"
+    return None
 
 
 def command_app(settings: Settings) -> Flask:
@@ -139,28 +211,43 @@ def execute(statement: TextClause, **binds: Any) -> int:
 
 
 @contextmanager
-def _locked_cursor() -> Iterator[Any]:
-    """A raw psycopg2 cursor in one transaction under the schema lock; commits when the block ends well.
+def _schema_session() -> Iterator[Any]:
+    """A raw psycopg2 connection of its own that holds the schema lock and commits each statement by itself.
 
-    Raw, because SQL files hold `:` and `%` that text() and exec_driver_sql would read as parameters.
+    `with connection:` is a transaction on it. Raw, because SQL files hold `:` and `%` that text() and
+    exec_driver_sql would read as parameters. Raises Conflict if another process keeps the lock.
     """
-    connection: Any = db.engine.raw_connection()
+    pooled = db.engine.raw_connection()
+    connection: Any = pooled.driver_connection
+    # it is closed at the end instead of going back to the pool, and with it go the lock and the settings
+    pooled.detach()
     try:
+        connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute("SET LOCAL statement_timeout = 0")
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (SCHEMA_LOCK,))
-            yield cursor
-        connection.commit()
-    except BaseException:
-        connection.rollback()
-        raise
+            cursor.execute(f"SET statement_timeout = 0; SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
+            _lock_schema(cursor)
+        yield connection
     finally:
-        connection.close()
+        pooled.close()
 
 
-def migrations() -> list[Path]:
+def _lock_schema(cursor: Any) -> None:
+    # asked again and again, since a statement that waits would hold up another's CREATE INDEX CONCURRENTLY
+    deadline = time.monotonic() + SCHEMA_LOCK_SECONDS
+    while True:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (locks.SCHEMA,))
+        if cursor.fetchone()[0]:
+            return
+        if time.monotonic() > deadline:
+            raise Conflict(
+                "Another process is changing the schema; wait until it is done, then run this again."
+            )
+        time.sleep(0.1)
+
+
+def migrations(directory: Path = MIGRATIONS) -> list[Path]:
     """Every migration there is, in order."""
-    return sorted(MIGRATIONS.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    return sorted(directory.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
 def _applied(cursor: Any) -> set[str] | None:
@@ -171,9 +258,13 @@ def _applied(cursor: Any) -> set[str] | None:
     return {version for (version,) in cursor.fetchall()}
 
 
+def _stamp(cursor: Any, migration: Path) -> None:
+    cursor.execute("INSERT INTO schema_migrations (version) VALUES (%s)", (migration.stem,))
+
+
 def pending_migrations() -> list[str] | None:
     """The versions that `db migrate` would apply, or None for a database without our schema."""
-    with _locked_cursor() as cursor:
+    with closing(db.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
         applied = _applied(cursor)
     return None if applied is None else [m.stem for m in migrations() if m.stem not in applied]
 
@@ -184,7 +275,7 @@ def init_schema() -> bool:
     Returns False, having changed nothing, if the schema is there already. Raises Conflict if the
     database holds tables that are not ours.
     """
-    with _locked_cursor() as cursor:
+    with _schema_session() as connection, connection, connection.cursor() as cursor:
         if _applied(cursor) is not None:
             return False
         cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = current_schema() LIMIT 1")
@@ -194,25 +285,55 @@ def init_schema() -> bool:
             )
         cursor.execute(SCHEMA.read_text())
         for migration in migrations():
-            cursor.execute("INSERT INTO schema_migrations (version) VALUES (%s)", (migration.stem,))
+            _stamp(cursor, migration)
     return True
 
 
-def migrate() -> list[str]:
+def migrate(directory: Path = MIGRATIONS) -> list[str]:
     """Bring the database to the current schema, a transaction a file, and return what was applied.
 
-    An empty database gets every migration from the first on.
+    An empty database gets every migration from the first on. Raises Conflict if a table stays in use: to wait
+    for it longer would stop the service, whose requests wait behind.
     """
     done = []
-    for migration in migrations():
-        with _locked_cursor() as cursor:
+    with _schema_session() as connection, connection.cursor() as cursor:
+        for migration in migrations(directory):
             if migration.stem in (_applied(cursor) or ()):
                 continue
-            cursor.execute(migration.read_text())
-            cursor.execute("INSERT INTO schema_migrations (version) VALUES (%s)", (migration.stem,))
-        log.info("migration_applied", version=migration.stem)
-        done.append(migration.stem)
+            sql = migration.read_text()
+            if sql.startswith(OUTSIDE_TRANSACTION):
+                _apply_outside_transaction(cursor, migration.stem, sql)
+                _stamp(cursor, migration)
+            else:
+                try:
+                    with connection:
+                        cursor.execute(sql)
+                        _stamp(cursor, migration)
+                except psycopg2.errors.LockNotAvailable as error:
+                    raise Conflict(
+                        f"{migration.stem} waited {LOCK_TIMEOUT_SECONDS} s for a table that is in use and "
+                        "gave up, so that the service goes on. Nothing of it was applied: run "
+                        "`kibotos db migrate` again."
+                    ) from error
+            log.info("migration_applied", version=migration.stem)
+            done.append(migration.stem)
     return done
+
+
+def _apply_outside_transaction(cursor: Any, version: str, sql: str) -> None:
+    cursor.execute(
+        "SELECT c.oid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+        "WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace"
+    )
+    if row := cursor.fetchone():
+        raise Conflict(
+            f"The index {row[0]} was not finished when a migration broke off. Remove it by the SQL "
+            f"`DROP INDEX CONCURRENTLY {row[0]}`, then run `kibotos db migrate` again for {version}."
+        )
+    # it holds up nobody while it waits for those who use the table
+    cursor.execute("SET lock_timeout = 0")
+    cursor.execute(sql)
+    cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
 
 
 def drop_schema() -> None:
@@ -220,7 +341,7 @@ def drop_schema() -> None:
 
     Object by object, since before PostgreSQL 15 only a superuser may drop the schema `public` itself.
     """
-    with _locked_cursor() as cursor:
+    with _schema_session() as connection, connection, connection.cursor() as cursor:
         cursor.execute(
             "SELECT format('DROP TABLE %I CASCADE', tablename) FROM pg_tables "
             "WHERE schemaname = current_schema() "

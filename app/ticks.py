@@ -6,13 +6,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.db import db
+from app import locks
+from app.db import db, describe, is_away
 
 log = structlog.get_logger(__name__)
-
-# First key of the advisory locks of ticks; the second is the hash of the tick's name.
-TICK_LOCKS = 0x7469636B
 
 _TRY_LOCK = text("SELECT pg_try_advisory_lock(:locks, hashtext(:name))")
 _UNLOCK = text("SELECT pg_advisory_unlock(:locks, hashtext(:name))")
@@ -26,19 +25,19 @@ _END = text("UPDATE ticks SET last_finished_at = now(), last_error = :error WHER
 def run(name: str, work: Callable[[], Any]) -> bool:
     """Do `work` and return True, or return False at once if another process is at it.
 
-    A failure is logged with its stack and remembered, not raised: the next tick tries again.
+    A failure is logged and remembered, not raised: the next tick tries again.
     """
     try:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:
             return _run_guarded(guard, name, work)
-    except DBAPIError:
-        log.exception("tick_failed", tick=name)
+    except (DBAPIError, PoolTimeout) as failure:
+        _log_failure(name, failure)
         return True
 
 
 def _run_guarded(guard: Connection, name: str, work: Callable[[], Any]) -> bool:
     """`guard` is a connection of its own, which holds the lock while `work` commits as it likes."""
-    lock = {"locks": TICK_LOCKS, "name": name}
+    lock = {"locks": locks.TICKS, "name": name}
     if not guard.execute(_TRY_LOCK, lock).scalar():
         log.info("tick_skipped", tick=name)
         return False
@@ -48,7 +47,7 @@ def _run_guarded(guard: Connection, name: str, work: Callable[[], Any]) -> bool:
         try:
             work()
         except Exception as failure:
-            log.exception("tick_failed", tick=name)
+            _log_failure(name, failure)
             db.session.rollback()
             error = f"{type(failure).__name__}: {failure}"[:1000]
         guard.execute(_END, {"name": name, "error": error})
@@ -57,3 +56,10 @@ def _run_guarded(guard: Connection, name: str, work: Callable[[], Any]) -> bool:
         if not guard.invalidated:
             guard.execute(_UNLOCK, lock)
     return True
+
+
+def _log_failure(name: str, failure: Exception) -> None:
+    if is_away(failure):
+        log.warning("tick_failed", tick=name, error=describe(failure))
+    else:
+        log.exception("tick_failed", tick=name, exc_info=failure)

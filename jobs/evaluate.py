@@ -13,14 +13,13 @@ from typing import Any
 import structlog
 from flask import Flask, current_app
 from rq import get_current_job
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.assessment import pipeline
 from app.assessment.judge import Judge
 from app.assessment.model import Claim, LeaseLost
 from app.clients.vlm import Vlm
-from app.db import db
+from app.db import db, describe, is_away
 from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import service
@@ -29,7 +28,6 @@ from app.evaluation.judge_memory import DatabaseMemory
 log = structlog.get_logger(__name__)
 
 EXTEND_EVERY_SECONDS = 10.0
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
 
 
 class Lease:
@@ -69,8 +67,9 @@ class Lease:
                     service.extend_lease(self._claim, service.WORKER_LEASE_SECONDS)
                 self._ends = began + service.WORKER_LEASE_SECONDS
                 wait = EXTEND_EVERY_SECONDS
-            except DATABASE_AWAY as error:
-                log.warning("lease_not_extended", submission_id=self._claim.id, error=type(error).__name__)
+            except SQLAlchemyError as error:
+                # whatever is wrong, until the lease ends it may pass
+                log.warning("lease_not_extended", submission_id=self._claim.id, error=describe(error))
                 wait = 1.0
             except LeaseLost:
                 # the result may have just been written
@@ -90,9 +89,11 @@ def evaluate_next() -> None:
     began = time.monotonic()
     try:
         claims = service.claim_due(1, str(job.worker_name), service.WORKER_LEASE_SECONDS)
-    except DATABASE_AWAY as error:
-        log.warning("database_away", error=type(error).__name__)
-        # lest the queue be emptied in vain
+    except SQLAlchemyError as error:
+        if not is_away(error):
+            raise
+        log.warning("database_away", error=describe(error))
+        # without this the jobs in the queue would be used up at once, for nothing
         time.sleep(1)
         return
     app = current_app._get_current_object()  # type: ignore[attr-defined]
@@ -137,7 +138,9 @@ def _ride_out(lease: Lease, access: Callable[[], Any]) -> Any:
         lease.check()
         try:
             return access()
-        except DATABASE_AWAY as error:
-            log.warning("database_away", error=type(error).__name__)
+        except SQLAlchemyError as error:
             db.session.remove()
+            if not is_away(error):
+                raise
+            log.warning("database_away", error=describe(error))
             time.sleep(1)

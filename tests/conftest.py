@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -99,6 +100,20 @@ def empty_database(url):
     )
 
 
+@contextmanager
+def read_only(url):
+    """While the block runs, new connections to the database at `url` may only read, as on a standby."""
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        name = connection.info.dbname
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+            try:
+                yield
+            finally:
+                cursor.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+
+
 @pytest.fixture
 def database(postgres):
     """The address of an empty database with the current schema, its identities back at 1."""
@@ -112,6 +127,19 @@ def redis(valkey):
     with redis_client.Redis.from_url(valkey.url) as client:
         client.flushall()
         yield client
+
+
+def harmless_user(redis, valkey):
+    """Make a user without the dangerous commands, as hosted Redis has them, and return its address."""
+    redis.acl_setuser(
+        "harmless",
+        enabled=True,
+        passwords=["+pass"],
+        keys="*",
+        channels="*",
+        categories=["+@all", "-@dangerous"],
+    )
+    return valkey.url.replace(f":{valkey.password}@", "harmless:pass@")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bittensor_core import Keypair
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.db import db
 
@@ -123,3 +123,9 @@ def tamper(submission_id: int, assignments: str) -> None:
     ):
         db.session.execute(text(statement))
     db.session.commit()
+
+
+def raise_in_sql(sqlstate: str) -> TextClause:
+    """Return a statement that fails with this SQLSTATE, as the server itself does."""
+    raise_it = f"RAISE EXCEPTION 'as if' USING ERRCODE = '{sqlstate}', DETAIL = 'of a row'"
+    return text(f"DO $$ BEGIN {raise_it}; END $$")

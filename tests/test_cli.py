@@ -1,15 +1,20 @@
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import psycopg2
 import pytest
+from flask import current_app
 
 import cli
-from app.db import migrations
+from app.config import Settings
+from app.db import OUTSIDE_TRANSACTION, command_app, migrate, migrations
+from app.db import db as database
+from app.errors import Conflict
 from app.version import VERSION
 
 NOWHERE = "postgresql://u:secret@127.0.0.1:1/nowhere"
@@ -111,6 +116,126 @@ def test_db_migrate_brings_an_empty_database_to_the_schema(run, empty_database):
     behind = run("db", "check", DATABASE_URL=empty_database)
     assert behind.exit_code == 1
     assert "kibotos db migrate" in behind.output
+
+
+@pytest.fixture
+def migrations_of(tmp_path):
+    """Makes a directory of migrations: `migrations_of(a="SELECT 1")` has `0001_a.sql`."""
+
+    def make(**files):
+        directory = tmp_path / "migrations"
+        directory.mkdir(exist_ok=True)
+        for number, (name, sql) in enumerate(files.items(), start=1):
+            (directory / f"{number:04}_{name}.sql").write_text(sql)
+        return directory
+
+    return make
+
+
+STAMPS = "CREATE TABLE schema_migrations (version text PRIMARY KEY, applied_at timestamptz DEFAULT now())"
+CONCURRENTLY = f"{OUTSIDE_TRANSACTION}\nCREATE UNIQUE INDEX CONCURRENTLY things_n ON things (n)"
+
+
+@pytest.fixture
+def migrating(empty_database):
+    """An application context of the empty database."""
+    settings = Settings.from_environ({"DATABASE_URL": empty_database})
+    app = command_app(settings)
+    with app.app_context():
+        yield
+        database.engine.dispose()
+
+
+@pytest.mark.usefixtures("migrating")
+def test_a_migration_is_applied_whole_or_not_at_all(empty_database, migrations_of):
+    files = migrations_of(stamps=STAMPS, broken="CREATE TABLE things (n int); SELECT 1 / 0")
+    with pytest.raises(psycopg2.errors.DivisionByZero):
+        migrate(files)
+    assert query(empty_database, "SELECT to_regclass('things')") == (None,)
+    assert query(empty_database, "SELECT array_agg(version) FROM schema_migrations") == (["0001_stamps"],)
+    assert migrate(migrations_of(stamps=STAMPS, broken="CREATE TABLE things (n int)")) == ["0002_broken"]
+
+
+@pytest.mark.usefixtures("migrating")
+def test_a_migration_gives_up_rather_than_stop_the_service(empty_database, migrations_of):
+    files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)")
+    migrate(files)
+    files = migrations_of(stamps="", things="", wider="ALTER TABLE things ADD COLUMN m int")
+    with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM things")
+        with pytest.raises(Conflict, match=r"0003_wider waited 3 s .* run `kibotos db migrate` again"):
+            migrate(files)
+    assert migrate(files) == ["0003_wider"]
+
+
+@pytest.mark.usefixtures("migrating")
+def test_a_migration_outside_a_transaction_waits_for_those_who_use_the_table(empty_database, migrations_of):
+    files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)", index=CONCURRENTLY)
+    assert migrate(files) == ["0001_stamps", "0002_things", "0003_index"]
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_n'::regclass"
+    assert query(empty_database, valid) == (True,)
+
+
+@pytest.mark.usefixtures("migrating")
+def test_an_index_that_was_not_finished_is_named(empty_database, migrations_of):
+    things = "CREATE TABLE things (n int); INSERT INTO things VALUES (1), (1)"
+    files = migrations_of(stamps=STAMPS, things=things, index=CONCURRENTLY)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        migrate(files)
+    with pytest.raises(Conflict, match="`DROP INDEX CONCURRENTLY things_n`"):
+        migrate(files)
+    query(empty_database, "DROP INDEX things_n; DELETE FROM things")
+    assert migrate(files) == ["0003_index"]
+
+
+@pytest.mark.usefixtures("migrating")
+def test_of_two_that_migrate_one_waits_for_the_other(empty_database, migrations_of):
+    files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)", index=CONCURRENTLY)
+    app = current_app._get_current_object()
+
+    def run():
+        with app.app_context():
+            return migrate(files)
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [each.result() for each in [pool.submit(run) for _ in range(4)]]
+    assert sorted(map(len, done)) == [0, 0, 0, 3]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (
+            "DROP TABLE circuit_breakers CASCADE; DROP TABLE ticks, metagraph, cycles CASCADE",
+            "kibotos db migrate",
+        ),
+        (
+            "ALTER DATABASE {name} SET default_transaction_read_only = on",
+            "The database is out of reach: cannot ",
+        ),
+        (
+            "ALTER TABLE cycles ADD CHECK (pg_sleep(9) IS NULL)",
+            "could not do this: canceling statement due to",
+        ),
+    ],
+)
+def test_what_the_database_answers_is_told_in_a_sentence(run, empty_database, sql, said):
+    run("db", "init", DATABASE_URL=empty_database)
+    query(empty_database, sql.format(name=empty_database.rpartition("/")[2]))
+    result = run("cycles", "start", DATABASE_URL=empty_database, DATABASE_STATEMENT_TIMEOUT_SECONDS="0.5")
+    assert result.exit_code == 1
+    assert said in result.output
+    assert result.output.count("\n") == 1, result.output
+
+
+@pytest.mark.parametrize(
+    "url", [f"{NOWHERE}?port=none", f"{NOWHERE}?foo=1", "postgresql://u:se/cret@h/nowhere"]
+)
+def test_an_address_that_cannot_be_used_is_told_in_a_sentence(run, url):
+    result = run("db", "check", DATABASE_URL=url)
+    assert result.output.startswith("Error: DATABASE_URL ")
+    assert result.output.count("\n") == 1
+    assert "cret" not in result.output
 
 
 @pytest.mark.parametrize(

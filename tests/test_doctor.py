@@ -1,10 +1,19 @@
 import json
+import shutil
+import ssl
+import subprocess
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 
 from tests import factories
+from tests.conftest import harmless_user, read_only
+from tests.pooler import pgbouncer, stand_in
 from tests.processes import environment
+from tests.tls import tls_proxy
 
 NOWHERE = "127.0.0.1:1"
 
@@ -21,6 +30,38 @@ def examine(run_kibotos, settings, database, redis, vlm):
         return findings
 
     return examine
+
+
+@pytest.fixture
+def self_signed(tmp_path):
+    """Puts self-signed TLS before a server: `self_signed(url)` is (certificate file, new address)."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        key,
+        "-out",
+        certificate,
+    ]
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: it makes the certificate")
+    subprocess.run([*command, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ExitStack() as proxies:
+
+        def start(url):
+            parts = urlsplit(url)
+            port = proxies.enter_context(tls_proxy(context, parts.port))
+            return certificate, f"rediss://:{parts.password}@127.0.0.1:{port}{parts.path}"
+
+        yield start
 
 
 def reds(findings):
@@ -92,6 +133,49 @@ def test_without_a_database_the_rest_is_still_examined(examine, at_work):
     assert findings["redis"]["ok"] and findings["storage"]["ok"] and findings["judge"]["ok"]
     assert "psql" in findings["database"]["advice"]
     assert "secret" not in json.dumps(findings)
+
+
+@pytest.mark.parametrize("pooler", [stand_in, pgbouncer])
+def test_a_pooler_is_green_in_session_mode_and_red_in_transaction_mode(examine, at_work, database, pooler):
+    with pooler(database, "session") as url:
+        assert reds(examine(database_url=url)) == set()
+    with pooler(database, "transaction") as url:
+        findings = examine(database_url=url)
+    assert reds(findings) == {"database"}
+    assert "transaction or statement mode" in findings["database"]["detail"]
+    assert "pool_mode = session" in findings["database"]["advice"]
+
+
+def test_a_database_that_may_only_be_read_is_red(examine, at_work, database):
+    with read_only(database):
+        findings = examine()
+    assert reds(findings) == {"database"}
+    assert "standby" in findings["database"]["detail"]
+
+
+def test_a_missing_table_is_not_told_as_an_absent_database(examine, at_work, postgres):
+    with closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE without_schema")
+    findings = examine(database_url=postgres.database_url("without_schema"))
+    assert findings["database"]["ok"]
+    assert findings["schema"]["advice"] == "Run: kibotos db init"
+    assert {finding["detail"].count("out of reach") for finding in findings.values()} == {0}
+
+
+def test_a_redis_user_without_dangerous_commands_is_green(examine, at_work, redis, valkey):
+    findings = examine(redis_url=harmless_user(redis, valkey))
+    assert reds(findings) == set()
+    assert "may not ask" in findings["redis"]["detail"]
+
+
+def test_a_self_signed_redis_is_red_until_it_is_trusted(examine, at_work, valkey, self_signed):
+    certificate, url = self_signed(valkey.url)
+    findings = examine(redis_url=url)
+    assert reds(findings) == {"redis", "workers", "queue"}
+    assert "REDIS_TLS_VERIFY=false" in findings["redis"]["advice"]
+    assert reds(examine(redis_url=url, redis_tls_verify=False)) == set()
+    assert reds(examine(redis_url=f"{url}?ssl_ca_certs={certificate}")) == set()
 
 
 def test_an_evicting_redis_is_red(examine, at_work, redis):

@@ -8,10 +8,8 @@ from sqlalchemy import text
 
 from app.cycles.states import Cycle
 from app.db import execute, fetch_one, fetch_value
+from app.locks import CYCLES
 from app.metagraph.models import Block
-
-# Key of the advisory lock under which cycles change ("cycl" in ASCII).
-_LOCK_KEY = 0x6379636C
 
 _COLUMNS = """
     id, status, started_at, ends_at, closed_at, completed_at, block_number, block_number_is_current,
@@ -68,12 +66,12 @@ class Overview:
 
 def lock_cycles() -> None:
     """Wait until no other transaction changes cycles, and keep it so until this one ends."""
-    execute(_LOCK, key=_LOCK_KEY)
+    execute(_LOCK, key=CYCLES)
 
 
 def try_lock_cycles() -> bool:
     """Like lock_cycles(), but return False at once if another transaction changes cycles."""
-    return fetch_value(_TRY_LOCK, key=_LOCK_KEY)
+    return fetch_value(_TRY_LOCK, key=CYCLES)
 
 
 def lift_statement_timeout() -> None:

@@ -9,7 +9,8 @@ from email.utils import parsedate_to_datetime
 
 import psycopg2
 import requests
-from redis import Redis, RedisError
+from redis import RedisError
+from redis.exceptions import NoPermissionError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -19,13 +20,13 @@ from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings, masked
-from app.db import db, pending_migrations
+from app.db import db, describe, is_away, pending_migrations
 from app.errors import TransientError, Unavailable
 from app.evaluation import breaker_queries
 from app.health import queries
 from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
-from app.queue import count_queued, count_workers
+from app.queue import connect, count_queued, count_workers
 from app.video import ffmpeg
 from app.video.frames import Still
 
@@ -44,7 +45,7 @@ MAX_WAIT_SECONDS = 900
 LATEST = 1000
 REMOTE_SECONDS = 3600
 # migrations are read through psycopg2 itself
-DATABASE_AWAY = (DBAPIError, PoolTimeout, psycopg2.OperationalError)
+DATABASE_ERRORS = (DBAPIError, PoolTimeout, psycopg2.Error)
 
 
 class Red(Exception):
@@ -75,7 +76,7 @@ class Doctor:
 
     def __init__(self, settings: Settings):
         self._settings = settings
-        self._redis = Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=5)
+        self._redis = connect(settings, socket_timeout=5)
         self._storage = Storage(settings)
 
     def checks(self) -> dict[str, Callable[[], str]]:
@@ -106,8 +107,10 @@ class Doctor:
             return Finding(name, isinstance(red, Amber), red.detail, red.advice)
         except ConfigError as error:
             return Finding(name, False, str(error), "Set it in .env or in the environment.")
-        except DATABASE_AWAY:
-            return Finding(name, False, "not known: the database is out of reach", "See the line on it.")
+        except DATABASE_ERRORS as error:
+            if is_away(error):
+                return Finding(name, False, "not known: the database is out of reach", "See the line on it.")
+            return Finding(name, False, f"not known: {describe(error)}", "See the line on the schema.")
         except RedisError:
             return Finding(name, False, "not known: Redis is out of reach", "See the line on it.")
         finally:
@@ -122,15 +125,30 @@ class Doctor:
         address = masked(self._settings.require_database().database_url)
         try:
             server = queries.get_server()
-        except DATABASE_AWAY as error:
-            reason = " ".join(str(getattr(error, "orig", error)).split())
+        except DATABASE_ERRORS as error:
+            if not is_away(error):
+                raise Red(
+                    f"{address} answers with an error: {describe(error)}", "Look at PostgreSQL's log."
+                ) from error
             raise Red(
-                f"{address} is out of reach: {reason}",
+                f"{address} is out of reach: {describe(error)}",
                 "Start PostgreSQL; check host, user, password and database in DATABASE_URL "
                 'with: psql "${DATABASE_URL/+asyncpg/}" -c "SELECT 1"',
             ) from error
         if server.version_number < MIN_POSTGRESQL:
             raise Red(f"PostgreSQL {server.version} is too old", "Upgrade to PostgreSQL 14 or later.")
+        if server.is_read_only:
+            raise Red(
+                f"{address} may only be read: it is a standby, or is set to read-only",
+                "Name the primary in DATABASE_URL; ?target_session_attrs=read-write finds it among hosts.",
+            )
+        db.session.rollback()
+        if not queries.has_own_sessions(db.engine):
+            raise Red(
+                f"the pooler at {address} works in transaction or statement mode: periodic work would lose "
+                "the locks that it holds",
+                "Name the server itself in DATABASE_URL, or the pooler's port with pool_mode = session.",
+            )
         return f"PostgreSQL {server.version} at {address}"
 
     def schema(self) -> str:
@@ -165,12 +183,17 @@ class Doctor:
 
     def redis(self) -> str:
         try:
-            info = self._redis.info()
+            self._redis.ping()
         except RedisError as error:
-            raise Red(
-                f"{masked(self._settings.redis_url)} is out of reach: {error}",
-                "Start Redis or Valkey, and check REDIS_URL.",
-            ) from error
+            advice = "Start Redis or Valkey, and check REDIS_URL."
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                advice = "Name its CA by ?ssl_ca_certs=FILE in REDIS_URL, or set REDIS_TLS_VERIFY=false."
+            raise Red(f"{masked(self._settings.redis_url)} is out of reach: {error}", advice) from error
+        try:
+            info = self._redis.info()
+        except NoPermissionError:
+            # nothing but this check needs INFO
+            return "answers; its user may not ask for version, eviction policy and persistence"
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise Red(

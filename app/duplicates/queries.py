@@ -8,6 +8,7 @@ from sqlalchemy import text
 
 from app.db import execute, fetch_all, fetch_value
 from app.duplicates.matching import Fingerprint
+from app.locks import FINGERPRINTS, MINER_RESULTS
 
 # of the videos that share a band with one, so many are looked at, and the best of them returned
 MAX_SHARING = 200
@@ -17,10 +18,7 @@ _COLUMNS = """
     f.seconds, f.hashes
 """
 
-# Key of the advisory lock under which fingerprints are remembered ("copy" in ASCII).
-MEMORY_LOCK = 0x636F7079
-
-_LOCK_MINER = text("SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, 20011))")
+_LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_MINER = text("SELECT miner_hotkey FROM submissions WHERE id = :id")
@@ -93,7 +91,7 @@ def lock_memory() -> None:
 
     To be taken after a miner's lock, never before.
     """
-    execute(_LOCK_MEMORY, key=MEMORY_LOCK)
+    execute(_LOCK_MEMORY, key=FINGERPRINTS)
 
 
 def find_latest() -> int:

@@ -15,10 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from redis import Redis
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.config import Settings
+from app.db import is_away
 from app.enums import Dependency
 from app.health import queries
 from app.health.service import ask_redis
@@ -71,7 +72,9 @@ class _Work(Collector):
         try:
             yield from list(self._database())
             database_up = True
-        except (OperationalError, PoolTimeout):
+        except (DBAPIError, PoolTimeout) as error:
+            if not is_away(error):
+                raise
             database_up = False
         yield _gauge("database_up", "1 if the database answers", database_up)
 

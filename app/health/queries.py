@@ -37,10 +37,12 @@ _TICKS = text("""
 _SERVER = text("""
     SELECT current_setting('server_version') AS version,
            current_setting('server_version_num')::integer AS version_number,
+           current_setting('transaction_read_only')::boolean AS is_read_only,
            (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
            current_setting('max_connections')::integer
                - current_setting('superuser_reserved_connections')::integer AS max_connections
 """)
+_SESSION = text("SELECT pg_backend_pid()")
 _REMOTE_SECONDS = text("""
     SELECT extract(epoch FROM now() - max(created_at))::double precision
     FROM (SELECT evaluated_by, created_at FROM evaluations ORDER BY submission_id DESC LIMIT :latest) recent
@@ -125,6 +127,8 @@ class Usage:
 class Server:
     version: str
     version_number: int
+    # a standby, or what was the primary until another took over
+    is_read_only: bool
     connections: int
     # for those who are no superusers
     max_connections: int
@@ -196,6 +200,16 @@ def get_server() -> Server:
     server = fetch_one(Server, _SERVER)
     assert server is not None
     return server
+
+
+def has_own_sessions(engine: Engine) -> bool:
+    """Whether each connection of `engine` is a session of its own at the server; a pooler may mix them up."""
+    with engine.connect() as connection, engine.connect() as other:
+        for each in (connection, other):
+            each.execution_options(isolation_level="AUTOCOMMIT")
+        own = connection.execute(_SESSION).scalar()
+        others = {other.execute(_SESSION).scalar() for _ in range(3)}
+        return own not in others and len(others) == 1 and own == connection.execute(_SESSION).scalar()
 
 
 def find_unfinished_cycle() -> UnfinishedCycle | None:

@@ -7,12 +7,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.db import execute, fetch_one
+from app.locks import MINER_PRESIGNS, MINER_SUBMISSIONS
 from app.submissions.models import Admission, Receipt, Submission, UploadAdmission
 
-# Advisory locks of one miner: a lock for each of the two quotas.
-_SUBMISSIONS, _PRESIGNS = 0, 1
-
-_LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_PRESIGNS}))")
+_LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_PRESIGNS}))")
 # The row that has to leave the hour before there is room: the limit-th newest, if there are so many.
 _QUOTA_WAIT = """
     (SELECT extract(epoch FROM {moment} + interval '1 hour' - now())::float8 FROM {table}
@@ -47,7 +45,7 @@ _ADMISSION = f"""
 """
 _GET_ADMISSION = text(_ADMISSION)
 _LOCK_SUBMISSIONS = f"""
-    SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {_SUBMISSIONS})),
+    SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_SUBMISSIONS})),
         (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
 """
 _INSERT_SUBMISSION = f"""

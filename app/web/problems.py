@@ -5,10 +5,11 @@ from http import HTTPStatus
 
 import structlog
 from flask import Flask, Response, json, request
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
+from app.db import describe, is_away
 from app.errors import RETRY_AFTER_SECONDS, DomainError, Unauthorized
 from app.web.requests import request_id
 
@@ -63,13 +64,10 @@ def _http_exception(error: HTTPException) -> Response:
 
 
 def _database_error(error: Exception) -> Response:
-    """503 while PostgreSQL is away or out of connections; any other database error is a bug."""
-    lost = isinstance(error, OperationalError | PoolTimeout) or getattr(
-        error, "connection_invalidated", False
-    )
-    if not lost:
+    """503 while PostgreSQL is away or out of connections; any other database error is ours to look into."""
+    if not is_away(error):
         return _unexpected(error)
-    log.warning("database_unavailable", error=type(getattr(error, "orig", error)).__name__)
+    log.warning("database_unavailable", error=describe(error))
     return problem(
         503, "The database is out of reach at the moment; try again shortly.", retry_after=RETRY_AFTER_SECONDS
     )

@@ -8,11 +8,17 @@ from pathlib import Path
 import psycopg2
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.db import PING_AFTER_SECONDS, db, init_schema
+from app import ticks
+from app.config import database_url
+from app.db import PING_AFTER_SECONDS, db, describe, explain, init_schema, is_away
 from app.local.services import Postgres
 from tests import factories
 from tests.api.conftest import signed_submission
+from tests.conftest import read_only
+from tests.pooler import pgbouncer, stand_in
 
 URL = "/v1/cycles/status"
 
@@ -127,3 +133,105 @@ def test_the_server_ends_a_transaction_that_was_left_alone(app):
             for name in ("idle_in_transaction_session_timeout", "tcp_keepalives_idle")
         ]
     assert shown == ["30s", "10"]
+
+
+@pytest.mark.parametrize(
+    ("state", "away"),
+    [
+        ("08006", True),
+        ("08P01", True),
+        ("57P01", True),
+        ("57P03", True),
+        ("53300", True),
+        ("25006", True),
+        # OperationalErrors all of them, but the server is there
+        ("57014", False),
+        ("40P01", False),
+        ("40001", False),
+        ("53100", False),
+        ("55P03", False),
+        ("42P01", False),
+        ("23505", False),
+        ("XX000", False),
+    ],
+)
+def test_the_sqlstate_says_whether_the_database_is_away(app, state, away):
+    with app.app_context():
+        with pytest.raises(DBAPIError) as caught:
+            db.session.execute(factories.raise_in_sql(state))
+        db.session.rollback()
+        assert is_away(caught.value) is away
+        assert is_away(caught.value.orig) is away
+        assert describe(caught.value) == "as if"
+        # what is away is replaced
+        assert caught.value.connection_invalidated is away
+
+
+def test_what_comes_without_a_sqlstate_is_a_lost_connection_or_a_bug(app, make_app):
+    with app.app_context(), pytest.raises(DBAPIError) as bug:
+        db.session.execute(text("SELECT :x"), {"x": object()})
+    assert not is_away(bug.value)
+    assert explain(bug.value) is None
+    with make_app(database_url="postgresql+psycopg2://u:secret@127.0.0.1:1/k").app_context():
+        with pytest.raises(DBAPIError) as refused:
+            db.session.execute(text("SELECT 1"))
+        assert is_away(refused.value)
+        assert "secret" not in (explain(refused.value) or "secret")
+    assert is_away(PoolTimeout())
+    assert not is_away(ValueError())
+
+
+@pytest.mark.parametrize(("state", "status"), [("57P03", 503), ("57014", 500), ("53100", 500)])
+def test_only_an_absent_database_is_a_503(make_app, state, status):
+    app = make_app()
+    app.add_url_rule("/fails", view_func=lambda: db.session.execute(factories.raise_in_sql(state)))
+    answer = app.test_client().get("/fails")
+    assert answer.status_code == status
+    assert ("Retry-After" in answer.headers) == (status == 503)
+    assert "as if" not in answer.text
+
+
+def test_a_server_that_may_only_read_is_left_by_all_connections(app, client, database, put_upload):
+    """What becomes of the primary when another takes over its role: it answers, and takes nothing."""
+    with app.app_context():
+        prompt = factories.make_prompt()
+    miner = factories.miner()
+    body = signed_submission(miner, prompt, put_upload())
+    with read_only(database):
+        with app.app_context():
+            db.engine.dispose()
+        hold_and_return(app, 3)
+    lost = client.post("/v1/submissions", json=body)
+    assert (lost.status_code, lost.headers["Retry-After"]) == (503, "5")
+    # with it went those that lay in the pool
+    assert [client.post("/v1/submissions", json=body).status_code for _ in range(4)] == [201, 200, 200, 200]
+
+
+def shown(name):
+    return db.session.execute(text(f"SHOW {name}")).scalar()
+
+
+@pytest.mark.parametrize("pooler", [stand_in, pgbouncer])
+def test_it_works_through_a_pooler_in_session_mode(make_app, postgres, database, pooler):
+    with pooler(database, "session") as url:
+        app = make_app(database_url=url)
+        with app.app_context():
+            settings = [shown(name) for name in ("statement_timeout", "timezone", "tcp_keepalives_idle")]
+            assert settings == ["30s", "UTC", "10"]
+            assert ticks.run("test", lambda: db.session.execute(text("SELECT 1")))
+        assert app.test_client().get(URL).status_code == 200
+
+
+def test_the_stand_in_refuses_what_a_pooler_refuses(make_app, database):
+    with stand_in(database, "session") as url:
+        app = make_app(database_url=database_url("DATABASE_URL", f"{url}?options=-c%20geqo%3Doff"))
+        with app.app_context(), pytest.raises(DBAPIError, match="unsupported startup parameter: options"):
+            db.session.execute(text("SELECT 1"))
+
+
+def test_what_the_address_says_wins(make_app, database):
+    app = make_app(
+        database_url=database_url("DATABASE_URL", f"{database}?application_name=mine&options=-c%20geqo%3Doff")
+    )
+    with app.app_context():
+        assert (shown("application_name"), shown("geqo")) == ("mine", "off")

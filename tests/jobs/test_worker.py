@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.db import db
 from app.evaluation import reconcile
 from app.queue import EVALUATIONS, count_workers, enqueue_evaluations
+from tests.conftest import harmless_user
 from tests.processes import command, eventually
 from tests.vlm_server import MODEL, hang
 
@@ -89,6 +90,17 @@ def test_a_worker_evaluates_what_is_due_and_leaves_nothing_behind(
     assert worker.stop() < 18
     assert not list(tmp_path.glob("kibotos-worker-*"))
     assert not list(redis.scan_iter("rq:job:*"))
+
+
+def test_all_processes_run_as_a_redis_user_without_dangerous_commands(
+    app, processes, submit, video, redis, valkey
+):
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    url = harmless_user(redis, valkey)
+    processes("scheduler", redis_url=url)
+    processes("worker", redis_url=url)
+    eventually(lambda: is_evaluated(id))
+    assert submission(id).faults == 0
 
 
 def test_jobs_without_work_end_quietly(app, processes, redis):

@@ -1,0 +1,20 @@
+"""The keys of all advisory locks of PostgreSQL, in one place so that no two of them are the same.
+
+Locks with one key and locks with two keys are different locks to PostgreSQL. A lock of a miner is
+`hashtextextended(hotkey, seed)`, with a seed for each purpose.
+"""
+
+# the schema changes ("kibo" in ASCII)
+SCHEMA = 0x6B69626F
+# cycles change ("cycl")
+CYCLES = 0x6379636C
+# fingerprints are remembered ("copy"); taken after the lock of a miner, never before
+FINGERPRINTS = 0x636F7079
+
+# first of the two keys of a periodic job ("tick"); the second is the hash of its name
+TICKS = 0x7469636B
+
+# seeds of the locks of a miner: its submissions are accepted, its uploads presigned, its results recorded
+MINER_SUBMISSIONS = 0
+MINER_PRESIGNS = 1
+MINER_RESULTS = 20011
