@@ -162,8 +162,8 @@ CREATE INDEX submissions_hash ON submissions (video_hash, id);
 CREATE STATISTICS submissions_groups (ndistinct)
     ON miner_uid, miner_hotkey, prompt_id, prompt_weight FROM submissions;
 
--- Called only for a change that is forbidden: what is forbidden stands in the trigger's condition, which costs a
--- legal change a microsecond, while a call of a function costs it several.
+-- Called only for a change that is forbidden, since that is the trigger's condition. It costs a legal change half a
+-- microsecond of the server's time (2.5 instead of 2.0 a row); a function that was called each time costs twice that.
 CREATE FUNCTION forbid_submission_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status <> NEW.status THEN
