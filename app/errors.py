@@ -85,14 +85,22 @@ class TransientError(Exception):
     """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing.
 
     `dependency` is the one that is to blame (it counts against its circuit breaker), or None.
-    `retry_after` is how many seconds to wait at the least, where that is known.
+    `retry_after` is how many seconds to wait at the least, where that is known. `suspect_video`: nothing is
+    found wrong with the machine, so that only the video is left to blame, though nothing proves it.
     """
 
-    def __init__(self, reason: str, dependency: Dependency | None = None, retry_after: float | None = None):
+    def __init__(
+        self,
+        reason: str,
+        dependency: Dependency | None = None,
+        retry_after: float | None = None,
+        suspect_video: bool = False,
+    ):
         super().__init__(reason)
         self.reason = reason
         self.dependency = dependency
         self.retry_after = retry_after
+        self.suspect_video = suspect_video
 
 
 class Deferred(TransientError):

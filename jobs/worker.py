@@ -5,6 +5,7 @@ finish; what is not done after GRACE_SECONDS is killed and released, well within
 allow. What a killed horse had claimed is released at once.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -12,7 +13,8 @@ import socket
 import tempfile
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -35,12 +37,13 @@ from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
 from app.queue import EVALUATIONS, connect
+from app.video import control
 from jobs.processes import Child, die_with_parent, supervise
 
 log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 18
-SCRATCH = "kibotos-worker-"
+SCRATCH = "kibotos-work-"
 
 
 class Worker(rq.Worker):
@@ -141,30 +144,54 @@ def _clear(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _make_scratch() -> Path:
-    """Make this process's directory for temporary files, and remove those of workers that were killed."""
-    base = Path(tempfile.gettempdir())
+@contextmanager
+def scratch_directory(base: Path) -> Iterator[Path]:
+    """A directory of this worker in `base`, for temporary files. Those of killed workers are removed.
+
+    A worker that lives holds a lock on its own. Process ids tell nothing: in every container they begin at 1.
+    """
     for left in base.glob(f"{SCRATCH}*"):
-        pid = left.name.removeprefix(SCRATCH)
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        with suppress(OSError):
+            lock = _lock(left)
             shutil.rmtree(left, ignore_errors=True)
-    scratch = base / f"{SCRATCH}{os.getpid()}"
-    scratch.mkdir(mode=0o700)
-    return scratch
+            os.close(lock)
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=base))
+        try:
+            lock = _lock(scratch)
+            break
+        except (BlockingIOError, FileNotFoundError):
+            # another worker that starts took it for one that was left
+            continue
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def _lock(directory: Path) -> int:
+    """Lock a directory until the descriptor that is returned is closed, or all who inherited it have ended.
+
+    Raises BlockingIOError if another has the lock, FileNotFoundError if the directory is gone.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        directory.stat()
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def work(settings: Settings, queue: str) -> None:
     """Work on `queue` in this process until SIGTERM or SIGINT."""
     app = create_app(settings)
-    scratch = _make_scratch()
-    try:
+    # a stop may be requested between two workers
+    with scratch_directory(Path(tempfile.gettempdir())) as scratch, suppress(StopRequested):
         while not _work_once(app, settings, queue, scratch):
             time.sleep(1)
-    except StopRequested:
-        # the signal came between two workers
-        pass
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> bool:
@@ -180,7 +207,12 @@ def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> boo
 
 
 def run(settings: Settings, count: int = 1) -> None:
-    """Run `count` evaluation workers until SIGTERM or SIGINT, a process each."""
+    """Run `count` evaluation workers until SIGTERM or SIGINT, a process each.
+
+    Raises TransientError at once where ffmpeg does not do what evaluations ask of it.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        control.check_tools(Path(directory))
     if not settings.has_judge:
         log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
     if count == 1:

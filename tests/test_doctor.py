@@ -83,6 +83,7 @@ def test_a_sound_installation_is_green(examine, at_work, vlm):
     assert reds(findings) == set()
     assert findings["database"]["detail"].startswith("PostgreSQL 18.")
     assert "PUT, GET and DELETE" in findings["storage"]["detail"]
+    assert ", ffprobe " in findings["ffmpeg"]["detail"]
     assert "append-only file" in findings["redis"]["detail"]
     assert len(vlm.requests) == 1
     assert len(vlm.requests[0].images) == 1

@@ -33,7 +33,7 @@ from app.assessment.report import (
 from app.enums import Dependency
 from app.errors import TransientError, Unavailable
 from app.version import VERSION
-from app.video import ffmpeg, stills
+from app.video import control, ffmpeg, stills
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
 from app.video.frames import FrameHash
@@ -228,7 +228,7 @@ class _Run:
         """Raise TransientError unless the failure is the video's: its bytes are intact and the tools work."""
         if _sha256(self.path) != self.digest:
             raise TransientError("Our copy of the video changed while it was evaluated.")
-        ffmpeg.control(self.directory)
+        control.check(self.directory)
 
     def _conclude(self, answer: JudgeAnswer) -> Outcome:
         self.report.judge = answer

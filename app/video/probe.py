@@ -57,7 +57,7 @@ def probe(path: Path) -> Probe:
     """Describe the file at `path`. Raises MediaFault if it is no video we can read, or TransientError."""
     _check_whole(path)
     wanted = ["-select_streams", "v", "-show_entries", _ENTRIES, "-of", "json=c=1"]
-    output = run("ffprobe", [*INPUT_OPTIONS, *wanted, f"file:{path}"], LIMITS, OUTPUT_BYTES)
+    output = run("ffprobe", [*INPUT_OPTIONS, *wanted, f"file:{path}"], LIMITS, OUTPUT_BYTES, reads=path)
     try:
         found = json.loads(output.decode("utf-8", "replace"))
     except ValueError as error:

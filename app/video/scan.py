@@ -80,7 +80,7 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels:
     measured: list[FrameMeasures] = []
     previous = None
     # the log's last lines tell how many frames were decoded
-    with start("ffmpeg", arguments, LIMITS, log_level="verbose") as running:
+    with start("ffmpeg", arguments, LIMITS, log_level="verbose", reads=path) as running:
         while len(raw := running.stdout.read(width * height)) == width * height:
             frame = np.frombuffer(raw, np.uint8).reshape(height, width)
             if count == capacity:

@@ -68,7 +68,7 @@ def take(path: Path, probe: Probe, wanted: Sequence[float], directory: Path) -> 
         outputs += ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-q:v", "4"]
         outputs += ["-f", "image2", "-frame_pts", "1", f"file:{directory}/still-%d.jpg"]
     arguments = ["-nostdin", "-y", "-copyts", *inputs, *outputs]
-    with start("ffmpeg", arguments, LIMITS) as running:
+    with start("ffmpeg", arguments, LIMITS, reads=path, writes=directory) as running:
         running.stdout.read()
     frames = []
     for file in directory.glob("still-*.jpg"):

@@ -1,6 +1,7 @@
 """Fixtures of the evaluation's tests: video files and a judge of known answers."""
 
 import dataclasses
+import os
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ import pytest
 from app.assessment import pipeline
 from app.assessment.judge import JudgeAnswer
 from app.assessment.model import Brief, Claim
+from app.video import ffmpeg
 from app.video.ffmpeg import MediaFault
 from app.video.probe import probe
 from tests.videos import Videos, sha256
@@ -71,6 +73,29 @@ def workdir(tmp_path):
     directory.mkdir()
     yield directory
     assert not list(directory.iterdir())
+
+
+@pytest.fixture
+def broken_tool(monkeypatch, tmp_path):
+    """Puts a program first on the PATH that states a version and else runs a script, and returns its path."""
+
+    def put(name, script, version="8.0"):
+        directory = tmp_path / "bin"
+        directory.mkdir(exist_ok=True)
+        program = directory / name
+        stated = f'[ "$4" = -version ] && echo "{name} version {version}" && exit'
+        program.write_text(f"#!/bin/sh\n{stated}\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        forget()
+        return program
+
+    def forget():
+        ffmpeg.tool.cache_clear()
+        ffmpeg.version.cache_clear()
+
+    yield put
+    forget()
 
 
 BRIEF = Brief("manipulation", "grasp", "Pick up a mug from a table using one hand", {})

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from app.assessment import pipeline
 from app.assessment.model import LeaseLost
 from app.errors import TransientError
-from app.video import ffmpeg
 from tests.evaluation.conftest import FixedJudge, children, make_claim
 from tests.odd_videos import REFUSED
 
@@ -212,23 +211,6 @@ def test_a_lost_lease_stops_at_once(evaluate, good, judge):
     with pytest.raises(LeaseLost):
         evaluate(good, check_lease=check_lease)
     assert not judge.questions
-
-
-@pytest.fixture
-def broken_tool(monkeypatch, tmp_path):
-    """Puts a program in the place of a tool: `broken_tool("ffmpeg", "exit 1")`."""
-
-    def put(name, script):
-        directory = tmp_path / "bin"
-        directory.mkdir(exist_ok=True)
-        program = directory / name
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-        ffmpeg.tool.cache_clear()
-
-    yield put
-    ffmpeg.tool.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["ffmpeg", "ffprobe"])

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from app.db import db
 from app.evaluation import reconcile
 from app.queue import EVALUATIONS, count_workers, enqueue_evaluations
+from jobs.worker import SCRATCH, scratch_directory
 from tests.conftest import harmless_user
 from tests.processes import command, eventually
 from tests.vlm_server import MODEL, hang
@@ -86,9 +87,9 @@ def test_a_worker_evaluates_what_is_due_and_leaves_nothing_behind(
     assert (result.technical_score, result.judge_model) == (1.0, MODEL)
     assert result.relevance_score == pytest.approx(RELEVANCE)
     assert row.final_score == round(0.2 + 0.5 * RELEVANCE + 0.3 * result.quality_score, 4)
-    eventually(lambda: not list(tmp_path.glob("kibotos-worker-*/*")))
+    eventually(lambda: not list(tmp_path.glob("kibotos-work-*/*")))
     assert worker.stop() < 18
-    assert not list(tmp_path.glob("kibotos-worker-*"))
+    assert not list(tmp_path.glob("kibotos-work-*"))
     assert not list(redis.scan_iter("rq:job:*"))
 
 
@@ -129,14 +130,32 @@ def test_kill_of_a_worker_takes_its_horse_along_and_the_next_worker_evaluates_on
 
 def test_kill_of_a_horse_gives_its_claim_back_at_once(app, stuck, tmp_path):
     worker, id, horse = stuck
-    assert list(tmp_path.glob("kibotos-worker-*/evaluation-*/*"))
+    assert list(tmp_path.glob("kibotos-work-*/evaluation-*/*"))
     os.kill(horse, signal.SIGKILL)
     eventually(lambda: submission(id).status == "PENDING")
     row = submission(id)
     assert (row.faults, row.last_fault) == (1, "The work horse ended with 9.")
     assert 10 < row.wait.total_seconds() < 40
     assert worker.is_running
-    eventually(lambda: not list(tmp_path.glob("kibotos-worker-*/*")))
+    eventually(lambda: not list(tmp_path.glob("kibotos-work-*/*")))
+
+
+def test_what_killed_workers_left_is_removed_and_what_others_use_is_kept(tmp_path):
+    """Also where all have the same process id, as in containers that share a disk."""
+    with scratch_directory(tmp_path) as other:
+        (other / "video").write_text("in use")
+        left = tmp_path / f"{SCRATCH}1"
+        left.mkdir()
+        (left / "video").write_text("left")
+        (tmp_path / f"{SCRATCH}link").symlink_to(other)
+        (tmp_path / f"{SCRATCH}file").write_text("no directory")
+        with scratch_directory(tmp_path) as ours:
+            assert ours != other
+            assert not left.exists()
+            assert (other / "video").exists()
+            assert ours.stat().st_mode & 0o777 == 0o700
+        assert not ours.exists()
+    assert not other.exists()
 
 
 def test_a_horse_that_lost_its_lease_dies_at_once_and_writes_nothing(app, stuck):
