@@ -35,14 +35,20 @@ BORDER_CHANGE = 8
 BORDER_NOISE = 0.02
 BORDER_MARK = 0.4
 
-# Pixels that are decoded, some 15 minutes of 1080p: of a larger video only the keyframes are, if it has one
-# every so many seconds.
-MOST_PIXELS = 50 * 10**9
+# Seconds of processor time that a gigapixel and a gigabit take, by codec: measured by `ffmpeg -threads 1`
+# with the filters below on 4 s of street footage at 1080p30, clean and with noise of up to 150 Mbit/s; HEVC
+# and AV1 in 10 bits, which takes a third longer. Debian's 5.1 and the wheel's 9.0 differ by a tenth at most.
+COSTS = {"h264": (2.8, 8.2), "hevc": (3.7, 14.0), "vp8": (2.4, 12.0), "vp9": (3.0, 14.0), "av1": (3.4, 9.0)}
+HIGHEST_COST = (3.7, 14.0)
+# What decoding may be expected to take: 5 minutes of 1080p at 60 frames a second in H.264 take 120. Of a
+# video that takes more only the keyframes are decoded, if it has one every so many seconds.
+MOST_CPU_SECONDS = 150
 SPARSE_GAP_SECONDS = 10.0
 
 # each holds frames of its own: more would not fit 8K into the memory allowed
 THREADS = "4"
-LIMITS = ResourceLimits(cpu_seconds=1200, wall_seconds=800)
+# twice what is expected, for a slow machine; and twice that on the wall, for a busy one
+LIMITS = ResourceLimits(cpu_seconds=2 * MOST_CPU_SECONDS, wall_seconds=4 * MOST_CPU_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -54,18 +60,27 @@ class Scan:
     damaged: float
 
 
-def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels: int = MOST_PIXELS) -> Scan:
+def scan(
+    path: Path, probe: Probe, check_lease: Callable[[], None], most_cpu_seconds: float = MOST_CPU_SECONDS
+) -> Scan:
     """Decode the whole video once, in small and grey, and measure and hash it as the frames come.
 
-    Memory does not grow with the picture or the rate. Of a video of more than `most_pixels` in all only the
-    keyframes are decoded. Raises MediaFault, TransientError, or what `check_lease` raises, which is called
-    every few seconds of video.
+    Memory does not grow with the picture or the rate. Of a video that is expected to take more than
+    `most_cpu_seconds` only the keyframes are decoded; if even that is too much, MediaFault is raised before
+    anything is. Raises MediaFault, TransientError, or what `check_lease` raises, which is called every few
+    seconds of video.
     """
     rate = min(RATE, MAX_FRAMES / max(probe.duration, 1))
     wanted, skip = probe.times, "default"
     gap = max(later - earlier for earlier, later in pairwise([*probe.keyframes, probe.duration]))
-    if probe.width * probe.height * len(probe.times) > most_pixels and gap <= SPARSE_GAP_SECONDS:
+    if expected_cpu_seconds(probe, wanted) > most_cpu_seconds:
         wanted, skip = probe.keyframes, "nokey"
+        if gap > SPARSE_GAP_SECONDS or expected_cpu_seconds(probe, wanted) > most_cpu_seconds:
+            raise MediaFault(
+                f"Decoding {len(probe.times)} frames of {probe.width}x{probe.height} with a keyframe every "
+                f"{gap:.0f} s takes too long. Encode it smaller, with fewer frames a second, or, if it is "
+                f"the keyframes that are too rare, with one at least every {SPARSE_GAP_SECONDS:.0f} s."
+            )
         # no more often than there is a new frame: a repeated one would count as frozen
         rate = min(rate, 1 / gap)
     width, height = probe.fit(LONG_SIDE)
@@ -100,6 +115,13 @@ def scan(path: Path, probe: Probe, check_lease: Callable[[], None], most_pixels:
         fingerprint=_fingerprint(small[:count], rate, measures.cuts),
         damaged=_damaged(running.log, len(wanted)),
     )
+
+
+def expected_cpu_seconds(probe: Probe, wanted: Sequence[float]) -> float:
+    """Return what decoding the `wanted` frames takes by COSTS. Nothing of the file is decoded to tell."""
+    per_gigapixel, per_gigabit = COSTS.get(probe.codec, HIGHEST_COST)
+    pixels = probe.width * probe.height * len(wanted)
+    return per_gigapixel * pixels / 1e9 + per_gigabit * probe.size_bytes * 8 / 1e9
 
 
 def _damaged(log: str, packets: int) -> float:

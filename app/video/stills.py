@@ -14,7 +14,8 @@ MARGIN = 0.05
 # a still this near to the peak of motion, in seconds, shows it
 PEAK_DISTANCE = 0.3
 
-LIMITS = ResourceLimits(cpu_seconds=1200, wall_seconds=800, file_bytes=4 * 2**20)
+# at the most it decodes what a scan does
+LIMITS = ResourceLimits(cpu_seconds=300, wall_seconds=600, file_bytes=4 * 2**20)
 
 # Some demuxers seek up to 0.13 s before the wanted time, to be sure of frames that are shown before they
 # are decoded: aim as much behind a keyframe, or they return the one before.

@@ -1,14 +1,17 @@
 """What decoding finds: stills are of the frames they say, and heavy videos are decoded in parts."""
 
+import dataclasses
 import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.errors import TransientError
 from app.video import stills
-from app.video.probe import probe
-from app.video.scan import scan
+from app.video.ffmpeg import MediaFault
+from app.video.probe import Probe, probe
+from app.video.scan import expected_cpu_seconds, scan
 
 FPS = 25
 # each frame is plain, and two levels brighter than the one before
@@ -71,7 +74,8 @@ def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
     path = videos.make("bikes", seconds=8, codec=codec, container=container, options=("-g", "25"))
     found = probe(path)
     whole = scan(path, found, lambda: None)
-    sparse = scan(path, found, lambda: None, most_pixels=1)
+    # what the file's bytes take, and half of its pixels
+    sparse = scan(path, found, lambda: None, most_cpu_seconds=between(found))
 
     assert 3 <= sparse.measures.frames < whole.measures.frames / 3
     assert (sparse.damaged, whole.damaged) == (0, 0)
@@ -80,10 +84,51 @@ def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
     assert sparse.fingerprint
 
 
-def test_a_heavy_video_of_few_keyframes_is_decoded_all_the_same(videos):
-    path = videos.make("bikes", seconds=12, options=("-g", "9999", "-sc_threshold", "0"))
-    found = probe(path)
-    assert scan(path, found, lambda: None, most_pixels=1).measures.frames > 40
+def between(found):
+    """Return what decoding half of the frames is expected to take: enough for the keyframes, not for all."""
+    half = dataclasses.replace(found, times=found.times[::2])
+    return expected_cpu_seconds(half, half.times)
+
+
+@pytest.mark.parametrize(
+    ("codec", "size", "fps", "seconds", "keyframe_every", "megabytes", "refused"),
+    [
+        # 8K at 120 frames a second with one keyframe: 13 minutes on a wall clock
+        ("vp9", (7680, 4320), 120, 20, 20, 37, True),
+        # nothing but keyframes, or too many
+        ("hevc", (7680, 4320), 60, 60, 1 / 60, 500, True),
+        ("h264", (3840, 2160), 120, 300, 0.5, 500, False),
+        # what phones and cameras make
+        ("hevc", (3840, 2160), 60, 300, 1, 500, False),
+        ("h264", (1920, 1080), 60, 300, 300, 200, False),
+        # what browsers record: one keyframe
+        ("vp9", (1920, 1080), 30, 300, 300, 200, False),
+        ("vp8", (1280, 720), 30, 300, 300, 100, False),
+        ("av1", (1920, 1080), 30, 300, 300, 200, False),
+        ("hevc", (3840, 2160), 60, 300, 12, 500, True),
+    ],
+)
+def test_what_takes_too_long_is_refused_before_it_is_decoded(
+    tmp_path, codec, size, fps, seconds, keyframe_every, megabytes, refused
+):
+    found = Probe(
+        format="matroska,webm",
+        codec=codec,
+        stream=0,
+        width=size[0],
+        height=size[1],
+        rotation=0,
+        size_bytes=megabytes * 10**6,
+        start=0.0,
+        duration=seconds,
+        declared_duration=None,
+        times=tuple(number / fps for number in range(seconds * fps)),
+        keyframes=tuple(number * keyframe_every for number in range(round(seconds / keyframe_every))),
+    )
+    # there is no such file: what is not refused before fails to open
+    expected = (MediaFault, "keyframe every .* smaller") if refused else (TransientError, "No such file")
+    with pytest.raises(expected[0], match=expected[1]):
+        scan(tmp_path / "absent", found, lambda: None)
 
 
 def test_measures_tell_black_frozen_and_blurred_parts(videos):
