@@ -109,8 +109,8 @@ def test_the_tool_ends_with_what_reads_it():
 def test_the_tool_dies_with_its_starter(tmp_path):
     program = (
         "from app.video.ffmpeg import ResourceLimits, start\n"
-        f"with start('ffmpeg', {['-re', *ENDLESS, *RAW]!r}, ResourceLimits(60, 60)) as running:\n"
-        "    running.stdout.read(1000)\n"
+        # it writes nothing, so that no closed pipe ends it
+        f"with start('ffmpeg', {['-re', *ENDLESS, *NULL]!r}, ResourceLimits(60, 60)) as running:\n"
         "    from pathlib import Path\n"
         "    print(Path('/proc/thread-self/children').read_text(), flush=True)\n"
         "    running.stdout.read()\n"
