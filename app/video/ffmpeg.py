@@ -201,10 +201,11 @@ def start(
         os.close(status_of_child)
 
     stopwatch = _Stopwatch(process.pid)
-    blames_video: list[bool] = []
+    late: list[TransientError] = []
 
     def stop() -> None:
-        blames_video.append(stopwatch.had() >= limits.cpu_seconds)
+        reason = f"{name} took longer than {limits.wall_seconds:g} s."
+        late.append(TransientError(reason, suspect_video=stopwatch.had() >= limits.cpu_seconds))
         _kill(process)
 
     timer = threading.Timer(limits.wall_seconds, stop)
@@ -215,9 +216,8 @@ def start(
         running = Running(process, missing)
         if end != "ready":
             process.wait()
-            raise TransientError(
-                f"{name} could not be started: {end or running.log.strip() or 'it was killed'}"
-            )
+            why = end or running.log.strip() or "it was killed"
+            raise late[0] if late else TransientError(f"{name} could not be started: {why}")
         yield running
         _, wait_status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(wait_status)
@@ -227,10 +227,8 @@ def start(
             _kill(process)
             process.wait()
         process.stdout.close()  # type: ignore[union-attr]
-    if blames_video:
-        raise TransientError(
-            f"{name} took longer than {limits.wall_seconds:g} s.", suspect_video=blames_video[0]
-        )
+    if late:
+        raise late[0]
     if usage.ru_utime + usage.ru_stime >= CPU_ROUNDING * limits.cpu_seconds:
         raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
     _judge(name, process.returncode, running.log, limits)

@@ -52,7 +52,7 @@ def test_a_video_is_suspect_if_its_tool_could_have_run_all_the_time():
 
 
 def test_a_video_is_not_suspect_if_its_tool_was_stopped():
-    stopped = late(cpu_seconds=1, wall_seconds=3, meanwhile=lambda pid: os.kill(pid, signal.SIGSTOP))
+    stopped = late(cpu_seconds=1, wall_seconds=6, meanwhile=lambda pid: os.kill(pid, signal.SIGSTOP))
     assert not stopped.suspect_video
 
 
