@@ -4,18 +4,35 @@ A queued evaluation is a hint that something is due, not which: the job takes th
 from the database. So an entry that is lost or doubled changes nothing, and the queue never needs to hold
 more entries than the workers can take before the next reconciliation. Jobs are named by dotted path,
 since the app never imports what runs in workers.
+
+Whoever can write to Redis can queue whatever they like. So everything that reads a job reads it as a
+`ListedJob`, which cannot run code of theirs.
 """
 
 import uuid
 from typing import Any
 
+import structlog
 from redis import Redis, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+log = structlog.get_logger(__name__)
 
 from app.config import ConfigError, Settings
 
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
+
+EVALUATE_NEXT = "jobs.evaluate.evaluate_next"
+TICK_CYCLES = "jobs.tick.tick_cycles"
+RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
+# Every function a job may name. None of them takes an argument.
+JOBS = frozenset({EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS})
 
 # Entries the evaluations queue holds at the most. Refilled every few seconds, that keeps 200 evaluations a
 # second going, and a backlog of a million rows costs Redis no more than one of a thousand.
@@ -38,19 +55,64 @@ def connect(settings: Settings, **options: Any) -> Redis:
     return redis
 
 
+class Refused(Exception):
+    """A job in Redis is not one of ours; the message says why."""
+
+
+class ListedJob(Job):
+    """A job of RQ that is only ever JSON and names one of JOBS, with nothing added to it.
+
+    Plain RQ unpickles what it finds, calls any function by its dotted path, imports the callbacks a job
+    names and sends its webhooks. Here a job that asks for such a thing, or that cannot be read (it is
+    damaged, or an older release has pickled it), is logged and deleted. From then on it is a job that does
+    not exist, which RQ passes over. What it was a hint of, the reconciler finds again.
+    """
+
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None):
+        super().__init__(id, connection, JSONSerializer)
+
+    def refresh(self) -> None:
+        try:
+            super().refresh()
+        except (NoSuchJobError, RedisConnectionError, RedisTimeoutError):
+            raise
+        except Exception as error:
+            # whatever a damaged hash makes RQ raise
+            reason = str(error) if isinstance(error, Refused) else f"cannot be read: {type(error).__name__}"
+            log.warning("job_refused", job_id=self.id, reason=reason[:200])
+            self.connection.delete(self.key)
+            raise NoSuchJobError(f"The job {self.id} was refused.") from error
+
+    def restore(self, raw_data: Any) -> None:
+        super().restore(raw_data)
+        if self.func_name not in JOBS:
+            raise Refused(f"names the function {self.func_name!r}")
+        if self.instance is not None or self.args or self.kwargs:
+            raise Refused("has arguments")
+        if self._success_callback_name or self._failure_callback_name or self._stopped_callback_name:
+            raise Refused("has a callback")
+        if self.webhooks:
+            raise Refused("has a webhook")
+
+
+def open_queue(name: str, redis: Redis) -> Queue:
+    """The queue `name`, whose jobs are ListedJobs."""
+    return Queue(name, connection=redis, job_class=ListedJob, serializer=JSONSerializer)
+
+
 def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
     """Queue `count` evaluation jobs, fewer where the queue is full, and return how many.
 
     `timeout` is the longest a job may run, in seconds. Raises RedisError if Redis is out of reach.
     """
-    queue = Queue(EVALUATIONS, connection=redis)
+    queue = open_queue(EVALUATIONS, redis)
     count = min(count, MAX_QUEUED - queue.count)
     if count <= 0:
         return 0
     queue.enqueue_many(
         [
             Queue.prepare_data(
-                "jobs.evaluate.evaluate_next",
+                EVALUATE_NEXT,
                 job_id=f"evaluate-{uuid.uuid4().hex}",
                 timeout=timeout,
                 result_ttl=0,
@@ -64,7 +126,7 @@ def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
 
 def count_queued(redis: Redis) -> int:
     """How many evaluation jobs wait for a worker. Raises RedisError if Redis is out of reach."""
-    return Queue(EVALUATIONS, connection=redis).count
+    return open_queue(EVALUATIONS, redis).count
 
 
 def count_workers(redis: Redis) -> int:

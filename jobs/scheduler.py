@@ -1,7 +1,10 @@
 """The scheduler: a clock that puts periodic jobs into their queue, and a worker of its own for them.
 
-rq-scheduler keeps its schedule in Redis and alone there, where it can be lost. Here the schedule is the list
-in `periodic`, and Redis is brought in line with it on every poll.
+rq-scheduler's own loop is not used, for what it was measured to do when things go wrong. It loses its whole
+schedule for ever when Redis is emptied, and an entry when it dies between two of its commands. It exits when
+Redis is away for 8 s. Without a worker it queues a tick again and again, and they run as a burst later. One
+job that it cannot read stops all. Here the schedule is the list in `periodic`, and each poll brings Redis in
+line with it.
 """
 
 import math
@@ -12,16 +15,13 @@ from datetime import UTC, datetime
 
 import structlog
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq_scheduler import Scheduler
 
 from app.config import Settings
-from app.queue import TICKS, connect
+from app.queue import RECONCILE_EVALUATIONS, TICK_CYCLES, TICKS, ListedJob, connect, open_queue
 from jobs.processes import Child, supervise
 from jobs.worker import work
 
@@ -45,22 +45,22 @@ class Periodic:
 def periodic(settings: Settings) -> tuple[Periodic, ...]:
     """All periodic jobs."""
     return (
-        Periodic("tick-cycles", "jobs.tick.tick_cycles", settings.check_interval_seconds),
-        Periodic("reconcile", "jobs.tick.reconcile_evaluations", RECONCILE_SECONDS),
+        Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
+        Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
     )
 
 
 class HealingScheduler(Scheduler):
-    """An rq-scheduler whose schedule survives a flushed, restarted or corrupted Redis.
+    """An rq-scheduler whose schedule survives a flushed, restarted or damaged Redis.
 
-    Each poll registers anew, under their fixed names, the entries that are missing or unreadable. An entry
-    that is due is put off by its interval first and only then queued, as a fresh job named after its time
-    slot: whatever dies in between, and however many schedulers there are, a slot runs once at the most and
-    the entry stays.
+    An entry that is due is put off by its interval first and only then queued, as a fresh job named after
+    its time slot: whatever dies in between, and however many schedulers there are, a slot runs once at the
+    most and the entry stays. An entry that cannot be read is a job that does not exist (see ListedJob):
+    rq-scheduler drops it when it is due, and the next poll registers it anew.
     """
 
     def __init__(self, redis: Redis, entries: Sequence[Periodic]):
-        super().__init__(queue_name=TICKS, connection=redis, interval=POLL_SECONDS)
+        super().__init__(queue_name=TICKS, connection=redis, interval=POLL_SECONDS, job_class=ListedJob)
         self._entries = {entry.name: entry for entry in entries}
 
     def poll(self) -> None:
@@ -73,22 +73,13 @@ class HealingScheduler(Scheduler):
 
     def enqueue_jobs(self) -> list[Job]:
         for entry in self._entries.values():
-            if entry.name not in self or not self._is_readable(entry):
-                self.connection.delete(Job.key_for(entry.name))
+            due = self.connection.zscore(self.scheduled_jobs_key, entry.name)
+            # one that is due later than in an interval was registered with a longer one, or by a wrong clock
+            if due is None or due > time.time() + entry.seconds:
+                self.connection.delete(ListedJob.key_for(entry.name))
                 self.schedule(datetime.now(UTC), entry.function, id=entry.name, interval=entry.seconds)
                 log.info("schedule_registered", entry=entry.name)
         return super().enqueue_jobs()
-
-    def _is_readable(self, entry: Periodic) -> bool:
-        try:
-            job = Job.fetch(entry.name, connection=self.connection)
-            return job.func_name == entry.function
-        except (RedisConnectionError, RedisTimeoutError):
-            raise
-        except Exception as error:
-            # whatever a key that is missing or corrupt makes RQ raise
-            log.warning("schedule_unreadable", entry=entry.name, error=type(error).__name__)
-            return False
 
     def enqueue_job(self, job: Job) -> None:
         entry = self._entries.get(job.id)
@@ -100,7 +91,7 @@ class HealingScheduler(Scheduler):
         self.connection.zadd(self.scheduled_jobs_key, {entry.name: (slot + 1) * entry.seconds})
         life = math.ceil(entry.seconds)
         try:
-            Queue(TICKS, connection=self.connection).enqueue_call(
+            open_queue(TICKS, self.connection).enqueue_call(
                 entry.function,
                 job_id=f"{entry.name}-{slot:.0f}",
                 unique=True,

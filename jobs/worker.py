@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from rq import worker_registration
 from rq.exceptions import StopRequested
 from rq.job import Job
+from rq.serializers import JSONSerializer
 from rq.utils import now
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -36,7 +37,7 @@ from app.config import Settings
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
-from app.queue import EVALUATIONS, connect
+from app.queue import EVALUATIONS, ListedJob, connect
 from app.video import control
 from jobs.processes import Child, die_with_parent, supervise
 
@@ -57,6 +58,8 @@ class Worker(rq.Worker):
             [queue],
             name,
             connection=redis,
+            job_class=ListedJob,
+            serializer=JSONSerializer,
             worker_ttl=30,
             maintenance_interval=60,
             job_monitoring_interval=5,

@@ -65,11 +65,16 @@ class Process:
         return time.monotonic() - began
 
     def clean_up(self):
-        """Kill what is left of the process and its children."""
+        """Kill what is left of the process and its children, and wait for their end.
+
+        One that is still dying could take a job of the next test.
+        """
         if self._process is not None:
+            children = self.children()
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            eventually(lambda: not any(command(child) for child in children))
 
     def children(self):
         """The ids of all living descendants."""

@@ -5,12 +5,11 @@ import signal
 import time
 
 import pytest
-from rq import Queue
 from sqlalchemy import text
 
 from app.db import db
 from app.evaluation import reconcile
-from app.queue import EVALUATIONS, count_workers, enqueue_evaluations
+from app.queue import EVALUATIONS, count_workers, enqueue_evaluations, open_queue
 from jobs.worker import SCRATCH, scratch_directory
 from tests.conftest import harmless_user
 from tests.processes import command, eventually
@@ -106,9 +105,10 @@ def test_all_processes_run_as_a_redis_user_without_dangerous_commands(
 
 def test_jobs_without_work_end_quietly(app, processes, redis):
     enqueue_evaluations(redis, 3, 60)
-    worker = processes("worker")
-    eventually(lambda: Queue(EVALUATIONS, connection=redis).is_empty and not worker.children())
-    assert Queue(EVALUATIONS, connection=redis).failed_job_registry.get_job_count(cleanup=False) == 0
+    processes("worker")
+    eventually(lambda: not list(redis.scan_iter("rq:job:*")))
+    assert open_queue(EVALUATIONS, redis).is_empty()
+    assert open_queue(EVALUATIONS, redis).failed_job_registry.get_job_count(cleanup=False) == 0
 
 
 def test_kill_of_a_worker_takes_its_horse_along_and_the_next_worker_evaluates_once(
