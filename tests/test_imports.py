@@ -1,0 +1,50 @@
+"""Who needs no server loads none: seen in a fresh interpreter, which import contracts cannot see."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.documents import ROOT
+
+SERVER = ["flask", "flask_sqlalchemy", "sqlalchemy", "psycopg2", "redis", "rq", "rq_scheduler"]
+# every module of the package sys.argv[1]
+IMPORT_ALL = """
+from importlib import import_module
+from pkgutil import walk_packages
+package = import_module(sys.argv[1])
+for module in walk_packages(package.__path__, package.__name__ + "."):
+    import_module(module.name)
+"""
+RUN = """
+import cli
+try:
+    cli.kibotos(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0
+"""
+
+
+def loads(code, *arguments):
+    """Which of SERVER a fresh interpreter has loaded after `code`."""
+    ending = f"\nprint()\nprint(json.dumps([name for name in {SERVER} if name in sys.modules]))"
+    command = [sys.executable, "-c", f"import json, sys\n{code}{ending}", *arguments]
+    return json.loads(subprocess.check_output(command, text=True, cwd=ROOT).splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "package",
+    ["app.assessment", "app.video", "app.clients", "app.evaluator", "app.miner", "app.validator"],
+)
+def test_the_engine_and_its_programs_load_no_server(package):
+    assert loads(IMPORT_ALL, package) == []
+
+
+@pytest.mark.parametrize("command", ["evaluate", "evaluator", "miner", "validate"])
+def test_help_of_their_commands_loads_no_server(command):
+    assert loads(RUN, command, "--help") == []
+
+
+def test_what_loads_a_server_is_seen():
+    assert "sqlalchemy" in loads("import app.db")
