@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from dotenv import load_dotenv
 
-from app.config import ConfigError, Settings, unknown_variables
+from app.config import ConfigError, Settings, read_dotenv, unknown_variables
 from app.version import VERSION
 
 ROOT = Path(__file__).parent
@@ -94,7 +93,7 @@ def kibotos(ctx: click.Context) -> None:
 
     Settings come from the environment and from .env in the working directory; the environment wins.
     """
-    load_dotenv(".env")
+    read_dotenv()
     for name, hint in unknown_variables(os.environ):
         click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
     ctx.obj = settings = Settings.from_environ()
@@ -118,9 +117,13 @@ def api(settings: Settings, host: str | None, port: int | None, reload: bool) ->
     if reload and not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
     address = f"[{host}]" if ":" in host else host
-    command = ["gunicorn", "--config", str(ROOT / "gunicorn.conf.py"), "--chdir", str(ROOT)]
+    command = ["gunicorn", "--config", "python:app.web.gunicorn_settings"]
     command += ["--bind", f"{address}:{port or settings.port}", *(["--reload"] if reload else []), "wsgi:app"]
-    os.execv(sys.executable, [sys.executable, "-m", *command])  # noqa: S606
+    # gunicorn imports from the working directory first, and another `app` or `wsgi` may be there
+    os.chdir(ROOT)
+    # what .env says stands in the environment by now; another one in ROOT is not ours to read
+    environ = os.environ | {"PYTHON_DOTENV_DISABLED": "1"}
+    os.execve(sys.executable, [sys.executable, "-m", *command], environ)  # noqa: S606
 
 
 @kibotos.command()

@@ -1,12 +1,15 @@
 """The WSGI entry point: `gunicorn wsgi:app`."""
 
-from dotenv import load_dotenv
+import sys
 
 from app import create_app, logs
-from app.config import Settings
+from app.config import ConfigError, Settings, read_dotenv
 
-load_dotenv(".env")
-settings = Settings.from_environ()
+try:
+    read_dotenv()
+    settings = Settings.from_environ().require_server()
+except ConfigError as error:
+    sys.exit(str(error))
 logs.configure(settings.log_level, settings.log_format)
 app = create_app(settings)
 # before the first request, which would wait for it; nothing is connected yet

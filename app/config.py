@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
@@ -184,6 +185,26 @@ def masked(url: str) -> str:
     userinfo, _, host = parts.netloc.rpartition("@")
     user = userinfo.split(":", 1)[0]
     return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
+
+
+def read_dotenv() -> None:
+    """Add to the environment what it lacks of .env in the working directory, if there is one.
+
+    Raises ConfigError if that file cannot be read.
+    """
+    # here, since only the start of a process needs it
+    from dotenv import load_dotenv
+
+    try:
+        # files that were written on Windows begin with a byte order mark
+        load_dotenv(".env", encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError(
+            f"{Path('.env').absolute()} cannot be read ({error.strerror}): run this as the user "
+            "who may read it, or from another directory."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{Path('.env').absolute()} is not text in UTF-8: save it as that.") from error
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -21,7 +21,8 @@ from app.errors import Conflict
 
 log = structlog.get_logger(__name__)
 
-SCHEMA = Path(__file__).parent.parent / "schema.sql"
+# a link to the file of the repository, so that the package has it
+SCHEMA = Path(__file__).parent / "schema.sql"
 MIGRATIONS = Path(__file__).parent / "migrations"
 # First line of a migration that PostgreSQL refuses to run in a transaction, e.g. CREATE INDEX CONCURRENTLY.
 # Such a file holds one statement.

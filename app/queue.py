@@ -21,9 +21,9 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-log = structlog.get_logger(__name__)
-
 from app.config import ConfigError, Settings
+
+log = structlog.get_logger(__name__)
 
 EVALUATIONS = "evaluations"
 TICKS = "ticks"

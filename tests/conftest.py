@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -119,6 +120,17 @@ def database(postgres):
     """The address of an empty database with the current schema, its identities back at 1."""
     empty_database(postgres.url)
     return postgres.url
+
+
+@pytest.fixture
+def new_database(postgres):
+    """The address of a database without any table, owned by a role that is no superuser."""
+    name = f"new_{uuid.uuid4().hex}"
+    with closing(psycopg2.connect(postgres.url)) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(f"CREATE DATABASE {name}")
+    # it goes with its server: to drop it now, an autovacuum in it would have to be waited for
+    return postgres.database_url(name)
 
 
 @pytest.fixture

@@ -25,8 +25,9 @@ def environment(settings, **changes):
 class Process:
     """`kibotos <arguments>` in a process group of its own, its output in the file `log`."""
 
-    def __init__(self, arguments, environ, log, cwd):
+    def __init__(self, arguments, environ, log, cwd, program=(sys.executable, "-m", "cli")):
         self.arguments = arguments
+        self._program = program
         self._environ = environ
         self._cwd = cwd
         self.log = log
@@ -43,7 +44,7 @@ class Process:
     def start(self):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli", *self.arguments],
+                [*self._program, *self.arguments],
                 env=self._environ,
                 cwd=self._cwd,
                 stdout=log,

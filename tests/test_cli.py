@@ -1,6 +1,7 @@
+import os
+import shutil
 import subprocess
 import sys
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from importlib.metadata import entry_points
@@ -23,17 +24,6 @@ NOWHERE = "postgresql://u:secret@127.0.0.1:1/nowhere"
 @pytest.fixture
 def run(run_kibotos):
     return run_kibotos
-
-
-@pytest.fixture
-def empty_database(postgres):
-    """The address of a database without any table, owned by a role that is no superuser."""
-    name = f"cli_{uuid.uuid4().hex}"
-    with closing(psycopg2.connect(postgres.url)) as connection:
-        connection.autocommit = True
-        connection.cursor().execute(f"CREATE DATABASE {name}")
-    # it goes with its server: to drop it now, an autovacuum in it would have to be waited for
-    return postgres.database_url(name)
 
 
 def query(url, statement):
@@ -76,6 +66,44 @@ def test_settings_come_from_dotenv_and_the_environment_wins(run, tmp_path):
     assert result.output.startswith("Error: The database is out of reach: ")
 
 
+def test_a_dotenv_from_windows_is_read(run, tmp_path):
+    (tmp_path / ".env").write_bytes(b"\xef\xbb\xbfLOG_LEVEL=loud\r\nPORT=80\r\n")
+    assert run("db", "check").output.startswith("Error: LOG_LEVEL must be one of")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ["cli", "db", "check"],
+        ["cli", "api"],
+        ["cli", "up"],
+        ["cli", "miner", "prompts"],
+        ["gunicorn", "wsgi:app"],
+        ["wsgi"],
+    ],
+)
+@pytest.mark.parametrize("unreadable", [True, False])
+def test_a_dotenv_that_cannot_be_read_is_told_in_one_sentence(tmp_path, program, unreadable):
+    if unreadable:
+        # a file that nobody can read, root neither
+        (tmp_path / ".env").symlink_to("/proc/self/mem")
+    else:
+        (tmp_path / ".env").write_text("LOG_LEVEL=INFO", encoding="utf-16")
+    shutil.copy(cli.ROOT / "gunicorn.conf.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", *program],
+        env={"PYTHONPATH": str(cli.ROOT), "PATH": os.defpath},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    [sentence] = (done.stdout + done.stderr).splitlines()
+    assert str(tmp_path / ".env") in sentence
+    assert ("cannot be read" if unreadable else "not text in UTF-8") in sentence
+
+
 def test_an_unknown_variable_of_ours_is_warned_about(run):
     result = run(
         "db", "check", KIBOTOS_REDIS_URL="redis://localhost", KIBOTOS_COLOUR="green", DATABASE_URL=""
@@ -91,29 +119,29 @@ def test_an_unreachable_database_is_told_in_one_sentence_without_its_password(ru
     assert "Traceback" not in result.output
 
 
-def test_db_init_twice_is_harmless(run, empty_database):
-    assert "no schema yet" in run("db", "check", DATABASE_URL=empty_database).output
-    assert "in place" in run("db", "init", DATABASE_URL=empty_database).output
-    query(empty_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
-    again = run("db", "init", DATABASE_URL=empty_database)
+def test_db_init_twice_is_harmless(run, new_database):
+    assert "no schema yet" in run("db", "check", DATABASE_URL=new_database).output
+    assert "in place" in run("db", "init", DATABASE_URL=new_database).output
+    query(new_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
+    again = run("db", "init", DATABASE_URL=new_database)
     assert (again.exit_code, "nothing changed" in again.output) == (0, True)
-    assert query(empty_database, "SELECT count(*) FROM cycles") == (1,)
-    assert run("db", "check", DATABASE_URL=empty_database).exit_code == 0
+    assert query(new_database, "SELECT count(*) FROM cycles") == (1,)
+    assert run("db", "check", DATABASE_URL=new_database).exit_code == 0
 
 
-def test_db_init_leaves_a_foreign_database_alone(run, empty_database):
-    query(empty_database, "CREATE TABLE theirs ()")
-    result = run("db", "init", DATABASE_URL=empty_database)
+def test_db_init_leaves_a_foreign_database_alone(run, new_database):
+    query(new_database, "CREATE TABLE theirs ()")
+    result = run("db", "init", DATABASE_URL=new_database)
     assert result.exit_code == 1
     assert "theirs" in result.output
 
 
-def test_db_migrate_brings_an_empty_database_to_the_schema(run, empty_database):
-    first = run("db", "migrate", DATABASE_URL=empty_database)
+def test_db_migrate_brings_an_new_database_to_the_schema(run, new_database):
+    first = run("db", "migrate", DATABASE_URL=new_database)
     assert first.stdout == f"Applied: {', '.join(each.stem for each in migrations())}.\n"
-    assert "nothing changed" in run("db", "migrate", DATABASE_URL=empty_database).output
-    query(empty_database, f"DELETE FROM schema_migrations WHERE version = '{migrations()[-1].stem}'")
-    behind = run("db", "check", DATABASE_URL=empty_database)
+    assert "nothing changed" in run("db", "migrate", DATABASE_URL=new_database).output
+    query(new_database, f"DELETE FROM schema_migrations WHERE version = '{migrations()[-1].stem}'")
+    behind = run("db", "check", DATABASE_URL=new_database)
     assert behind.exit_code == 1
     assert "kibotos db migrate" in behind.output
 
@@ -137,9 +165,9 @@ CONCURRENTLY = f"{OUTSIDE_TRANSACTION}\nCREATE UNIQUE INDEX CONCURRENTLY things_
 
 
 @pytest.fixture
-def migrating(empty_database):
+def migrating(new_database):
     """An application context of the empty database."""
-    settings = Settings.from_environ({"DATABASE_URL": empty_database})
+    settings = Settings.from_environ({"DATABASE_URL": new_database})
     app = command_app(settings)
     with app.app_context():
         yield
@@ -147,21 +175,21 @@ def migrating(empty_database):
 
 
 @pytest.mark.usefixtures("migrating")
-def test_a_migration_is_applied_whole_or_not_at_all(empty_database, migrations_of):
+def test_a_migration_is_applied_whole_or_not_at_all(new_database, migrations_of):
     files = migrations_of(stamps=STAMPS, broken="CREATE TABLE things (n int); SELECT 1 / 0")
     with pytest.raises(psycopg2.errors.DivisionByZero):
         migrate(files)
-    assert query(empty_database, "SELECT to_regclass('things')") == (None,)
-    assert query(empty_database, "SELECT array_agg(version) FROM schema_migrations") == (["0001_stamps"],)
+    assert query(new_database, "SELECT to_regclass('things')") == (None,)
+    assert query(new_database, "SELECT array_agg(version) FROM schema_migrations") == (["0001_stamps"],)
     assert migrate(migrations_of(stamps=STAMPS, broken="CREATE TABLE things (n int)")) == ["0002_broken"]
 
 
 @pytest.mark.usefixtures("migrating")
-def test_a_migration_gives_up_rather_than_stop_the_service(empty_database, migrations_of):
+def test_a_migration_gives_up_rather_than_stop_the_service(new_database, migrations_of):
     files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)")
     migrate(files)
     files = migrations_of(stamps="", things="", wider="ALTER TABLE things ADD COLUMN m int")
-    with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(new_database)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT FROM things")
         with pytest.raises(Conflict, match=r"0003_wider waited 3 s .* run `kibotos db migrate` again"):
             migrate(files)
@@ -169,27 +197,27 @@ def test_a_migration_gives_up_rather_than_stop_the_service(empty_database, migra
 
 
 @pytest.mark.usefixtures("migrating")
-def test_a_migration_outside_a_transaction_waits_for_those_who_use_the_table(empty_database, migrations_of):
+def test_a_migration_outside_a_transaction_waits_for_those_who_use_the_table(new_database, migrations_of):
     files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)", index=CONCURRENTLY)
     assert migrate(files) == ["0001_stamps", "0002_things", "0003_index"]
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'things_n'::regclass"
-    assert query(empty_database, valid) == (True,)
+    assert query(new_database, valid) == (True,)
 
 
 @pytest.mark.usefixtures("migrating")
-def test_an_index_that_was_not_finished_is_named(empty_database, migrations_of):
+def test_an_index_that_was_not_finished_is_named(new_database, migrations_of):
     things = "CREATE TABLE things (n int); INSERT INTO things VALUES (1), (1)"
     files = migrations_of(stamps=STAMPS, things=things, index=CONCURRENTLY)
     with pytest.raises(psycopg2.errors.UniqueViolation):
         migrate(files)
     with pytest.raises(Conflict, match="`DROP INDEX CONCURRENTLY things_n`"):
         migrate(files)
-    query(empty_database, "DROP INDEX things_n; DELETE FROM things")
+    query(new_database, "DROP INDEX things_n; DELETE FROM things")
     assert migrate(files) == ["0003_index"]
 
 
 @pytest.mark.usefixtures("migrating")
-def test_of_two_that_migrate_one_waits_for_the_other(empty_database, migrations_of):
+def test_of_two_that_migrate_one_waits_for_the_other(new_database, migrations_of):
     files = migrations_of(stamps=STAMPS, things="CREATE TABLE things (n int)", index=CONCURRENTLY)
     app = current_app._get_current_object()
 
@@ -219,10 +247,10 @@ def test_of_two_that_migrate_one_waits_for_the_other(empty_database, migrations_
         ),
     ],
 )
-def test_what_the_database_answers_is_told_in_a_sentence(run, empty_database, sql, said):
-    run("db", "init", DATABASE_URL=empty_database)
-    query(empty_database, sql.format(name=empty_database.rpartition("/")[2]))
-    result = run("cycles", "start", DATABASE_URL=empty_database, DATABASE_STATEMENT_TIMEOUT_SECONDS="0.5")
+def test_what_the_database_answers_is_told_in_a_sentence(run, new_database, sql, said):
+    run("db", "init", DATABASE_URL=new_database)
+    query(new_database, sql.format(name=new_database.rpartition("/")[2]))
+    result = run("cycles", "start", DATABASE_URL=new_database, DATABASE_STATEMENT_TIMEOUT_SECONDS="0.5")
     assert result.exit_code == 1
     assert said in result.output
     assert result.output.count("\n") == 1, result.output
@@ -249,14 +277,14 @@ def test_an_address_that_cannot_be_used_is_told_in_a_sentence(run, url):
         ("production", ["--force", "--yes-delete-everything"], None, True),
     ],
 )
-def test_db_reset_asks_and_names_the_database(run, empty_database, environment, options, input, deletes):
-    run("db", "init", DATABASE_URL=empty_database)
-    query(empty_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
-    result = run("db", "reset", *options, input=input, DATABASE_URL=empty_database, APP_ENV=environment)
-    assert empty_database.rpartition("/")[2] in result.output
+def test_db_reset_asks_and_names_the_database(run, new_database, environment, options, input, deletes):
+    run("db", "init", DATABASE_URL=new_database)
+    query(new_database, "INSERT INTO cycles (ends_at) VALUES (now() + interval '1 hour')")
+    result = run("db", "reset", *options, input=input, DATABASE_URL=new_database, APP_ENV=environment)
+    assert new_database.rpartition("/")[2] in result.output
     assert "***" in result.output
     assert result.exit_code == (0 if deletes else 1)
-    assert query(empty_database, "SELECT count(*) FROM cycles") == (0 if deletes else 1,)
+    assert query(new_database, "SELECT count(*) FROM cycles") == (0 if deletes else 1,)
 
 
 @pytest.mark.parametrize(

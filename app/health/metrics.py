@@ -1,7 +1,7 @@
 """Metrics for Prometheus.
 
 What web processes count (requests, latencies) they share through the files of prometheus_client's
-multiprocess mode, which gunicorn.conf.py switches on. The state of the work is read from PostgreSQL and
+multiprocess mode, which gunicorn_settings.py switches on. The state of the work is read from PostgreSQL and
 Redis at each scrape: it is right whichever process is asked, and outlives all of them.
 """
 

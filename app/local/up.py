@@ -18,7 +18,6 @@ from pathlib import Path
 import click
 import requests
 from dotenv import dotenv_values
-from honcho.environ import parse_procfile
 from honcho.printer import Printer
 
 from app import create_app, db, logs
@@ -40,6 +39,8 @@ SERVICES: dict[str, type[Service]] = {
     "S3_ENDPOINT": Seaweed,
     "VLM_API_URL": OfflineJudgeServer,
 }
+# those of the Procfile, which an installed wheel lacks
+PROCESSES = {"web": "kibotos api", "worker": "kibotos worker", "scheduler": "kibotos scheduler"}
 DEMO = {"CYCLE_DURATION_MINUTES": "0.5", "CHECK_INTERVAL_SECONDS": "1"}
 # a server of an `up` that was killed needs a moment to let go of its port
 PORT_SECONDS = 5
@@ -63,7 +64,7 @@ VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
-    default=ROOT / ".kibotos",
+    default=".kibotos",
     help="Directory of all data.  [default: .kibotos]",
 )
 def up(demo: bool, data: Path) -> None:
@@ -162,6 +163,8 @@ def _environment(env_file: Path, services: list[Service], demo: bool) -> dict[st
         "API_URL": f"http://127.0.0.1:{port}",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONUNBUFFERED": "1",
+        # what .env says stands here by now
+        "PYTHON_DOTENV_DISABLED": "1",
     }
 
 
@@ -200,11 +203,10 @@ def _prepare(settings: Settings) -> None:
 
 
 def _manager(environ: dict[str, str], printer: Printer) -> Manager:
-    """The processes of the Procfile, but for the release step, which has been done."""
+    """The processes of the Procfile."""
     manager = Manager(printer)
-    for name, command in parse_procfile((ROOT / "Procfile").read_text()).processes.items():
-        if name != "release":
-            manager.add_process(name, f"exec {command}", env=environ, cwd=str(ROOT))
+    for name, command in PROCESSES.items():
+        manager.add_process(name, f"exec {command}", env=environ, cwd=str(ROOT))
     return manager
 
 

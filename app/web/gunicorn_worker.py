@@ -1,4 +1,4 @@
-"""gunicorn's worker and logger, as gunicorn.conf.py names them."""
+"""gunicorn's worker and logger, as gunicorn_settings.py names them."""
 
 import json
 import socket

@@ -6,13 +6,20 @@ import signal
 import stat
 
 import requests
+from honcho.environ import parse_procfile
 
-from tests.processes import command, eventually
+from app.local.up import PROCESSES
+from tests.processes import ROOT, command, eventually
 from tests.up import Up
 
 
 def _gone(pids):
     return not any(command(pid) for pid in pids)
+
+
+def test_it_runs_the_processes_of_the_procfile():
+    procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
+    assert list(PROCESSES) == [name for name in procfile if name != "release"]
 
 
 def test_it_starts_serves_stops_and_goes_on(up):

@@ -1,0 +1,55 @@
+"""gunicorn's settings, for `kibotos api` and plain `gunicorn wsgi:app` alike."""
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from app.config import ConfigError, Settings, read_dotenv
+
+try:
+    read_dotenv()
+    _settings = Settings.from_environ().require_server()
+except ConfigError as error:
+    sys.exit(str(error))
+
+bind = f"{_settings.default_host}:{_settings.port}"
+workers = _settings.web_workers
+threads = _settings.web_threads
+worker_class = "app.web.gunicorn_worker.BoundedThreadWorker"
+logger_class = "app.web.gunicorn_worker.PlainLogger"
+errorlog = None  # no handler of its own: see its class
+# a request waits for its dependencies at most half of this; a worker that hangs longer is replaced
+timeout = 60
+graceful_timeout = 30
+keepalive = 5
+control_socket_disable = True
+
+# prometheus_client looks for the directory once, when it is first imported: that must be in the workers
+_metrics = Path(_settings.prometheus_multiproc_dir or tempfile.mkdtemp(prefix="kibotos-metrics-"))
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
+
+
+def on_starting(server):
+    """Refuse to be open to others in development, and begin with no counts of an earlier run."""
+    try:
+        for host, _port in (address for address in server.cfg.address if isinstance(address, tuple)):
+            _settings.require_bind(host)
+    except ConfigError as error:
+        sys.exit(str(error))
+    _metrics.mkdir(parents=True, exist_ok=True)
+    for file in _metrics.glob("*.db"):
+        file.unlink()
+
+
+def child_exit(server, worker):
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid, str(_metrics))
+
+
+def on_exit(server):
+    # not a directory that the operator has named
+    if not _settings.prometheus_multiproc_dir:
+        shutil.rmtree(_metrics, ignore_errors=True)
