@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from app.config import ConfigError, Settings, read_dotenv, unknown_variables
+from app.config import ConfigError, Settings, complete_environment, unknown_variables
 from app.version import VERSION
 
 ROOT = Path(__file__).parent
@@ -93,7 +93,7 @@ def kibotos(ctx: click.Context) -> None:
 
     Settings come from the environment and from .env in the working directory; the environment wins.
     """
-    read_dotenv()
+    complete_environment()
     for name, hint in unknown_variables(os.environ):
         click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
     ctx.obj = settings = Settings.from_environ()

@@ -3,10 +3,10 @@
 import sys
 
 from app import create_app, logs
-from app.config import ConfigError, Settings, read_dotenv
+from app.config import ConfigError, Settings, complete_environment
 
 try:
-    read_dotenv()
+    complete_environment()
     settings = Settings.from_environ().require_server()
 except ConfigError as error:
     sys.exit(str(error))

@@ -187,8 +187,8 @@ def masked(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
 
 
-def read_dotenv() -> None:
-    """Add to the environment what it lacks of .env in the working directory, if there is one.
+def complete_environment() -> None:
+    """Add to the environment what it lacks of .env in the working directory, and spare loopback the proxy.
 
     Raises ConfigError if that file cannot be read.
     """
@@ -205,6 +205,17 @@ def read_dotenv() -> None:
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{Path('.env').absolute()} is not text in UTF-8: save it as that.") from error
+    spare_loopback_the_proxy()
+
+
+def spare_loopback_the_proxy() -> None:
+    """Have no HTTP client of this process, or of its children, reach this machine by way of a proxy."""
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    names = [name.strip() for name in known.split(",") if name.strip()]
+    if "*" not in names:
+        names += [name for name in ("localhost", "127.0.0.1", "::1") if name not in names]
+    # some clients look for the one, some for the other
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from app import create_app, db
 from app.clients.storage import Storage
-from app.config import Settings
+from app.config import Settings, spare_loopback_the_proxy
 from app.local.process import start_all, stop_all
 from app.local.services import Postgres, Seaweed, Valkey
 from cli import kibotos
@@ -28,6 +28,10 @@ from tests.vlm_server import VlmServer
 def pytest_addoption(parser):
     parser.addoption("--fault-rounds", type=int, default=1, help="how often each fault strikes")
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
+
+
+# the servers of the tests are on this machine, whatever proxy leads out of it
+spare_loopback_the_proxy()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -204,8 +208,11 @@ def videos(tmp_path_factory):
 
 @pytest.fixture
 def up(services):
-    """A fresh Up beside the session's services, in a directory that PostgreSQL's user can enter."""
-    up = Up(services["postgres"].directory.parent / f"up-{time.monotonic_ns()}")
+    """A fresh Up beside the session's services, in a directory that PostgreSQL's user can enter.
+
+    Its name has a space: nobody may trip over that.
+    """
+    up = Up(services["postgres"].directory.parent / f"up {time.monotonic_ns()}")
     yield up
     if up.process and up.process.poll() is None:
         up.stop()

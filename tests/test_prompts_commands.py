@@ -173,3 +173,15 @@ def test_generate_drafts_what_is_new_into_a_file(run, app, vlm, tmp_path):
 def test_generate_without_a_model_says_so(run, tmp_path):
     result = run("generate", "--category", "household", "--output", str(tmp_path / "x.json"))
     assert result.output.startswith("Error: VLM_API_URL is not set")
+
+
+@pytest.mark.parametrize("command", ["list", "stats"])
+def test_ids_are_whole_in_80_columns(run, tmp_path, command):
+    ids = ["locomotion-stairs-outdoors-wet-001", "m-1"]
+    scenario = "Walk up a flight of stairs outdoors while it rains, and hold the handrail with one hand."
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps([prompt(id=id, scenario=f"{scenario} {id}") for id in ids]))
+    run("load", str(file))
+    lines = run(command, COLUMNS="80").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(any(f" {id} " in line for line in lines) for id in ids)

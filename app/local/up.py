@@ -265,7 +265,7 @@ def _summary(environ: Mapping[str, str], env_file: Path) -> str:
         f"Redis        {masked(environ['REDIS_URL'])}",
         f"S3           {environ['S3_ENDPOINT']}",
         f"judge        {judge}",
-        f"credentials  {env_file}  (in a shell: set -a; . {env_file})",
+        f"credentials  {env_file}  (in a shell: set -a; . {shlex.quote(str(env_file))})",
         f"data         {env_file.parent}  (stop with Ctrl-C; the next start goes on from there)",
     ]
     if environ.get("VLM_MODEL") == OFFLINE_MODEL:

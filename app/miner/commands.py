@@ -92,7 +92,7 @@ def miner() -> None:
 def prompts(settings: Settings, category: str | None, api_url: str | None, as_json: bool) -> None:
     """List what can be filmed."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from app.assessment import technical
     from app.clients.backend import Backend
@@ -101,7 +101,8 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    table = Table("id", "category", "scenario", "seconds", "weight")
+    id_column = Column("id", no_wrap=True, overflow="fold")
+    table = Table(id_column, "category", "scenario", "seconds", "weight")
     for prompt in found:
         limits = technical.limits(prompt["requirements"])
         seconds = f"{limits['min_duration']:g}-{limits['max_duration']:g}"

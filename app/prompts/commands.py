@@ -43,7 +43,7 @@ def load(settings: Settings, file: Path, update: bool) -> None:
 def list_(settings: Settings, category: str | None, everything: bool, as_json: bool) -> None:
     """List the active prompts."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from app.db import command_app
     from app.prompts import queries
@@ -57,7 +57,9 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
         ]
         click.echo(json.dumps(shown, indent=2))
         return
-    table = Table("id", "category", "task", "scenario", "weight", "submissions", "")
+    # an id is there to be copied: it is whole, however narrow the terminal
+    id_column = Column("id", no_wrap=True, overflow="fold")
+    table = Table(id_column, "category", "task", "scenario", "weight", "submissions", "")
     for each in found:
         weight, count = f"{each.weight:g}", str(each.total_submissions)
         mark = "" if each.is_active else "retired"
@@ -72,7 +74,7 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
 def stats(settings: Settings, category: str | None, as_json: bool) -> None:
     """Show how each prompt does: its submissions, how many were scored or rejected, their mean score."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from app.db import command_app
     from app.prompts import queries
@@ -82,7 +84,8 @@ def stats(settings: Settings, category: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(each) for each in found], indent=2))
         return
-    table = Table("id", "category", "submissions", "open", "scored", "rejected", "mean score")
+    id_column = Column("id", no_wrap=True, overflow="fold")
+    table = Table(id_column, "category", "submissions", "open", "scored", "rejected", "mean score")
     for each in found:
         mean = "" if each.mean_score is None else f"{each.mean_score:.3f}"
         counts = (each.submissions, each.open, each.scored, each.rejected)

@@ -6,10 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.config import ConfigError, Settings, read_dotenv
+from app.config import ConfigError, Settings, complete_environment
 
 try:
-    read_dotenv()
+    complete_environment()
     _settings = Settings.from_environ().require_server()
 except ConfigError as error:
     sys.exit(str(error))

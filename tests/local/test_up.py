@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import stat
+import subprocess
 
 import requests
 from honcho.environ import parse_procfile
@@ -40,6 +41,11 @@ def test_it_starts_serves_stops_and_goes_on(up):
     family = up.family()
     assert up.stop(signal.SIGINT) == 0, up.output
     assert _gone(family)
+
+    # as printed
+    line = re.search(r"in a shell: (.*)\)", up.output)[1]
+    printed = subprocess.check_output(["bash", "-c", f"{line}; echo $ADMIN_TOKEN"], text=True)
+    assert printed.strip() == first["ADMIN_TOKEN"]
 
     # with what the first wrote read into the shell: these servers are its own, not another's
     up.start(**{name: first[name] for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT", "VLM_API_URL")})
@@ -105,7 +111,9 @@ def test_services_that_are_named_are_used(up, settings, database, redis, vlm):
     assert up.stop() == 0
 
 
-def test_the_demo_ends_with_weights(up):
-    assert up.start("--demo").process.wait(120) == 0, up.output
+def test_the_demo_ends_with_weights_whatever_proxy_leads_out(up):
+    nobody = "http://127.0.0.1:9"
+    proxies = dict.fromkeys(["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"], nobody)
+    assert up.start("--demo", **proxies, no_proxy="", NO_PROXY="").process.wait(120) == 0, up.output
     assert "does not understand pictures" in up.output
     assert re.search(r"sum +│ 1\.000000 +│ 65535", up.output)

@@ -1,6 +1,9 @@
-import pytest
+import os
 
-from app.config import ConfigError, Settings, database_url, masked
+import pytest
+from requests.utils import get_environ_proxies
+
+from app.config import ConfigError, Settings, database_url, masked, spare_loopback_the_proxy
 
 TOKEN = "t" * 32
 
@@ -139,3 +142,16 @@ def test_secrets_are_not_in_the_representation():
 def test_masked_hides_the_password_and_nothing_else():
     assert masked("postgresql://kibotos:secret@db:5432/k?x=1") == "postgresql://kibotos:***@db:5432/k?x=1"
     assert masked("redis://cache:6379/0") == "redis://cache:6379/0"
+
+
+@pytest.mark.parametrize("known", ["", "corp.example", "corp.example, 127.0.0.1", "*"])
+def test_loopback_is_spared_the_proxy_and_what_was_spared_stays_so(monkeypatch, known):
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", known)
+    monkeypatch.delenv("no_proxy", raising=False)
+    spare_loopback_the_proxy()
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"]
+    for host in ("127.0.0.1:8080", "localhost", "[::1]:8080"):
+        assert get_environ_proxies(f"http://{host}/ready") == {}
+    assert bool(get_environ_proxies("http://corp.example/")) == (known == "")
+    assert bool(get_environ_proxies("http://elsewhere.example/")) == (known != "*")
