@@ -29,7 +29,7 @@ from app.config import Settings
 from app.duplicates import queries as duplicate_queries
 from app.duplicates.matching import Fingerprint
 from app.duplicates.service import COMPARED, LOOKED_UP
-from app.local.services import Postgres
+from app.local.servers import Postgres
 
 HASHES = 40
 CHUNK = 5_000

@@ -18,7 +18,7 @@ from app import create_app, db
 from app.clients.storage import Storage
 from app.config import Settings, spare_loopback_the_proxy
 from app.local.process import start_all, stop_all
-from app.local.services import Postgres, Seaweed, Valkey
+from app.local.servers import Postgres, Seaweed, Valkey
 from cli import kibotos
 from tests.up import Up
 from tests.videos import Videos
@@ -45,7 +45,7 @@ def clean_environment():
 
 @pytest.fixture(scope="session")
 def services():
-    """{name: Service} of the three servers, started in parallel in a directory that goes with the session."""
+    """{name: Server} of the three servers, started in parallel in a directory that goes with the session."""
     # not pytest's own temporary directory: as root, PostgreSQL runs as `nobody`, who cannot enter that
     directory = Path(tempfile.mkdtemp(prefix="kibotos-tests-"))
     directory.chmod(0o711)

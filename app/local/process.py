@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-class ServiceError(Exception):
+class ServerError(Exception):
     """A server could not be started or stopped; the message ends with the last lines of its log."""
 
 
@@ -60,7 +60,7 @@ def end_with_parent(number: int) -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
-class Service:
+class Server:
     """A server process in `directory`, on `port` or, without one, the port it had last if that is free.
 
     Use: `start()`, or `launch()` and later `wait_ready()` to start several at once; `stop()` ends it
@@ -102,7 +102,7 @@ class Service:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start and return once the server answers; raise ServiceError if it does not."""
+        """Start and return once the server answers; raise ServerError if it does not."""
         self.launch()
         self.wait_ready()
 
@@ -124,7 +124,7 @@ class Service:
                 )
 
     def wait_ready(self) -> None:
-        """Return once the launched server answers; raise ServiceError if it ends or takes too long."""
+        """Return once the launched server answers; raise ServerError if it ends or takes too long."""
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process is None or self._process.poll() is not None:
@@ -192,30 +192,30 @@ class Service:
                 if time.monotonic() > deadline:
                     lock.close()
                     message = f"{self.name} already runs in {self.directory}; stop it first."
-                    raise ServiceError(message) from None
+                    raise ServerError(message) from None
                 time.sleep(0.05)
 
     def _end_with_parent(self) -> None:
         end_with_parent(self.stop_signal)
 
-    def _error(self, what: str) -> ServiceError:
+    def _error(self, what: str) -> ServerError:
         tail = self.log.read_text(errors="replace").splitlines()[-15:] if self.log.exists() else []
-        return ServiceError("\n  ".join([f"{self.name} {what}; the end of {self.log}:", *tail]))
+        return ServerError("\n  ".join([f"{self.name} {what}; the end of {self.log}:", *tail]))
 
 
-def stop_all(services: Sequence[Service]) -> None:
-    """Stop all of `services` at once."""
+def stop_all(servers: Sequence[Server]) -> None:
+    """Stop all of `servers` at once."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda service: service.stop(), services))
+        list(pool.map(lambda server: server.stop(), servers))
 
 
-def start_all(services: Sequence[Service]) -> None:
-    """Start all of `services` at once; if one fails, stop the others and raise its ServiceError."""
+def start_all(servers: Sequence[Server]) -> None:
+    """Start all of `servers` at once; if one fails, stop the others and raise its ServerError."""
     try:
-        for service in services:
-            service.launch()
-        for service in services:
-            service.wait_ready()
+        for server in servers:
+            server.launch()
+        for server in servers:
+            server.wait_ready()
     except BaseException:
-        stop_all(services)
+        stop_all(servers)
         raise

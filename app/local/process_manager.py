@@ -24,7 +24,7 @@ class _Process(Process):
         super().run(events, ignore_signals)
 
 
-class Manager(honcho.manager.Manager):
+class ProcessManager(honcho.manager.Manager):
     def __init__(self, printer):
         super().__init__(printer)
         self._process_ctor = _Process

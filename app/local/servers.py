@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from app.assessment.judge import OFFLINE_MODEL
-from app.local.process import HOST, Service, ServiceError, free_ports
+from app.local.process import HOST, Server, ServerError, free_ports
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-class Postgres(Service):
+class Postgres(Server):
     """PostgreSQL 18 with a role `kibotos` that owns the database `kibotos`.
 
     As root it runs as `nobody`, since PostgreSQL refuses root. Where `nobody` cannot reach the directory
@@ -153,7 +153,7 @@ class Postgres(Service):
                 cursor.execute("CREATE DATABASE kibotos OWNER kibotos")
 
 
-class Valkey(Service):
+class Valkey(Server):
     """Valkey 9, which speaks Redis' protocol, with an append-only file."""
 
     name = "Valkey"
@@ -188,7 +188,7 @@ class Valkey(Service):
             return False
 
 
-class Seaweed(Service):
+class Seaweed(Server):
     """SeaweedFS's S3 server; it verifies presigned signatures and their expiry."""
 
     name = "SeaweedFS"
@@ -245,7 +245,7 @@ class Seaweed(Service):
             return False
 
 
-class OfflineJudgeServer(Service):
+class OfflineJudgeServer(Server):
     """The stand-in for a vision language model; see app.local.judge."""
 
     name = "offline judge"
@@ -275,7 +275,7 @@ def _package(name: str) -> Path:
     """The directory of an installed package, without importing it."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ServiceError(f"The package {name} is not installed; `pip install -e '.[local]'` brings it.")
+        raise ServerError(f"The package {name} is not installed; `pip install -e '.[local]'` brings it.")
     return Path(spec.origin).parent
 
 
