@@ -137,7 +137,7 @@ def test_a_worker_runs_nothing_but_jobs_of_ours_and_goes_on(
     assert "names the function 'os.system'" in log
     assert "quitting" not in log
     assert worker.is_running
-    assert list(redis.scan_iter("rq:job:*")) == []
+    eventually(lambda: not list(redis.scan_iter("rq:job:*")))
 
 
 def is_scored(id):

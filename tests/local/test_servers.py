@@ -31,8 +31,12 @@ time.sleep(60)
 
 @pytest.fixture
 def directory(services):
-    """A directory that PostgreSQL's user can enter, beside those of the session's servers."""
-    path = services["postgres"].directory.parent / f"test-{time.monotonic_ns()}"
+    """A directory that PostgreSQL's user can enter, beside those of the session's servers.
+
+    Its path is what some program may not expect: commas, quotes, spaces, and too long for a socket.
+    """
+    name = f'Anne\'s "own", long {"x" * 100} {time.monotonic_ns()}'
+    path = services["postgres"].directory.parent / name
     path.mkdir(mode=0o711)
     return path
 
