@@ -17,13 +17,15 @@ except ConfigError as error:
 bind = f"{_settings.default_host}:{_settings.port}"
 workers = _settings.web_workers
 threads = _settings.web_threads
-worker_class = "app.web.gunicorn_worker.BoundedThreadWorker"
+worker_class = "app.web.gunicorn_worker.BufferingWorker"
 logger_class = "app.web.gunicorn_worker.PlainLogger"
 errorlog = None  # no handler of its own: see its class
 # a request waits for its dependencies at most half of this; a worker that hangs longer is replaced
 timeout = 60
 graceful_timeout = 30
-keepalive = 5
+# longer than proxies keep theirs (nginx 60 s, Heroku's router 90 s), so that we never close one that
+# a proxy is just sending a request on; a kept connection costs no thread
+keepalive = 95
 control_socket_disable = True
 
 # prometheus_client looks for the directory once, when it is first imported: that must be in the workers

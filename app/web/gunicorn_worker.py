@@ -1,20 +1,30 @@
 """gunicorn's worker and logger, as gunicorn_settings.py names them."""
 
 import json
-import socket
+import logging
+import os
 import time
 import uuid
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import _DEFER, ThreadWorker
+from gunicorn.workers.base import Worker
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask
 
 from app import logs
 from app.config import Settings
 
-READ_SECONDS = 10
+# a request must be whole so long after its first byte
+READ_SECONDS = 30
+# A body up to here is read to its end and then refused by the application: whoever is refused while he still
+# sends may lose the answer.
+MAX_READ_BYTES = 16 * 2**20
+MAX_CONNECTIONS = 1000
 
 
 class PlainLogger(Logger):
@@ -27,64 +37,82 @@ class PlainLogger(Logger):
         self.error_log.propagate = True
 
 
-class BoundedThreadWorker(ThreadWorker):
-    """gunicorn's threads, which a few clients that dawdle would otherwise hold for ever.
+class BufferingWorker(Worker):
+    """Serves by waitress: a request gets a thread when it is whole, and keeps it until it is answered.
 
-    A connection that sends nothing gets no thread; what is not read whole within READ_SECONDS is cut off
-    there, and what is not answered within `timeout` is dropped. What is not HTTP at all, and so never reaches
-    the application, is answered with problem+json too.
+    gunicorn's own threads read from the socket and write to it, so as many slow clients as there are threads
+    stop a process. Here they cost a connection each.
     """
 
-    def init_process(self) -> None:
-        # connection -> when a thread took it
-        self._busy: dict[Any, float] = {}
-        super().init_process()
+    def run(self) -> None:
+        # a line for each request that waits for a thread
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+        sockets: dict[int, Any] = {}
+        create_server(
+            self.wsgi,
+            map=sockets,
+            sockets=[listener.sock for listener in self.sockets],
+            threads=self.cfg.threads,
+            connection_limit=MAX_CONNECTIONS,
+            channel_timeout=self.cfg.keepalive,
+            cleanup_interval=1,
+            max_request_body_size=MAX_READ_BYTES,
+            outbuf_high_watermark=2**30,
+            asyncore_use_poll=True,
+            clear_untrusted_proxy_headers=False,
+        )
+        while self.alive and os.getppid() == self.ppid:
+            self._serve(sockets)
+        for listener in _all(sockets, BaseWSGIServer):
+            listener.close()
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        while any(map(_is_owed_an_answer, _all(sockets, HTTPChannel))) and time.monotonic() < deadline:
+            self._serve(sockets)
 
-    def handle(self, conn: Any) -> Any:
-        if not conn.initialized and not conn.wait_for_data(0):
-            return _DEFER
-        self._busy[conn] = time.monotonic()
-        try:
-            return super().handle(conn)
-        finally:
-            del self._busy[conn]
-
-    def murder_keepalived(self, force: bool = False) -> None:
-        """Called about once a second by the worker's main loop."""
-        super().murder_keepalived(force)
-        for conn, since in list(self._busy.items()):
-            seconds = time.monotonic() - since
-            if seconds > READ_SECONDS:
-                with suppress(OSError):
-                    conn.sock.shutdown(socket.SHUT_RDWR if seconds > self.cfg.timeout else socket.SHUT_RD)
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        super().handle_error(req, _ProblemWriter(client), addr, exc)
+    def _serve(self, sockets: dict[int, Any]) -> None:
+        """Move what there is to read and write, for a second at the most."""
+        self.notify()
+        wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
+        for channel in _all(sockets, HTTPChannel):
+            if channel.request and time.monotonic() - channel.request.began > READ_SECONDS:
+                channel.will_close = True
 
 
-class _ProblemWriter:
-    """A socket that rewrites gunicorn's HTML error page."""
+def _all(sockets: dict[int, Any], kind: type) -> list[Any]:
+    return [each for each in sockets.values() if isinstance(each, kind)]
 
-    def __init__(self, sock: socket.socket):
-        self._sock = sock
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
+def _is_owed_an_answer(channel: HTTPChannel) -> bool:
+    return bool(channel.requests or channel.total_outbufs_len)
 
-    def sendall(self, page: bytes) -> None:
-        status = int(page.split(b" ", 2)[1])
-        title = HTTPStatus(status).phrase
+
+class _TimedRequest(HTTPRequestParser):
+    def __init__(self, adj: Any):
+        super().__init__(adj)
+        self.began = time.monotonic()
+
+
+class _Problem(ErrorTask):
+    """Answers what is not HTTP, and so never reaches the application, with problem+json too."""
+
+    def execute(self) -> None:
+        error = self.request.error
         request_id = uuid.uuid4().hex
         body = json.dumps(
             {
                 "type": "about:blank",
-                "title": title,
-                "status": status,
+                "title": HTTPStatus(error.code).phrase,
+                "status": error.code,
                 "detail": "The server could not read this as an HTTP request; check how it was built.",
                 "request_id": request_id,
             }
-        )
-        self._sock.sendall(
-            f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json\r\n"
-            f"X-Request-ID: {request_id}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-        )
+        ).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers += [("Content-Type", "application/problem+json"), ("X-Request-ID", request_id)]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+HTTPChannel.parser_class = _TimedRequest
+HTTPChannel.error_task_class = _Problem
