@@ -97,6 +97,16 @@ def descendants(pid):
     return found
 
 
+def cpu_seconds(pid):
+    """Processor time that `pid` and its living descendants have used."""
+    ticks = 0
+    for each in [pid, *descendants(pid)]:
+        with suppress(OSError):
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def command(pid):
     """The command line of `pid`, or "" if it is gone."""
     with suppress(OSError):

@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from app.db import describe, is_away
-from app.errors import RETRY_AFTER_SECONDS, DomainError, Unauthorized
+from app.errors import RETRY_AFTER_SECONDS, DomainError, Invalid, Unauthorized
 from app.web.requests import request_id
 
 log = structlog.get_logger(__name__)
@@ -39,7 +39,11 @@ def problem(
 
 
 def _domain_error(error: DomainError) -> Response:
-    response = problem(error.status, error.detail, getattr(error, "errors", None), error.retry_after)
+    errors = error.errors if isinstance(error, Invalid) else None
+    if errors:
+        # the request's line in the log names them
+        structlog.contextvars.bind_contextvars(fields=[item["field"] for item in errors])
+    response = problem(error.status, error.detail, errors, error.retry_after)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = error.challenge
     return response

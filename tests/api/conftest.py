@@ -95,25 +95,32 @@ def put_upload(settings, app):
 
 
 @contextmanager
-def running(settings, directory, **changes):
-    """`kibotos api` on a free port, its log in `directory`; gives its address."""
+def started(settings, directory, **changes):
+    """`kibotos api` on a free port, its log in `directory`; gives the process, its address as `url`."""
     port = free_ports(1)[0]
     log = directory / f"web-{port}.log"
     process = Process(["api", "--port", str(port)], environment(settings, **changes), log, directory).start()
-    url = f"http://127.0.0.1:{port}"
+    process.url = f"http://127.0.0.1:{port}"
 
     def is_up():
         assert process.is_running, log.read_text()
         try:
-            return requests.get(f"{url}/health", timeout=5).ok
+            return requests.get(f"{process.url}/health", timeout=5).ok
         except requests.RequestException:
             return False
 
     try:
         eventually(is_up, 60)
-        yield url
+        yield process
     finally:
         process.clean_up()
+
+
+@contextmanager
+def running(settings, directory, **changes):
+    """Like `started`; gives the address alone."""
+    with started(settings, directory, **changes) as process:
+        yield process.url
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.testing import CapturingLogger
 
-from app import errors
 from app.errors import RETRY_AFTER_SECONDS
+from app.web import problems
 
 ORIGIN = {"Origin": "https://kibotos.example"}
 
@@ -56,7 +56,7 @@ def test_without_a_database_it_is_503_with_retry_after(make_app):
 def test_a_bug_is_500_without_its_text(make_app, monkeypatch):
     # a logger of its own: the module's may be bound to the output of another test
     output = CapturingLogger()
-    monkeypatch.setattr(errors, "log", structlog.wrap_logger(output, processors=[merge_contextvars]))
+    monkeypatch.setattr(problems, "log", structlog.wrap_logger(output, processors=[merge_contextvars]))
     app = make_app()
 
     @app.get("/bug")
