@@ -32,6 +32,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.reviews import routes as reviews
     from app.submissions import routes as submissions
     from app.web import api, openapi, problems, requests
+    from app.web.kept import Kept
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
@@ -45,6 +46,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
         retry=Retry(NoBackoff(), 1),
     )
     app.extensions["storage"] = Storage(settings)
+    app.extensions["kept"] = Kept()
 
     requests.init_app(app)
     problems.init_app(app)

@@ -47,10 +47,10 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
 
     from app.db import command_app
     from app.prompts import queries
-    from app.prompts.models import PromptOut
+    from app.prompts.models import PromptFilter, PromptOut
 
     with command_app(settings).app_context():
-        found = queries.list_prompts(category, not everything, None, None)
+        found = queries.list_prompts(PromptFilter(category, not everything))
     if as_json:
         shown = [
             PromptOut.model_validate(each, from_attributes=True).model_dump(mode="json") for each in found
@@ -119,6 +119,7 @@ def generate(settings: Settings, category: str, count: int, output: Path) -> Non
     from app.db import command_app
     from app.prompts import generation, queries
     from app.prompts.files import write_prompts
+    from app.prompts.models import PromptFilter
 
     if not settings.vlm_api_url:
         raise ConfigError("VLM_API_URL is not set: drafting prompts needs a language model.")
@@ -127,7 +128,7 @@ def generate(settings: Settings, category: str, count: int, output: Path) -> Non
     if output.exists():
         raise click.UsageError(f"{output} exists; name another file.")
     with command_app(settings).app_context():
-        known = queries.list_prompts(None, False, None, None)
+        known = queries.list_prompts(PromptFilter(active_only=False))
     with click.progressbar(length=count, label="Drafting") as bar:
         drafts = generation.generate(
             Vlm(settings),

@@ -57,10 +57,29 @@ class CategoryCountOut(BaseModel):
 
 
 class PromptQuery(QueryModel):
-    category: Category | None = None
+    """`category`: an unknown one has no prompts, an empty one is none; so clients in the field have it."""
+
+    category: str | None = None
     active_only: bool = True
-    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+    limit: Annotated[int, Field(ge=1, le=1000)] | None = None
     after: PromptId | None = None
+
+
+@dataclass(frozen=True)
+class PromptFilter:
+    """Which prompts are listed."""
+
+    category: str | None = None
+    active_only: bool = True
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class ListVersion:
+    """Two lists of prompts with the same version hold the same, save for the counts of submissions."""
+
+    rows: int
+    transactions: int
 
 
 class RequirementLimits(RequestModel):

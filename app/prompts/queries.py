@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app.db import execute, fetch_all, fetch_one
-from app.prompts.models import CategoryCount, Prompt
+from app.prompts.models import CategoryCount, ListVersion, Prompt, PromptFilter
 
 _COLUMNS = """
     p.id, p.category, p.task, p.scenario, p.requirements, p.weight, p.created_at, p.expires_at, p.is_active,
@@ -15,12 +15,16 @@ _COLUMNS = """
         AS total_submissions
 """
 
-_LIST = text(f"""
-    SELECT {_COLUMNS} FROM prompts p
+_LISTED = """
     WHERE (CAST(:category AS text) IS NULL OR p.category = :category)
       AND (NOT :active_only OR (p.is_active AND (p.expires_at IS NULL OR p.expires_at > now())))
       AND (CAST(:after AS text) IS NULL OR p.id > :after)
-    ORDER BY p.id LIMIT :limit
+"""
+_LIST = text(f"SELECT {_COLUMNS} FROM prompts p {_LISTED} ORDER BY p.id LIMIT :limit")
+# xmin is the transaction that last wrote a row
+_LIST_VERSION = text(f"""
+    SELECT count(*) AS rows, coalesce(sum(CAST(CAST(p.xmin AS text) AS bigint)), 0)::bigint AS transactions
+    FROM prompts p {_LISTED}
 """)
 _FIND = text(f"SELECT {_COLUMNS} FROM prompts p WHERE p.id = :id")
 _CATEGORIES = text("""
@@ -85,10 +89,15 @@ class PromptStats:
     mean_score: float | None
 
 
-def list_prompts(
-    category: str | None, active_only: bool, limit: int | None, after: str | None
-) -> list[Prompt]:
-    return fetch_all(Prompt, _LIST, category=category, active_only=active_only, limit=limit, after=after)
+def list_prompts(which: PromptFilter, limit: int | None = None) -> list[Prompt]:
+    """The prompts in the order of their ids; all of them without a `limit`."""
+    return fetch_all(Prompt, _LIST, **vars(which), limit=limit)
+
+
+def get_list_version(which: PromptFilter) -> ListVersion:
+    version = fetch_one(ListVersion, _LIST_VERSION, **vars(which))
+    assert version is not None
+    return version
 
 
 def find_prompt(id: str) -> Prompt | None:

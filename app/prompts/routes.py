@@ -2,32 +2,68 @@
 
 from urllib.parse import urlencode
 
-from flask import Blueprint
+from flask import Blueprint, Response, current_app
+from pydantic import TypeAdapter
 from spectree import Response as Answers
 
+from app.enums import Category
 from app.prompts import queries, service
-from app.prompts.models import CategoryCountOut, NewPrompt, Prompt, PromptChange, PromptOut, PromptQuery
-from app.web.api import Problem, spec
+from app.prompts.models import (
+    CategoryCountOut,
+    NewPrompt,
+    Prompt,
+    PromptChange,
+    PromptFilter,
+    PromptOut,
+    PromptQuery,
+)
+from app.web.api import Problem, Unchecked, spec
 from app.web.auth import require_admin
 
 blueprint = Blueprint("prompts", __name__)
+
+
+# so long the counts of submissions in the whole list may be behind
+_COUNTS_SECONDS = 5
+
+_LIST = TypeAdapter(list[PromptOut])
 
 
 def _show(prompt: Prompt) -> PromptOut:
     return PromptOut.model_validate(prompt, from_attributes=True)
 
 
+def _show_all(prompts: list[Prompt]) -> bytes:
+    return _LIST.dump_json(_LIST.validate_python(prompts, from_attributes=True))
+
+
 @blueprint.get("/v1/prompts")
-@spec.validate(resp=Answers(HTTP_200=list[PromptOut]), tags=["prompts"])
-def list_prompts(query: PromptQuery) -> tuple[list[PromptOut], int, dict[str, str]]:
-    """List prompts in the order of their ids; where more follow, `Link` names the next page."""
-    prompts = queries.list_prompts(query.category, query.active_only, query.limit + 1, query.after)
+@spec.validate(resp=Unchecked(HTTP_200=list[PromptOut]), tags=["prompts"])
+def list_prompts(query: PromptQuery) -> Response:
+    """List prompts in the order of their ids: all, or `limit` of them; `Link` then names the next page.
+
+    In the whole list `total_submissions` may be some seconds behind.
+    """
+    response = Response(mimetype="application/json")
+    if query.category and query.category not in set(Category):
+        response.set_data(b"[]")
+        return response
+    which = PromptFilter(query.category or None, query.active_only, query.after)
+    if query.limit is None:
+        key = ("prompts", which, queries.get_list_version(which))
+        response.set_data(
+            current_app.extensions["kept"].get(
+                key, _COUNTS_SECONDS, lambda: _show_all(queries.list_prompts(which))
+            )
+        )
+        return response
+    prompts = queries.list_prompts(which, query.limit + 1)
     page = prompts[: query.limit]
-    headers = {}
     if len(prompts) > len(page):
         wanted = query.model_dump(mode="json", exclude_none=True) | {"after": page[-1].id}
-        headers["Link"] = f'</v1/prompts?{urlencode(wanted)}>; rel="next"'
-    return [_show(prompt) for prompt in page], 200, headers
+        response.headers["Link"] = f'</v1/prompts?{urlencode(wanted)}>; rel="next"'
+    response.set_data(_show_all(page))
+    return response
 
 
 @blueprint.get("/v1/prompts/categories")

@@ -1,6 +1,6 @@
 """Scores and weights, inside and on the wire."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
@@ -56,8 +56,7 @@ class WeightedCycle:
     id: int
     block_number: int | None
     block_number_is_current: bool | None
-    # a list has no hash
-    judge_models: list[str] = field(hash=False)
+    judge_models: list[str]
     completed_at: datetime
 
 

@@ -1,9 +1,8 @@
 """Endpoints of scores and weights."""
 
 from collections.abc import Callable
-from functools import lru_cache
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, current_app, request
 from spectree import Response as Answers
 
 from app.version import VERSION
@@ -19,8 +18,11 @@ _ID = f"<int(max={2**63 - 1}):cycle_id>"
 
 _FOR_EVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "public, no-cache"
-# scores of a running cycle are worked out on each request: let caches take a crowd's requests
-_BRIEFLY = "public, max-age=10"
+_BRIEFLY = "public, max-age=5"
+
+# so long one answer is given to all callers; that of a completed cycle never changes
+_DAY_SECONDS = 86_400
+_RUNNING_SECONDS = 5
 
 
 @blueprint.get("/v1/scores/latest")
@@ -63,39 +65,58 @@ def get_weights(cycle_id: int) -> Response:
     return _answer(cycle, _FOR_EVER, lambda: _show_weights(cycle))
 
 
-def _show_scores(cycle: ScoredCycle) -> str:
+def _show_scores(cycle: ScoredCycle) -> bytes:
+    seconds = _DAY_SECONDS if cycle.completed_at else _RUNNING_SECONDS
+    return current_app.extensions["kept"].get(
+        ("scores", cycle.id, cycle.status), seconds, lambda: _write_scores(cycle)
+    )
+
+
+def _write_scores(cycle: ScoredCycle) -> bytes:
     scores = service.list_scores(cycle)
-    return ScoresOut(
-        cycle_id=cycle.id,
-        status=cycle.status,
-        started_at=cycle.started_at,
-        completed_at=cycle.completed_at,
-        n_submissions=sum(score.total_submissions for score in scores),
-        judge_models=list(service.list_judge_models(cycle)),
-        miner_scores=[MinerScoreOut(**vars(score)) for score in scores],
-    ).model_dump_json()
+    return (
+        ScoresOut(
+            cycle_id=cycle.id,
+            status=cycle.status,
+            started_at=cycle.started_at,
+            completed_at=cycle.completed_at,
+            n_submissions=sum(score.total_submissions for score in scores),
+            judge_models=list(service.list_judge_models(cycle)),
+            miner_scores=[MinerScoreOut(**vars(score)) for score in scores],
+        )
+        .model_dump_json()
+        .encode()
+    )
 
 
-# They never change, and every validator asks for the same ones.
-@lru_cache(maxsize=8)
-def _show_weights(cycle: WeightedCycle) -> str:
+def _show_weights(cycle: WeightedCycle) -> bytes:
+    return current_app.extensions["kept"].get(
+        ("weights", cycle.id), _DAY_SECONDS, lambda: _write_weights(cycle)
+    )
+
+
+def _write_weights(cycle: WeightedCycle) -> bytes:
     weights = list_weights(cycle.id)
     units = [weight for weight in weights if weight.weight_u16]
-    return WeightsOut(
-        cycle_id=cycle.id,
-        block_number=cycle.block_number,
-        block_number_is_current=cycle.block_number_is_current,
-        judge_models=cycle.judge_models,
-        created_at=cycle.completed_at,
-        weights={str(weight.uid): weight.weight for weight in weights},
-        weights_u16=WeightsU16(
-            uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
-        ),
-        hotkeys={str(holder.uid): holder.hotkey for holder in list_holders(cycle.id)},
-    ).model_dump_json()
+    return (
+        WeightsOut(
+            cycle_id=cycle.id,
+            block_number=cycle.block_number,
+            block_number_is_current=cycle.block_number_is_current,
+            judge_models=cycle.judge_models,
+            created_at=cycle.completed_at,
+            weights={str(weight.uid): weight.weight for weight in weights},
+            weights_u16=WeightsU16(
+                uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
+            ),
+            hotkeys={str(holder.uid): holder.hotkey for holder in list_holders(cycle.id)},
+        )
+        .model_dump_json()
+        .encode()
+    )
 
 
-def _answer(cycle: ScoredCycle | WeightedCycle, cache_control: str, show: Callable[[], str]) -> Response:
+def _answer(cycle: ScoredCycle | WeightedCycle, cache_control: str, show: Callable[[], bytes]) -> Response:
     """Answer with what `show` gives; to a caller that has a completed cycle's already, 304 without asking."""
     response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
     if cycle.completed_at:

@@ -1,7 +1,9 @@
 """Prompts: published by admins, read by everybody."""
 
 import pytest
+from sqlalchemy import text
 
+from app.db import db
 from tests import factories
 
 # the operator guide's own example
@@ -62,6 +64,42 @@ def test_closed_prompts_are_listed_only_when_asked_for(client, prompts):
     assert ids(client.get("/v1/prompts?active_only=false")) == ["a", "b", "c", "expired", "retired"]
     assert ids(client.get("/v1/prompts?category=household")) == ["a", "b"]
     assert client.get("/v1/prompts/retired").json["is_active"] is False
+
+
+@pytest.mark.parametrize("unknown", ["cooking", "Household", "%00", "%ff", "x" * 1000])
+def test_an_unknown_category_has_no_prompts(client, prompts, unknown):
+    assert ids(client.get(f"/v1/prompts?category={unknown}")) == []
+
+
+def test_an_empty_category_is_none(client, prompts):
+    assert ids(client.get("/v1/prompts?category=")) == ["a", "b", "c"]
+
+
+def test_without_a_limit_all_are_listed(app, client, prompts):
+    with app.app_context():
+        db.session.execute(
+            text(
+                "INSERT INTO prompts (id, category, task, scenario)"
+                " SELECT 'd-' || lpad(i::text, 5, '0'), 'household', 'a', 'b' FROM generate_series(1, 2500) i"
+            )
+        )
+        db.session.commit()
+    answer = client.get("/v1/prompts")
+    assert len(ids(answer)) == 2503
+    assert "Link" not in answer.headers
+    assert len(ids(client.get("/v1/prompts?after=d-02000"))) == 500
+
+
+def test_a_change_shows_in_the_list_at_once(client, prompts):
+    def weights():
+        return {prompt["id"]: prompt["weight"] for prompt in client.get("/v1/prompts").json}
+
+    assert weights() == {"a": 1, "b": 1, "c": 1}
+    client.patch("/v1/admin/prompts/a", json={"weight": 2})
+    client.patch("/v1/admin/prompts/b", json={"is_active": False})
+    assert weights() == {"a": 2, "c": 1}
+    client.post("/v1/admin/prompts", json=GUIDE)
+    assert weights().keys() == {"a", "c", GUIDE["id"]}
 
 
 def test_link_leads_through_all_pages(client, prompts):
