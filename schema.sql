@@ -51,6 +51,15 @@ CREATE TABLE uploads (
 -- presigns of the last hour
 CREATE INDEX uploads_miner_created ON uploads (miner_hotkey, created_at);
 
+-- The nonces of signed requests, for a minute: no request passes twice.
+CREATE TABLE nonces (
+    hotkey   text NOT NULL CHECK (char_length(hotkey) BETWEEN 47 AND 48),
+    nonce    bigint NOT NULL,
+    used_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (hotkey, nonce)
+);
+CREATE INDEX nonces_used_at ON nonces (used_at);
+
 -- Collection cycles. ACTIVE -> EVALUATING -> COMPLETED, never back.
 CREATE TABLE cycles (
     id                       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

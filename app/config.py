@@ -178,13 +178,17 @@ def _ssl_mode(name: str, key: str, given: str) -> str:
 
 
 def masked(url: str) -> str:
-    """Return `url` with its password, if any, replaced by asterisks: for logs and messages."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    userinfo, _, host = parts.netloc.rpartition("@")
-    user = userinfo.split(":", 1)[0]
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
+    """Return `url` without its secrets: its password, a lone user name, and what its query says."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    userinfo, at, host = parts.netloc.rpartition("@")
+    user, colon, _ = userinfo.partition(":")
+    if at:
+        host = f"{user}:***@{host}" if colon else f"***@{host}"
+    query = "&".join(f"{name}=***" for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    return urlunsplit(parts._replace(netloc=host, query=query or ("***" if parts.query else "")))
 
 
 def complete_environment() -> None:
@@ -286,6 +290,12 @@ class Settings:
         True,
     )
     evaluator_token: tuple[str, ...] = _setting((), _tokens, "evaluator bearer token, likewise", True)
+    metrics_token: tuple[str, ...] = _setting(
+        (),
+        _tokens,
+        "bearer token that reads /metrics and nothing else; admin's works too",
+        True,
+    )
     cors_origins: tuple[str, ...] = _setting((), _list, "origins allowed to read the API from a browser")
     # rules
     max_submissions_per_hour: int = _setting(4, _integer(1, 100_000), "submissions per hotkey and hour")
@@ -364,6 +374,13 @@ class Settings:
                     raise ConfigError(
                         f"{name.upper()} is not set; production does not start without it "
                         f"(at least {MIN_TOKEN_LENGTH} characters)."
+                    )
+        given: dict[str, str] = {}
+        for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN", "METRICS_TOKEN"):
+            for token in getattr(self, name.lower()):
+                if given.setdefault(token, name) != name:
+                    raise ConfigError(
+                        f"{name} and {given[token]} hold the same token; make one for each role."
                     )
         return self
 

@@ -106,6 +106,8 @@ def test_an_idle_installation_says_what_to_run(examine):
         ({"aws_secret_access_key": "wrong"}, {"storage"}, "out of reach"),
         ({"vlm_api_url": ""}, {"judge"}, "VLM_API_URL is not set"),
         ({"vlm_model": "no-such-model"}, {"judge"}, "404"),
+        ({"vlm_api_url": f"http://secret@{NOWHERE}/v1?key=secret"}, {"judge"}, "***"),
+        ({"s3_endpoint": f"http://user:secret@{NOWHERE}"}, {"storage"}, "out of reach"),
         ({"netuid": 1, "network": f"ws://{NOWHERE}"}, {"chain"}, "out of reach"),
         ({"app_env": "production"}, {"settings"}, "ADMIN_TOKEN is not set"),
         ({"database_pool_size": 200}, {"connections"}, "want up to"),
@@ -121,8 +123,7 @@ def test_what_is_wrong_is_red_and_nothing_else(examine, at_work, changes, red, s
 
 
 def test_production_without_a_subnet_is_warned(examine, at_work):
-    token = "t" * 32
-    findings = examine(app_env="production", admin_token=(token,), evaluator_token=(token,))
+    findings = examine(app_env="production", admin_token=("a" * 32,), evaluator_token=("e" * 32,))
     assert "chain" not in reds(findings)
     assert "Set NETUID" in findings["chain"]["advice"]
     assert not examine()["chain"]["advice"]

@@ -21,7 +21,7 @@ from app.assessment.model import Brief
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.vlm import Vlm
-from app.config import ConfigError, Settings, masked
+from app.config import ConfigError, Settings
 from app.db import db, describe, is_away, pending_migrations
 from app.errors import TransientError, Unavailable
 from app.evaluation import breaker_queries
@@ -29,6 +29,7 @@ from app.health import queries
 from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
 from app.queue import connect, count_queued, count_workers
+from app.redaction import masked_in
 from app.video import control, ffmpeg
 from app.video.frames import Still
 
@@ -97,9 +98,9 @@ class Doctor:
     def examine(self, name: str, check: Callable[[], str]) -> Finding:
         """Make a check and turn whatever comes of it into a finding."""
         try:
-            return Finding(name, True, check())
+            return Finding(name, True, masked_in(check()))
         except Red as red:
-            return Finding(name, isinstance(red, Amber), red.detail, red.advice)
+            return Finding(name, isinstance(red, Amber), masked_in(red.detail), red.advice)
         except ConfigError as error:
             return Finding(name, False, str(error), "Set it in .env or in the environment.")
         except DATABASE_ERRORS as error:
@@ -117,7 +118,7 @@ class Doctor:
         return f"APP_ENV={self._settings.app_env}"
 
     def database(self) -> str:
-        address = masked(self._settings.require_database().database_url)
+        address = self._settings.require_database().database_url
         try:
             server = queries.get_server()
         except DATABASE_ERRORS as error:
@@ -183,7 +184,7 @@ class Doctor:
             advice = "Start Redis or Valkey, and check REDIS_URL."
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 advice = "Name its CA by ?ssl_ca_certs=FILE in REDIS_URL, or set REDIS_TLS_VERIFY=false."
-            raise Red(f"{masked(self._settings.redis_url)} is out of reach: {error}", advice) from error
+            raise Red(f"{self._settings.redis_url} is out of reach: {error}", advice) from error
         try:
             info = self._redis.info()
         except NoPermissionError:
@@ -192,7 +193,7 @@ class Doctor:
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise Red(
-                f"short of memory it would evict jobs and nonces (maxmemory-policy {policy})",
+                f"short of memory it would evict jobs (maxmemory-policy {policy})",
                 "Set: maxmemory-policy noeviction",
             )
         kept = (

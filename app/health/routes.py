@@ -7,7 +7,7 @@ from app.health import metrics, service
 from app.health.models import HealthOut, ReadyOut, StatusOut
 from app.version import VERSION
 from app.web.api import Problem, spec
-from app.web.auth import require_admin
+from app.web.auth import require_metrics
 
 blueprint = Blueprint("health", __name__)
 
@@ -38,7 +38,7 @@ def status() -> StatusOut:
 
 
 @blueprint.get("/metrics")
-@require_admin
+@require_metrics
 @spec.validate(resp=Answers("HTTP_200"), tags=["health"])
 def show_metrics() -> Response:
     """Everything measured, as Prometheus reads it."""

@@ -7,20 +7,27 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from flask import current_app, g, request
-from redis import RedisError
 
 from app.config import Settings, is_loopback
-from app.errors import Forbidden, Unauthorized, Unavailable
+from app.db import autocommit
+from app.errors import Forbidden, Unauthorized
 from app.web import btauth
-
-log = structlog.get_logger(__name__)
+from app.web.queries import use_nonce
 
 # Longer than a nonce is fresh, by more than the clocks of our machines may differ.
 NONCE_MEMORY_SECONDS = 60
 
-_PROXY_HEADERS = {"forwarded", "via", "x-real-ip"}
+# What a client on this machine sends by itself: browsers, curl, HTTP libraries, Prometheus, our own. A proxy
+# or a tunnel gives itself away by any other; there are too many of theirs to list.
+_CLIENT_HEADERS = {
+    "accept", "accept-charset", "accept-encoding", "accept-language", "authorization", "cache-control",
+    "connection", "content-length", "content-type", "cookie", "dnt", "expect", "host", "if-match",
+    "if-modified-since", "if-none-match", "keep-alive", "origin", "pragma", "priority", "range", "referer",
+    "te", "upgrade-insecure-requests", "user-agent", "x-prometheus-scrape-timeout-seconds", "x-request-id",
+    "x-requested-with",
+}  # fmt: skip
+_CLIENT_PREFIXES = ("sec-", "x-bittensor-")
 
 
 def is_open() -> bool:
@@ -31,9 +38,22 @@ def is_open() -> bool:
     """
     if not current_app.extensions["settings"].development:
         return False
+    return is_loopback(request.remote_addr or "") and is_loopback(_host()) and not _foreign_headers()
+
+
+def _foreign_headers() -> list[str]:
     names = [name.lower() for name, _ in request.headers]
-    proxied = any(name in _PROXY_HEADERS or name.startswith("x-forwarded") for name in names)
-    return not proxied and is_loopback(request.remote_addr or "") and is_loopback(_host())
+    return [name for name in names if name not in _CLIENT_HEADERS and not name.startswith(_CLIENT_PREFIXES)]
+
+
+def _unauthorized(detail: str, challenge: str = "Bearer") -> Unauthorized:
+    """A 401; where development would let the request pass but for its headers, it says so."""
+    if current_app.extensions["settings"].development and (foreign := _foreign_headers()):
+        detail += (
+            " Without credentials only requests straight from this machine pass; "
+            f"the header {foreign[0][:40]} looks like a proxy's."
+        )
+    return Unauthorized(detail, challenge)
 
 
 def _host() -> str:
@@ -52,18 +72,23 @@ def _matches(given: str, tokens: tuple[str, ...]) -> bool:
 
 def _check_token(role: str) -> None:
     settings: Settings = current_app.extensions["settings"]
-    tokens = {"admin": settings.admin_token, "evaluator": settings.evaluator_token}
+    tokens = {
+        "admin": settings.admin_token,
+        "evaluator": settings.evaluator_token,
+        # an admin may do what Prometheus may
+        "metrics": settings.metrics_token + settings.admin_token,
+    }
     header = request.headers.get("Authorization", "")
     if is_open() and not (header and tokens[role]):
         return
     scheme, _, given = header.partition(" ")
     if scheme.lower() != "bearer" or not given:
-        raise Unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
+        raise _unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
     if _matches(given.strip(), tokens[role]):
         return
     if any(_matches(given.strip(), others) for others in tokens.values()):
         raise Forbidden(f"This token does not have the role {role}.")
-    raise Unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")
+    raise _unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")
 
 
 def _require_token(role: str) -> Callable:
@@ -83,13 +108,14 @@ def _require_token(role: str) -> Callable:
 
 require_admin = _require_token("admin")
 require_evaluator = _require_token("evaluator")
+require_metrics = _require_token("metrics")
 
 
 def require_miner(view: Callable) -> Callable:
     """Decorate a view: 401 unless the request is signed by btauth/1; its signer becomes g.miner_hotkey.
 
-    Where no credentials are needed an unsigned request passes, and g.miner_hotkey is None. Raises
-    Unavailable while Redis, which remembers the nonces for all web processes, is out of reach.
+    Where no credentials are needed an unsigned request passes, and g.miner_hotkey is None. The nonce is used
+    up from then on, whatever becomes of the request: PostgreSQL remembers it for all web processes.
     """
 
     @wraps(view)
@@ -115,13 +141,9 @@ def _authenticate_miner() -> str:
             now_ns=time.time_ns(),
         )
     except btauth.NotAuthenticated as refusal:
-        raise Unauthorized(str(refusal), "Btauth") from refusal
-    key = f"kibotos:nonce:{caller.hotkey}:{caller.nonce}"
-    try:
-        fresh = current_app.extensions["redis"].set(key, 1, nx=True, ex=NONCE_MEMORY_SECONDS)
-    except RedisError as error:
-        log.warning("nonce_store_unavailable", error=type(error).__name__)
-        raise Unavailable("Signatures cannot be checked at the moment; sign anew and try again.") from error
-    if not fresh:
+        raise _unauthorized(str(refusal), "Btauth") from refusal
+    with autocommit():
+        is_fresh = use_nonce(caller.hotkey, caller.nonce, NONCE_MEMORY_SECONDS)
+    if not is_fresh:
         raise Unauthorized("This signed request was already used; sign each request anew.", "Btauth")
     return caller.hotkey

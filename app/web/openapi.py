@@ -15,6 +15,7 @@ from app.web.api import Problem, spec
 _SECURITY_SCHEMES = {
     "admin": {"type": "http", "scheme": "bearer", "description": "One of ADMIN_TOKEN."},
     "evaluator": {"type": "http", "scheme": "bearer", "description": "One of EVALUATOR_TOKEN."},
+    "metrics": {"type": "http", "scheme": "bearer", "description": "One of METRICS_TOKEN or ADMIN_TOKEN."},
     "miner": {
         "type": "apiKey",
         "in": "header",

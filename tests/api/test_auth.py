@@ -1,7 +1,10 @@
 """Who may call what: tokens, and development's open door."""
 
+from itertools import combinations
+
 import pytest
 
+from app.config import ConfigError
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
 
 PROMPT = {"id": "p-1", "category": "household", "task": "wash", "scenario": "Wash a plate"}
@@ -100,3 +103,36 @@ def test_development_is_closed_behind_a_proxy_or_tunnel(client, headers, path, b
 def test_every_name_of_this_machine_is_this_machine(client, host):
     answer = client.post("/v1/evaluate/fetch", json={"limit": 0}, headers={"Host": host})
     assert answer.status_code == 200
+
+
+def test_a_token_for_metrics_reads_metrics_and_nothing_else(make_app):
+    token = "metrics-token-of-the-tests-" + "m" * 16
+    client = make_app(**PRODUCTION, metrics_token=(token,)).test_client()
+    assert client.get("/metrics", headers=bearer(token)).status_code == 200
+    assert client.get("/metrics", headers=bearer(ADMIN_TOKEN)).status_code == 200
+    assert client.get("/metrics", headers=bearer(EVALUATOR_TOKEN)).status_code == 403
+    assert client.get("/metrics").status_code == 401
+    for path in (ADMIN[0], EVALUATE[0]):
+        assert client.post(path, json={}, headers=bearer(token)).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), combinations(["admin_token", "evaluator_token", "metrics_token"], 2)
+)
+def test_no_token_serves_two_roles(make_app, one, other):
+    shared = "s" * 40
+    with pytest.raises(ConfigError, match="the same token"):
+        make_app(**PRODUCTION | {one: (shared,), other: ("o" * 40, shared)})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["CF-Connecting-IP", "True-Client-IP", "Fly-Client-IP", "X-Original-Host", "X-Amzn-Trace-Id",
+     "Tailscale-User", "X-Envoy-External-Address", "Ngrok-Anything", "Via", "X-Never-Heard-Of"],
+)  # fmt: skip
+def test_a_header_that_no_client_sends_takes_away_developments_freedom(client, name):
+    answer = client.get("/metrics", headers={name: "1.2.3.4"})
+    assert answer.status_code == 401
+    assert name.lower() in answer.json["detail"]
+    browser = {"Sec-Fetch-Site": "none", "Accept-Language": "en", "Upgrade-Insecure-Requests": "1"}
+    assert client.get("/metrics", headers=browser).status_code == 200

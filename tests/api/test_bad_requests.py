@@ -213,7 +213,8 @@ def cases():
     for path in (
         "/v1/prompts?limit=-1", "/v1/prompts?limit=0", f"/v1/prompts?limit={2**63}", "/v1/prompts?limit=ten",
         "/v1/prompts?limit=1&limit=2", "/v1/prompts?limit=NaN", "/v1/prompts?active_only=maybe",
-        "/v1/prompts?after=%00", "/v1/prompts?after=a%20b", "/v1/prompts?after=%ff", f"/v1/prompts?after={'a' * 65}",
+        "/v1/prompts?after=%00", "/v1/prompts?after=a%20b", "/v1/prompts?after=%ff",
+        f"/v1/prompts?after={'a' * 65}",
     ):  # fmt: skip
         yield f"GET {path[:60]}", "GET", path, OPEN, "", 422
     for limit in (-1, 2**63, "ten", "%00"):

@@ -1,0 +1,20 @@
+"""SQL on the nonces of signed requests."""
+
+from sqlalchemy import text
+
+from app.db import execute
+
+# Whoever finds old ones takes some away; who else is doing so is not waited for.
+_USE_NONCE = text("""
+    WITH old AS (
+        DELETE FROM nonces WHERE (hotkey, nonce) IN (
+            SELECT hotkey, nonce FROM nonces WHERE used_at < now() - make_interval(secs => :seconds)
+            LIMIT 100 FOR UPDATE SKIP LOCKED)
+    )
+    INSERT INTO nonces (hotkey, nonce) VALUES (:hotkey, :nonce) ON CONFLICT DO NOTHING
+""")
+
+
+def use_nonce(hotkey: str, nonce: int, seconds: float) -> bool:
+    """Remember the nonce for at least `seconds`; False if it was used before."""
+    return bool(execute(_USE_NONCE, hotkey=hotkey, nonce=nonce, seconds=seconds))
