@@ -75,6 +75,12 @@ def _show_timestamp(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# as JSON Schema has it, 640.0 is an integer
+Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(check_text)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_text)]
 LongText = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(check_text)]

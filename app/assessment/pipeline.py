@@ -42,8 +42,6 @@ from app.video.scan import Scan, scan
 
 # stills the judge sees, besides the one at the peak of motion
 STILLS = 8
-# A file is read up to so many times its allowed size: up to there it only loses the points for its size.
-OVERSIZE = 2
 # The object was there when the submission was accepted, and miners cannot delete: that it is gone is believed
 # at this attempt only, minutes later.
 MISSING_BELIEVED_AT = 3
@@ -94,7 +92,7 @@ def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Pat
     with _directory(workdir) as directory:
         run = _Run(brief, None, judge, lambda: None, directory, file)
         run.digest = _sha256(file)
-        if file.stat().st_size > (max_bytes := _max_bytes(brief)):
+        if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
             return run.reject(f"It is larger than {max_bytes / 1e6:g} MB.")
         return run.evaluate()
 
@@ -115,17 +113,13 @@ def _directory(workdir: Path) -> Iterator[Path]:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def _max_bytes(brief: Brief) -> int:
-    return int(technical.limits(brief.requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
-
-
 def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: Callable[[], None]) -> str:
     """Download the video and return its SHA-256.
 
     Bytes of another hash than the claimed are downloaded again: only if storage gives the same bytes twice
     are they what the miner uploaded.
     """
-    max_bytes = _max_bytes(claim.brief)
+    max_bytes = technical.largest_file(claim.brief.requirements)
     digest = ""
     for _ in range(2):
         try:

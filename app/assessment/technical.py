@@ -27,6 +27,8 @@ DECLARED_TOLERANCE = 0.05
 MIN_PRESENT = 0.95
 # share of the frames that may fail to decode
 MAX_DAMAGED = 0.1
+# A file is read up to so many times its allowed size: up to there it only loses the points for its size.
+OVERSIZE = 2
 # a rate of 14.99 is 15
 ROUNDING = 0.005
 
@@ -35,6 +37,11 @@ def limits(requirements: Mapping[str, Any]) -> dict[str, float]:
     """Return the limits that hold: the defaults, overridden by the prompt's requirements."""
     given = {name: requirements.get(name) for name in DEFAULT_LIMITS}
     return {name: DEFAULT_LIMITS[name] if value is None else value for name, value in given.items()}
+
+
+def largest_file(requirements: Mapping[str, Any]) -> int:
+    """Return how many bytes a file may have to be read at all."""
+    return int(limits(requirements)["max_file_size_mb"] * 1e6) * OVERSIZE
 
 
 def check(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.enums import Category
-from app.fields import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp
+from app.fields import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp, Whole
 
 PromptId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=1000)]
@@ -85,8 +85,8 @@ class ListVersion:
 class RequirementLimits(RequestModel):
     """Limits a prompt may set in place of the defaults; other keys are kept for people and the judge."""
 
-    min_width: Annotated[int, Field(ge=1, le=65536)] | None = None
-    min_height: Annotated[int, Field(ge=1, le=65536)] | None = None
+    min_width: Annotated[Whole, Field(ge=1, le=65536)] | None = None
+    min_height: Annotated[Whole, Field(ge=1, le=65536)] | None = None
     min_fps: Annotated[float, Field(ge=0, le=1000)] | None = None
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     min_duration: Annotated[float, Field(ge=0, le=86400)] | None = None
@@ -102,6 +102,14 @@ def _check_limits(value: dict[str, Any]) -> dict[str, Any]:
 Requirements = Annotated[JsonObject, AfterValidator(_check_limits)]
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]
+
+
+# a field that may be left out, but not be null
+LEFT_OUT: Any = Field(default=None, json_schema_extra=_without_default)
+
+
 class NewPrompt(RequestModel):
     id: PromptId
     category: CategoryName
@@ -115,7 +123,7 @@ class NewPrompt(RequestModel):
 class PromptChange(RequestModel):
     """Any of the fields; what is left out stays as it is."""
 
-    is_active: bool | None = None
-    weight: Weight | None = None
-    requirements: Requirements | None = None
+    is_active: bool = LEFT_OUT
+    weight: Weight = LEFT_OUT
+    requirements: Requirements = LEFT_OUT
     expires_at: Timestamp | None = None

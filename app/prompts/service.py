@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.db import db
-from app.errors import Conflict, NotFound, invalid_field
+from app.errors import Conflict, NotFound
 from app.prompts import queries
 from app.prompts.models import Prompt
 
@@ -27,12 +27,9 @@ def create_prompt(values: dict[str, Any]) -> Prompt:
 def change_prompt(id: str, changes: dict[str, Any]) -> Prompt:
     """Change is_active, weight, requirements or expires_at; raise NotFound if there is no such prompt.
 
-    Only `expires_at` can be set to null: the prompt then never expires. Submissions already accepted
-    keep the weight and the requirements they were accepted under.
+    Without `expires_at` (null) the prompt never expires. Submissions already accepted keep the weight and the
+    requirements they were accepted under.
     """
-    for name, value in changes.items():
-        if value is None and name != "expires_at":
-            raise invalid_field(name, "must not be null; leave the field out to keep it as it is.")
     if not queries.update_prompt(id, changes):
         raise NotFound("There is no such prompt; GET /v1/prompts lists them.")
     db.session.commit()

@@ -1,14 +1,15 @@
 """What an upload and a submission are, inside and on the wire."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
-from app.fields import JsonObject, RequestModel, Text, Timestamp, at_most_kib
+from app.fields import JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
 from app.hotkeys import is_canonical
 from app.prompts.models import PromptId
 
@@ -22,8 +23,12 @@ def _check_canonical(address: str) -> str:
     return address
 
 
-def _plain_hex(digits: str) -> str:
-    return digits.lower().removeprefix("0x")
+_SIGNATURE = re.compile(r"(0x)?[0-9a-f]{128}", re.IGNORECASE)
+
+
+def read_signature(text: str) -> bytes | None:
+    """Return the bytes of a hexadecimal signature; None if `text` is none."""
+    return bytes.fromhex(text[-128:]) if _SIGNATURE.fullmatch(text) else None
 
 
 HotkeyAddress = Annotated[
@@ -31,14 +36,17 @@ HotkeyAddress = Annotated[
 ]
 VideoKey = Annotated[str, Field(pattern=r"^uploads/[0-9a-f-]{36}/[A-Za-z0-9._-]{1,100}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
-Signature = Annotated[str, Field(pattern=r"^((0x)?[0-9a-fA-F]{128})?$"), AfterValidator(_plain_hex)]
+# what is no signature is refused later, or counts as none: development does without
+Signature = Annotated[
+    Text, Field(max_length=200, json_schema_extra={"pattern": f"^({_SIGNATURE.pattern})?$"})
+]
 Word = Annotated[Text, Field(max_length=200)]
 
 
 class NewUpload(RequestModel):
     filename: Annotated[Text, Field(min_length=1, max_length=1024)]
     content_type: Annotated[ContentType, Field(strict=False)] = ContentType.MP4
-    size_bytes: Annotated[int, Field(ge=1, le=MAX_UPLOAD_BYTES)] | None = None
+    size_bytes: Annotated[Whole, Field(ge=1, le=MAX_UPLOAD_BYTES)] | None = None
 
 
 class UploadOut(BaseModel):
@@ -54,18 +62,19 @@ class NewSubmission(RequestModel):
     """A video that was uploaded, what the miner claims of it, and the hotkey's signature.
 
     The signature is sr25519 over `kibotos.submission.v1`, miner_hotkey, miner_uid, prompt_id, video_key and
-    video_hash (in lower case), joined by newlines. It may be left out in development only.
+    video_hash (in lower case), joined by newlines. In development it may be left out, and a malformed one
+    counts as left out.
     """
 
     prompt_id: PromptId
     video_key: VideoKey
     video_hash: Sha256
-    miner_uid: Annotated[int, Field(ge=0, le=65535)]
+    miner_uid: Annotated[Whole, Field(ge=0, le=65535)]
     miner_hotkey: HotkeyAddress
     signature: Signature = ""
     duration_sec: Annotated[float, Field(ge=0, le=86400)]
-    resolution_width: Annotated[int, Field(ge=1, le=65536)]
-    resolution_height: Annotated[int, Field(ge=1, le=65536)]
+    resolution_width: Annotated[Whole, Field(ge=1, le=65536)]
+    resolution_height: Annotated[Whole, Field(ge=1, le=65536)]
     fps: Annotated[float, Field(ge=0, le=1000)]
     camera_type: Annotated[CameraType, Field(strict=False)]
     actor_type: Annotated[ActorType, Field(strict=False)]
@@ -107,6 +116,7 @@ class Admission:
     video_hash: str | None
     # null: no such prompt
     prompt_is_open: bool | None
+    requirements: dict[str, Any] | None
     has_metagraph: bool
     is_registered: bool
     # seconds until the quota has room; null: it has

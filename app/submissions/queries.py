@@ -35,7 +35,7 @@ _ADMISSION = f"""
         s.uuid AS submission_uuid, s.status, s.cycle_id,
         s.prompt_id, s.miner_uid, s.miner_hotkey, s.video_hash,
         p.is_active AND (p.expires_at IS NULL OR p.expires_at > now()) AS prompt_is_open,
-        {_METAGRAPH},
+        p.requirements, {_METAGRAPH},
         EXISTS (SELECT FROM metagraph WHERE uid = :miner_uid AND hotkey = :miner_hotkey) AS is_registered,
         {_QUOTA_WAIT.format(table="submissions", moment="submitted_at")}
     FROM (SELECT) one
@@ -58,7 +58,7 @@ _INSERT_SUBMISSION = f"""
         )
         SELECT
             (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE), p.id, p.weight, p.requirements,
-            :video_key, :video_hash, :miner_uid, :miner_hotkey, nullif(:signature, ''),
+            :video_key, :video_hash, :miner_uid, :miner_hotkey, encode(:signature, 'hex'),
             :duration_sec, :resolution_width, :resolution_height, :fps, :camera_type, :actor_type,
             CAST(:camera_intrinsics AS jsonb), :robot_model, :environment, :action_description,
             CAST(:task_success AS boolean)
@@ -132,7 +132,9 @@ def get_admission(
     return row
 
 
-def insert_submission(values: dict[str, Any], quota: int, netuid: int | None) -> Receipt | None:
+def insert_submission(
+    values: dict[str, Any], signature: bytes | None, quota: int, netuid: int | None
+) -> Receipt | None:
     """Insert a submission into the active cycle, if any, under its prompt's terms, and count it.
 
     Submissions of a miner pass here one by one, so the quota is exact; a tick that is just closing the
@@ -140,7 +142,10 @@ def insert_submission(values: dict[str, Any], quota: int, netuid: int | None) ->
     the quota used up or the miner not registered.
     """
     intrinsics = values["camera_intrinsics"]
-    binds = values | {"camera_intrinsics": None if intrinsics is None else json.dumps(intrinsics)}
+    binds = values | {
+        "camera_intrinsics": None if intrinsics is None else json.dumps(intrinsics),
+        "signature": signature,
+    }
     return fetch_one(Receipt, _LOCK_AND_INSERT_SUBMISSION, **binds, quota=quota, netuid=netuid)
 
 

@@ -3,9 +3,11 @@
 from uuid import UUID, uuid4
 
 import structlog
+from anyascii import anyascii
 from redis import Redis, RedisError
 from werkzeug.utils import secure_filename
 
+from app.assessment.technical import largest_file
 from app.clients.storage import Storage, StoredObject
 from app.config import Settings
 from app.db import autocommit, db
@@ -29,6 +31,7 @@ from app.submissions.models import (
     Submission,
     UploadAdmission,
     UploadOut,
+    read_signature,
 )
 
 log = structlog.get_logger(__name__)
@@ -37,8 +40,11 @@ MAX_FILENAME_LENGTH = 100
 
 
 def safe_filename(name: str) -> str:
-    """Return `name` reduced to ASCII letters, digits, dots, dashes and underscores, ending as it did."""
-    stem, dot, suffix = (secure_filename(name) or "video").rpartition(".")
+    """Return `name` reduced to ASCII letters, digits, dots, dashes and underscores, ending as it did.
+
+    Other scripts are transliterated: `видео.mp4` becomes `video.mp4`.
+    """
+    stem, dot, suffix = (secure_filename(anyascii(name)) or "video").rpartition(".")
     if not dot or len(suffix) > 10:
         stem, dot, suffix = stem + dot + suffix, "", ""
     return stem[: MAX_FILENAME_LENGTH - len(dot + suffix)] + dot + suffix
@@ -71,7 +77,7 @@ def submit(
     The same statement again gets the same receipt, whatever has changed since. Raises for anything that
     speaks against it; then nothing is written.
     """
-    _check_signature(new, unsigned_allowed)
+    signature = _check_signature(new, unsigned_allowed)
     # two blocks, since no connection is held while storage is asked, nor while Redis is
     with autocommit():
         admission = _admit(new, unsigned_allowed, settings)
@@ -80,7 +86,7 @@ def submit(
     _check_object(storage.head(new.video_key), admission)
     with autocommit():
         receipt = queries.insert_submission(
-            new.model_dump(), settings.max_submissions_per_hour, settings.netuid
+            new.model_dump(), signature, settings.max_submissions_per_hour, settings.netuid
         )
         if receipt is None:
             # something speaks against it by now
@@ -104,19 +110,24 @@ def get_submission(uuid: UUID) -> Submission:
     return submission
 
 
-def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> None:
-    if not new.signature:
+def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> bytes | None:
+    """Return the signature; None where there is none and none is needed."""
+    signature = read_signature(new.signature)
+    if signature is None:
         if unsigned_allowed:
-            return
-        raise invalid_field("signature", "sign the submission with the hotkey; /docs says what is signed.")
+            return None
+        raise invalid_field(
+            "signature", "must be 128 hexadecimal digits, by the hotkey; /docs says what is signed."
+        )
     statement = submission_statement(
         new.miner_hotkey, new.miner_uid, new.prompt_id, new.video_key, new.video_hash
     )
-    if not is_signed(statement, bytes.fromhex(new.signature), new.miner_hotkey):
+    if not is_signed(statement, signature, new.miner_hotkey):
         raise Unauthorized(
             "The signature is not sr25519 by miner_hotkey over this submission; /docs says what is signed.",
             "Signature",
         )
+    return signature
 
 
 def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Admission:
@@ -178,4 +189,10 @@ def _check_object(stored: StoredObject | None, admission: Admission) -> None:
         raise Conflict(
             f"The upload has {stored.size_bytes} bytes, not the size that was announced; presign and "
             "upload it anew."
+        )
+    most = largest_file(admission.requirements or {})
+    if stored.size_bytes > most:
+        raise Conflict(
+            f"The upload has {stored.size_bytes} bytes, and this prompt takes up to {most}; "
+            "presign and upload a smaller one."
         )

@@ -117,7 +117,7 @@ def test_a_token_for_metrics_reads_metrics_and_nothing_else(make_app):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), combinations(["admin_token", "evaluator_token", "metrics_token"], 2)
+    ("one", "other"), list(combinations(["admin_token", "evaluator_token", "metrics_token"], 2))
 )
 def test_no_token_serves_two_roles(make_app, one, other):
     shared = "s" * 40

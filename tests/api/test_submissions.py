@@ -208,6 +208,22 @@ def test_an_upload_that_is_not_as_announced_is_refused(app, client, prompt, put_
     assert count(app) == 0
 
 
+def test_an_upload_that_is_too_large_to_be_read_is_refused(app, client, put_upload):
+    with app.app_context():
+        prompt = factories.make_prompt(requirements={"max_file_size_mb": 0.001})
+    answer = client.post(URL, json=signed_submission(MINER, prompt, put_upload(b"x" * 2001)))
+    assert answer.status_code == 409
+    assert "smaller" in answer.json["detail"]
+    assert client.post(URL, json=signed_submission(MINER, prompt, put_upload(b"x" * 2000))).status_code == 201
+
+
+def test_whole_numbers_may_be_written_as_floats(client, prompt, put_upload):
+    whole = {"resolution_width": 640.0, "resolution_height": 480.0}
+    body = signed_submission(MINER, prompt, put_upload(), **whole)
+    assert client.post(URL, json=body | {"miner_uid": 7.0}).status_code == 201
+    assert client.post(URL, json=body | {"resolution_width": 640.5}).status_code == 422
+
+
 def test_an_upload_of_the_announced_size_is_accepted(client, prompt, put_upload):
     body = signed_submission(MINER, prompt, put_upload(content=b"12345", size_bytes=5))
     assert client.post(URL, json=body).status_code == 201
@@ -279,15 +295,18 @@ def test_the_fifth_of_an_hour_waits_until_the_first_has_left_it(app, client, pro
     assert client.post(URL, json=body).status_code == 201
 
 
-def test_development_takes_unsigned_submissions_from_this_machine_only(make_app, prompt, put_upload):
-    client = make_app().test_client()
+def test_development_takes_unsigned_submissions_from_this_machine_only(app, make_app, prompt, put_upload):
+    client = make_app(max_submissions_per_hour=9).test_client()
     body = statement_fields(prompt_id=prompt, miner_hotkey=MINER.ss58_address)
     unsigned = body | {"video_key": put_upload(miner_hotkey=None)}
     assert client.post(URL, json=unsigned, headers={"Via": "1.1 tunnel"}).status_code == 422
     wrong = unsigned | {"signature": OTHER.sign(b"x").hex()}
     assert client.post(URL, json=wrong).status_code == 401
     assert client.post(URL, json=unsigned).status_code == 201
-    assert client.post(URL, json=body | {"video_key": put_upload(), "signature": ""}).status_code == 201
+    for nothing in ("", "ab" * 32, "0x", "not hexadecimal"):
+        body = body | {"video_key": put_upload(), "signature": nothing}
+        assert client.post(URL, json=body).status_code == 201
+    assert rows(app, "SELECT DISTINCT signature FROM submissions") == [(None,)]
 
 
 def test_a_submission_is_shown_with_its_evaluation(app, client):
