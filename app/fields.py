@@ -4,7 +4,15 @@ import json
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 MAX_JSON_DEPTH = 8
 
@@ -87,8 +95,13 @@ LongText = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(c
 # Free-form JSON object: bounded in depth; the body cap bounds its size.
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_object)]
 Timestamp = Annotated[
-    datetime, BeforeValidator(_parse_timestamp), PlainSerializer(_show_timestamp, return_type=str)
+    datetime,
+    BeforeValidator(_parse_timestamp),
+    PlainSerializer(_show_timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+# an id that the database counts up
+Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
 def at_most_kib(kib: int) -> AfterValidator:

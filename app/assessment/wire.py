@@ -17,7 +17,7 @@ from app.assessment import formula
 from app.assessment.model import Claim, Outcome
 from app.assessment.report import Report
 from app.enums import Category
-from app.fields import RequestModel, ShortText, Text, Timestamp
+from app.fields import Id, RequestModel, ShortText, Text, Timestamp
 from app.video.frames import FrameHash
 
 MAX_METADATA_KIB = 64
@@ -72,7 +72,7 @@ class Findings(RequestModel):
 class ClaimOut(BaseModel):
     """A submission under a lease of this evaluator's."""
 
-    id: int
+    id: Id
     submission_uuid: UUID
     prompt_id: str
     video_key: str

@@ -1,5 +1,6 @@
 """Evaluation over HTTP: the bodies of fetch, submit and release."""
 
+import re
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -7,14 +8,24 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from app.assessment.model import Claim, Outcome
 from app.assessment.wire import FINDINGS, MAX_METADATA_KIB, ClaimOut, Findings, Score, unpack_fingerprint
-from app.fields import JsonObject, RequestModel, Text, at_most_kib
+from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
+from app.redaction import stripped
 
-SubmissionId = Annotated[int, Field(ge=1, lt=2**63)]
+SubmissionId = Annotated[Whole, Field(ge=1, lt=2**63, json_schema_extra={"format": "int64"})]
 Token = Annotated[UUID, Field(strict=False)]
+# anybody may read it later
+Reason = Annotated[
+    Text, Field(min_length=1, max_length=2000), AfterValidator(lambda reason: stripped(reason)[:2000])
+]
+# what programs say of themselves
+_ERROR = re.compile(
+    r"\b(error|exception|traceback|timeout|timed out|unavailable|unauthorized|forbidden|connection)\b",
+    re.IGNORECASE,
+)
 
 
 class FetchIn(RequestModel):
-    limit: Annotated[int, Field(ge=0, le=100)] = 5
+    limit: Annotated[Whole, Field(ge=0, le=100)] = 5
 
 
 class FetchOut(BaseModel):
@@ -37,7 +48,7 @@ class SubmitIn(RequestModel):
     relevance_score: Score
     quality_score: Score
     final_score: Score
-    rejection_reason: Annotated[Text, Field(min_length=1, max_length=2000)] | None = None
+    rejection_reason: Reason | None = None
     metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_check_metadata)] | None = (
         None
     )
@@ -47,7 +58,7 @@ class SubmitIn(RequestModel):
 class ReleaseIn(RequestModel):
     submission_id: SubmissionId
     claim_token: Token
-    reason: Annotated[Text, Field(min_length=1, max_length=1000)]
+    reason: Annotated[Reason, Field(max_length=1000)]
 
 
 class ReleaseOut(BaseModel):
@@ -64,6 +75,20 @@ class SubmitOut(BaseModel):
 def show_claim(claim: Claim, video_url: str) -> ClaimOut:
     """A claim, as /v1/evaluate/fetch hands it out."""
     return ClaimOut.model_validate(vars(claim) | {"video_url": video_url})
+
+
+def find_own_fault(body: SubmitIn) -> str | None:
+    """Return the error that the evaluator had itself, if its body tells of one and not of a result.
+
+    Evaluators of others report an exception of theirs as four zeros with a reason. The miner must not lose by
+    it.
+    """
+    metadata = body.metadata or {}
+    if FINDINGS in metadata or body.technical_score or body.relevance_score or body.quality_score:
+        return None
+    if error := metadata.get("error"):
+        return stripped(str(error))[:1000]
+    return body.rejection_reason if _ERROR.search(body.rejection_reason or "") else None
 
 
 def read_outcome(body: SubmitIn) -> Outcome:

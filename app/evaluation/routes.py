@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from flask import Blueprint, Response, current_app, request
+from prometheus_client import Counter
 from spectree import Response as Answers
 
 from app.assessment.report import Report
@@ -12,6 +13,10 @@ from app.web.api import Problem, spec
 from app.web.auth import require_evaluator
 
 blueprint = Blueprint("evaluation", __name__)
+
+FAULTS = Counter(
+    "kibotos_evaluator_faults", "Errors of their own that remote evaluators reported", ["evaluator"]
+)
 
 
 @blueprint.post("/v1/evaluate/fetch")
@@ -43,9 +48,14 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     """Report the result of a claimed submission. The first result stands.
 
     Formula and gates are applied here: numbers that contradict the formula are 422, and numbers that
-    fail a gate are recorded as REJECTED with final score 0.
+    fail a gate are recorded as REJECTED with final score 0. Four zeros with an error of the evaluator's own
+    in `rejection_reason` or `metadata.error` are no result: the submission is released, to be tried again.
     """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
+    if fault := models.find_own_fault(json):
+        FAULTS.labels(request.remote_addr).inc()
+        service.release(claim, TransientError(f"evaluator at {request.remote_addr}: {fault}"))
+        return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
     verdict = service.record_reported(
         claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"]
     )

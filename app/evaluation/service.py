@@ -18,6 +18,7 @@ from app.errors import Conflict, Deferred, NotFound, TransientError, invalid_fie
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.queries import OpenCounts
+from app.redaction import stripped
 from app.reviews import queries as review_queries
 
 log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ def release(claim: Claim, fault: TransientError) -> None:
 
     Does nothing if the claim is not ours any more.
     """
-    reason = str(fault)[:1000] or type(fault).__name__
+    reason = stripped(str(fault))[:1000] or type(fault).__name__
     due_again = queries.release(
         claim, reason, not isinstance(fault, Deferred), at_least=fault.retry_after or 0
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from app.fields import Timestamp
+from app.fields import Id, Timestamp
 
 
 class HealthOut(BaseModel):
@@ -24,9 +24,9 @@ class StatusOut(BaseModel):
 
     status: Literal["ok", "degraded"]
     version: str
-    active_cycle_id: int | None
+    active_cycle_id: Id | None
     total_prompts: int
-    total_submissions: int
+    total_submissions: Id
     pending: Annotated[int, Field(description="submissions that wait, counted up to 10,000")]
     evaluating: Annotated[int, Field(description="submissions under evaluation, counted up to 10,000")]
     queue_depth: Annotated[int | None, Field(description="jobs that wait for a worker")]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.enums import Category
-from app.fields import JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp, Whole
+from app.fields import Id, JsonObject, LongText, QueryModel, RequestModel, ShortText, Timestamp, Whole
 
 PromptId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Weight = Annotated[float, Field(ge=0, le=1000)]
@@ -47,7 +47,7 @@ class PromptOut(BaseModel):
     weight: float
     created_at: Timestamp
     expires_at: Timestamp | None
-    total_submissions: int
+    total_submissions: Id
     is_active: bool
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
-from app.fields import JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
+from app.fields import Id, JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
 from app.hotkeys import is_canonical
 from app.prompts.models import PromptId
 
@@ -95,7 +95,7 @@ class Receipt:
 class ReceiptOut(BaseModel):
     submission_uuid: UUID
     status: SubmissionStatus
-    cycle_id: int | None
+    cycle_id: Id | None
 
 
 @dataclass(frozen=True)
@@ -177,5 +177,5 @@ class SubmissionOut(BaseModel):
     submitted_at: Timestamp
     evaluated_at: Timestamp | None
     evaluation: EvaluationOut | None
-    cycle_id: int | None
+    cycle_id: Id | None
     attempts: int

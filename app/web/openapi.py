@@ -80,6 +80,8 @@ def _complete(operation: dict[str, Any], role: str | None) -> None:
     if not has_body and all(parameter["in"] == "path" for parameter in operation["parameters"]):
         # a wrong id in a path is 404
         answers.pop("422", None)
+    if role == "metrics":
+        answers["200"]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     for status in {503} | ({401, 403} if role else set()) | ({400, 413, 415, 422} if has_body else set()):
         answers.setdefault(str(status), _problem("ValidationProblem" if status == 422 else "Problem"))
     for status, answer in answers.items():

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from app.enums import CycleStatus
-from app.fields import Timestamp
+from app.fields import Id, Timestamp
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class MinerScoreOut(MinerScore):
 class ScoresOut(BaseModel):
     """A cycle's scores, best first: final once it is COMPLETED, until then as they stand."""
 
-    cycle_id: int
+    cycle_id: Id
     status: CycleStatus
     started_at: Timestamp
     completed_at: Timestamp | None
-    n_submissions: int
+    n_submissions: Id
     judge_models: JudgeModels
     miner_scores: list[MinerScoreOut]
 
@@ -109,8 +109,8 @@ class WeightsOut(BaseModel):
     `hotkeys` names the hotkey a uid is paid for: if the chain has another by now, it is not to be paid.
     """
 
-    cycle_id: int
-    block_number: int | None
+    cycle_id: Id
+    block_number: Id | None
     block_number_is_current: bool | None
     judge_models: JudgeModels
     created_at: Timestamp

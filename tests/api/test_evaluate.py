@@ -1,5 +1,6 @@
 """Work for evaluators over HTTP: fetch, submit, and the report."""
 
+import re
 import threading
 import uuid
 from collections import Counter
@@ -17,6 +18,7 @@ from app.video.frames import FrameHash
 from tests.factories import make_prompt, make_submission
 
 FETCH, SUBMIT = "/v1/evaluate/fetch", "/v1/evaluate/submit"
+ZEROS = {"technical_score": 0, "relevance_score": 0, "quality_score": 0, "final_score": 0}
 
 
 @pytest.fixture
@@ -310,3 +312,52 @@ def test_nothing_is_fetched_while_a_breaker_is_open(app, fetch, submit):
             breaker.count_failure(Dependency.STORAGE, "down")
         db.session.commit()
     assert fetch()["submissions"] == []
+
+
+FORBIDDEN = "403 Client Error: Forbidden for url: https://s3.example/k/v.mp4?X-Amz-Signature=0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rejection_reason": f"Evaluation error: {FORBIDDEN}"},
+        {"rejection_reason": "Evaluation error: HTTPSConnectionPool(host='llm', port=443): Read timed out."},
+        {"rejection_reason": "rejected", "metadata": {"error": FORBIDDEN}},
+        {"metadata": {"error": "judge answered 500", "frames": 0}},
+    ],
+)
+def test_an_evaluators_own_error_costs_the_miner_nothing(client, fetch, submit, submission, said):
+    submit()
+    (row,) = fetch()["submissions"]
+    answer = client.post(SUBMIT, json=ZEROS | {"submission_id": row["id"]} | said)
+    assert (answer.status_code, answer.json["success"], answer.json["final_score"]) == (200, True, 0)
+    stored = submission(row)
+    assert (stored.status, stored.attempts, stored.final_score) == ("PENDING", 1, None)
+    assert not {"https", "Signature", "0123456789"} & set(re.findall(r"\w+", str(stored)))
+    assert re.search(r'kibotos_evaluator_faults_total{evaluator="127.0.0.1"} \d', client.get("/metrics").text)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"rejection_reason": "The video shows a wall."},
+        {"rejection_reason": "The video shows a wall.", "metadata": {"error": None}},
+        {"rejection_reason": "Decoding error in frame 3", "metadata": {wire.FINDINGS: {"report": {}}}},
+        {"rejection_reason": "A timeout is shown.", "technical_score": 1, "final_score": 0},
+    ],
+)
+def test_a_rejection_is_a_result(client, fetch, submit, submission, said):
+    submit()
+    (row,) = fetch()["submissions"]
+    assert client.post(SUBMIT, json=ZEROS | {"submission_id": row["id"]} | said).status_code == 200
+    assert submission(row).status == "REJECTED"
+
+
+def test_no_reason_shows_an_address_or_a_key(client, fetch, submit, submission):
+    submit()
+    (row,) = fetch()["submissions"]
+    said = {"rejection_reason": f"Not a video, see {FORBIDDEN}", "technical_score": 0.2, "final_score": 0}
+    assert client.post(SUBMIT, json=ZEROS | {"submission_id": row["id"]} | said).status_code == 200
+    reason = client.get(f"/v1/submissions/{row['submission_uuid']}").json["evaluation"]["rejection_reason"]
+    assert "Not a video" in reason
+    assert "s3.example" not in reason and "Signature" not in reason

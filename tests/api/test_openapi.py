@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, true of the live server, and readable."""
 
+import json
 import os
 import re
 import subprocess
@@ -40,7 +41,9 @@ def test_every_error_is_a_problem_document(document):
 
 
 def role_of(path):
-    if path.startswith("/v1/admin/") or path == "/metrics":
+    if path == "/metrics":
+        return "metrics"
+    if path.startswith("/v1/admin/"):
         return "admin"
     if path.startswith("/v1/evaluate/"):
         return "evaluator"
@@ -56,12 +59,68 @@ def test_every_endpoint_is_for_the_role_of_the_contract(make_app, document):
             assert operation.get("security", []) == ([{role: []}] if role else []), path
             answer = client.open(re.sub(r"{\w+}", "1", path), method=method, json={})
             assert (answer.status_code == 401) == bool(role), path
-    assert set(document["components"]["securitySchemes"]) == {"admin", "evaluator", "miner"}
+    assert set(document["components"]["securitySchemes"]) == {"admin", "evaluator", "metrics", "miner"}
 
 
 def test_every_reference_leads_somewhere(document):
     references = set(re.findall(r"#/components/schemas/(\w+)", str(document)))
     assert references and references <= set(document["components"]["schemas"])
+
+
+def test_times_ids_and_nulls_are_what_they_are(document):
+    schemas = document["components"]["schemas"]
+    assert schemas["PromptOut"]["properties"]["created_at"]["format"] == "date-time"
+    assert schemas["SubmitIn"]["properties"]["submission_id"]["format"] == "int64"
+    assert {"type": "null"} not in schemas["PromptChange"]["properties"]["weight"].get("anyOf", [])
+    assert {"type": "null"} in schemas["PromptChange"]["properties"]["expires_at"]["anyOf"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status in operation["responses"].keys() & {"200", "201"}:
+                assert operation["responses"][status]["content"], path
+
+
+# Run in a process of its own, since it imports what was generated.
+USE_OF_THE_CLIENT = """
+import datetime, inspect, pkgutil, importlib, sys, typing
+import generated.api
+from generated import AuthenticatedClient
+from generated.api.admin import patch_v1_admin_prompts_prompt_id, post_v1_admin_prompts
+from generated.api.evaluation import post_v1_evaluate_fetch
+from generated.api.health import get_metrics
+from generated.api.prompts import get_v1_prompts
+from generated.models import Category, FetchIn, NewPrompt, PromptChange, Problem
+
+for module in pkgutil.walk_packages(generated.api.__path__, "generated.api."):
+    if module.name.count(".") == 3:
+        operation = importlib.import_module(module.name)
+        answers = typing.get_args(typing.get_type_hints(operation.sync)["return"])
+        assert [each for each in answers if each not in (typing.Any, type(None))], module.name
+
+client = AuthenticatedClient(sys.argv[1], token="not needed in development")
+new = NewPrompt(id="p-1", category=Category.HOUSEHOLD, task="wash", scenario="Wash a plate.")
+made = post_v1_admin_prompts.sync(client=client, body=new)
+assert isinstance(made.created_at, datetime.datetime) and made.category is Category.HOUSEHOLD
+changed = patch_v1_admin_prompts_prompt_id.sync("p-1", client=client, body=PromptChange(weight=2.0))
+assert changed.weight == 2.0
+assert [prompt.id for prompt in get_v1_prompts.sync(client=client)] == ["p-1"]
+assert post_v1_evaluate_fetch.sync(client=client, body=FetchIn(limit=0)).pending == 0
+assert "kibotos" in get_metrics.sync(client=client)
+assert isinstance(post_v1_admin_prompts.sync(client=client, body=new), Problem)
+"""
+
+
+def test_the_client_that_is_generated_from_it_is_typed_and_works(serve, document, tmp_path):
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    # its formatter is looked for on the PATH
+    environ = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    generate = ["generate", "--path", "openapi.json", "--output-path", "generated", "--meta", "none"]
+    commands = (
+        [str(Path(sys.executable).with_name("openapi-python-client")), *generate, "--fail-on-warning"],
+        [sys.executable, "-c", USE_OF_THE_CLIENT, serve()],
+    )
+    for command in commands:
+        done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_shows_every_endpoint_and_fetches_nothing(client, document):
