@@ -1,7 +1,10 @@
 """Presigned uploads, signed by the real btauth/1 client with a real keypair."""
 
+import hashlib
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -132,6 +135,28 @@ def test_no_request_passes_twice_whatever_becomes_of_redis(make_app, redis):
     without_redis = make_app(**PRODUCTION, redis_url="redis://127.0.0.1:1/0").test_client()
     assert send(without_redis, signed).status_code == 401
     assert send(without_redis, sign()).status_code == 200
+
+
+def test_the_eight_lines_of_the_guide_are_what_is_signed(client):
+    guide = (Path(__file__).parents[2] / "docs" / "miners.md").read_text()
+    (block,) = re.findall(r"```text\n( *btauth/1\n.*?)\n *```", guide, re.DOTALL)
+    values = {
+        "METHOD": "POST",
+        "target": PATH,
+        "SHA-256 of the body, in lower-case hex": hashlib.sha256(BODY).hexdigest(),
+        "nonce": str(time.time_ns()),
+        "hotkey": factories.miner().ss58_address,
+    }
+    lines = [line.strip() for line in block.splitlines()]
+    assert len(lines) == 8
+    signed = re.sub(r"{(.*?)}", lambda name: values[name[1]], "\n".join(lines)).encode()
+    headers = {
+        "X-Bittensor-Version": "1",
+        "X-Bittensor-Hotkey": values["hotkey"],
+        "X-Bittensor-Nonce": values["nonce"],
+        "X-Bittensor-Signature": factories.miner().sign(signed).hex(),
+    }
+    assert send(client, headers).status_code == 200
 
 
 def test_old_nonces_are_forgotten(app, client):

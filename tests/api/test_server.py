@@ -128,6 +128,22 @@ def test_the_request_id_is_in_the_answer_and_in_the_log(url, logs):
     assert any("look-for-me-1" in line and "/nowhere" in line for line in lines)
 
 
+def test_the_line_of_a_422_in_the_log_names_the_fields(url, logs):
+    headers = {"X-Request-ID": "look-for-me-2"}
+    body = {"id": "p", "category": "household", "task": "", "scenario": 7}
+    answer = requests.post(f"{url}/v1/admin/prompts", json=body, headers=headers, timeout=10)
+    assert answer.status_code == 422
+    lines = [line for log in logs.glob("web-*.log") for line in log.read_text().splitlines()]
+    (ours,) = [json.loads(line) for line in lines if "look-for-me-2" in line]
+    assert (ours["status"], sorted(ours["fields"])) == (422, ["scenario", "task"])
+
+
+@pytest.mark.parametrize("size", [1_100_000, 5_000_000])
+def test_a_common_client_reads_the_413_of_a_large_body(url, size):
+    answer = requests.post(f"{url}/v1/submissions", data=b"x" * size, timeout=30)
+    assert answer.status_code == 413
+
+
 def refuses_to_start(*command, environ, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", *command],
