@@ -19,8 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from app.config import Settings
 from app.errors import BadRequest, Invalid, NotFound, UnsupportedMediaType, invalid_field
 from app.version import VERSION
-
-MAX_BODY_BYTES = 1024 * 1024
+from app.web.connection import MAX_BODY_BYTES
 
 MAX_ERRORS = 20
 # Far above what any of our bodies holds. A value costs up to 0.7 µs of parsing, its bytes next to nothing.

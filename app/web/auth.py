@@ -131,7 +131,7 @@ def require_miner(view: Callable) -> Callable:
 def _authenticate_miner() -> str:
     query = request.query_string.decode("latin-1")
     # as it was sent, where the server tells; the path alone may have been decoded
-    target = request.environ.get("REQUEST_URI") or request.path + (f"?{query}" if query else "")
+    target = request.environ.get("RAW_URI") or request.path + (f"?{query}" if query else "")
     try:
         caller = btauth.verify(
             request.headers,

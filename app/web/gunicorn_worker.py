@@ -1,30 +1,24 @@
 """gunicorn's worker and logger, as gunicorn_settings.py names them."""
 
-import json
-import logging
+import asyncio
 import os
+import socket
+import sys
 import time
-import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
-from waitress import create_server, wasyncore
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
-from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask
 
 from app import logs
 from app.config import Settings
+from app.web.connection import Connection, Environ, Origin, call, problem
 
-# a request must be whole so long after its first byte
-READ_SECONDS = 30
-# A body up to here is read to its end and then refused by the application: whoever is refused while he still
-# sends may lose the answer.
-MAX_READ_BYTES = 16 * 2**20
-MAX_CONNECTIONS = 1000
+log = structlog.get_logger(__name__)
 
 
 class PlainLogger(Logger):
@@ -38,81 +32,105 @@ class PlainLogger(Logger):
 
 
 class BufferingWorker(Worker):
-    """Serves by waitress: a request gets a thread when it is whole, and keeps it until it is answered.
+    """A request gets one of the `threads` when it is whole, and its answer is sent without one.
 
-    gunicorn's own threads read from the socket and write to it, so as many slow clients as there are threads
-    stop a process. Here they cost a connection each.
+    So a client that sends or reads slowly costs a connection and no thread. gunicorn's own threads read from
+    the socket and write to it: as many dawdlers as there are threads stop a process. Of gunicorn this needs
+    its base class of workers and its settings, no private parts.
     """
 
+    @classmethod
+    def check_config(cls, cfg: Any, _log: Any) -> None:
+        if cfg.is_ssl:
+            sys.exit(
+                "TLS is for a proxy in front, see deploy/nginx/; start gunicorn without certfile and keyfile."
+            )
+
     def run(self) -> None:
-        # a line for each request that waits for a thread
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-        sockets: dict[int, Any] = {}
-        create_server(
-            self.wsgi,
-            map=sockets,
-            sockets=[listener.sock for listener in self.sockets],
-            threads=self.cfg.threads,
-            connection_limit=MAX_CONNECTIONS,
-            channel_timeout=self.cfg.keepalive,
-            cleanup_interval=1,
-            max_request_body_size=MAX_READ_BYTES,
-            outbuf_high_watermark=2**30,
-            asyncore_use_poll=True,
-            clear_untrusted_proxy_headers=False,
-        )
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(self.cfg.threads)
+        self.alive: bool
+        self.connections: dict[Connection, None] = {}
+        self._opening: set[asyncio.Task] = set()
+        self.keepalive_seconds = self.cfg.keepalive
+        self.answer_seconds = self.cfg.timeout
+        for listener in self.sockets:
+            listener.setblocking(False)
+            self._listen(listener.sock)
         while self.alive and os.getppid() == self.ppid:
-            self._serve(sockets)
-        for listener in _all(sockets, BaseWSGIServer):
-            listener.close()
+            self._tick()
+            await asyncio.sleep(1)
+        self.alive = False
+        for listener in self.sockets:
+            self._loop.remove_reader(listener.sock)
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        while any(map(_is_owed_an_answer, _all(sockets, HTTPChannel))) and time.monotonic() < deadline:
-            self._serve(sockets)
+        while not all(each.is_waiting for each in self.connections) and time.monotonic() < deadline:
+            self._tick()
+            await asyncio.sleep(0.1)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _serve(self, sockets: dict[int, Any]) -> None:
-        """Move what there is to read and write, for a second at the most."""
+    @property
+    def is_stopping(self) -> bool:
+        return not self.alive
+
+    def _tick(self) -> None:
         self.notify()
-        wasyncore.loop(timeout=1, use_poll=True, map=sockets, count=1)
-        for channel in _all(sockets, HTTPChannel):
-            if channel.request and time.monotonic() - channel.request.began > READ_SECONDS:
-                channel.will_close = True
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.check(now)
 
+    def _listen(self, listener: socket.socket) -> None:
+        if self.alive:
+            self._loop.add_reader(listener, self._accept, listener)
 
-def _all(sockets: dict[int, Any], kind: type) -> list[Any]:
-    return [each for each in sockets.values() if isinstance(each, kind)]
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept one connection; its neighbour process may take the next."""
+        try:
+            if len(self.connections) + len(self._opening) >= self.cfg.worker_connections:
+                self._make_room()
+            client, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # no room, or no file descriptors left: others go first
+            log.warning("accepting_paused", error=str(error))
+            self._loop.remove_reader(listener)
+            self._loop.call_later(1, self._listen, listener)
+            return
+        client.setblocking(False)
+        origin = Origin.of(listener)
+        task = self._loop.create_task(
+            self._loop.connect_accepted_socket(lambda: Connection(self, origin), client)
+        )
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
+    def _make_room(self) -> None:
+        """Close the connection whose client we have waited for longest; raise OSError if we wait for none."""
+        waiting = [each for each in self.connections if each.is_waiting]
+        if not waiting:
+            raise OSError("all connections are being answered")
+        min(waiting, key=lambda each: each.since).abort()
 
-def _is_owed_an_answer(channel: HTTPChannel) -> bool:
-    return bool(channel.requests or channel.total_outbufs_len)
+    def serve(self, connection: Connection, environ: Environ) -> None:
+        """Let a thread call the application and then, in the loop, connection.send."""
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        self._pool.submit(self._answer, connection, environ)
 
-
-class _TimedRequest(HTTPRequestParser):
-    def __init__(self, adj: Any):
-        super().__init__(adj)
-        self.began = time.monotonic()
-
-
-class _Problem(ErrorTask):
-    """Answers what is not HTTP, and so never reaches the application, with problem+json too."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        request_id = uuid.uuid4().hex
-        body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": HTTPStatus(error.code).phrase,
-                "status": error.code,
-                "detail": "The server could not read this as an HTTP request; check how it was built.",
-                "request_id": request_id,
-            }
-        ).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", "application/problem+json"), ("X-Request-ID", request_id)]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-HTTPChannel.parser_class = _TimedRequest
-HTTPChannel.error_task_class = _Problem
+    def _answer(self, connection: Connection, environ: Environ) -> None:
+        try:
+            answer = call(self.wsgi, environ)
+        except Exception:
+            log.exception("unexpected_error")
+            answer = problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "Something failed on our side; report it with the request_id and try again later.",
+            )
+        # a loop that is closed: the process ends
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(connection.send, answer)
