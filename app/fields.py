@@ -40,6 +40,11 @@ def check_text(value: str) -> str:
     return value
 
 
+def storable(text: str) -> str:
+    """Return `text` without what PostgreSQL could not store."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
+
+
 def _check_object(value: dict[str, Any]) -> dict[str, Any]:
     def walk(node: Any, depth: int) -> None:
         if depth > MAX_JSON_DEPTH:

@@ -17,10 +17,13 @@ from app.assessment import formula
 from app.assessment.model import Claim, Outcome
 from app.assessment.report import Report
 from app.enums import Category
-from app.fields import Id, RequestModel, ShortText, Text, Timestamp
+from app.fields import Id, RequestModel, ShortText, Text, Timestamp, storable
 from app.video.frames import FrameHash
 
 MAX_METADATA_KIB = 64
+# What a report may take of that; the rest is the fingerprint's, which the search for duplicates needs.
+MAX_REPORT_KIB = 24
+MAX_REASON = 2000
 FINDINGS = "kibotos"
 
 # seconds, PDQ hash, PDQ hash of the mirror image
@@ -35,6 +38,30 @@ def _pack(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
     frames = frames[:: -(-len(frames) // fitting) or 1]
     packed = b"".join(_FRAME.pack(frame.seconds, frame.pdq, frame.mirrored) for frame in frames)
     return base64.b64encode(packed).decode()
+
+
+def _fit(report: Report) -> dict[str, Any]:
+    """Return the report as JSON has it, its texts and lists cut until it takes MAX_REPORT_KIB at the most.
+
+    What stands in a video, or what a judge says of it, must not make a result too large to be reported.
+    """
+    whole = report.dump()
+    for longest in (4000, 1000, 250, 60):
+        fitting = _cut(whole, longest)
+        if len(json.dumps(fitting, ensure_ascii=False).encode()) <= MAX_REPORT_KIB * 1024:
+            return fitting
+    return {}
+
+
+def _cut(node: Any, longest: int) -> Any:
+    """Return JSON with its texts storable, and no text or list longer than `longest`."""
+    if isinstance(node, str):
+        return storable(node)[:longest]
+    if isinstance(node, list):
+        return [_cut(child, longest) for child in node[:longest]]
+    if isinstance(node, dict):
+        return {name: _cut(child, longest) for name, child in node.items()}
+    return node
 
 
 def unpack_fingerprint(fingerprint: str) -> tuple[FrameHash, ...]:
@@ -66,7 +93,7 @@ class Findings(RequestModel):
     prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
     report: Report = Field(default_factory=Report)
     fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = ""
-    reasoning: Annotated[Text, Field(max_length=2000)] = ""
+    reasoning: Annotated[Text, Field(max_length=MAX_REASON)] = ""
 
 
 class ClaimOut(BaseModel):
@@ -101,14 +128,15 @@ def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
 def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     """The body of /v1/evaluate/submit with which a remote evaluator reports `outcome`.
 
-    The final score is the formula's, or 0 for a fault of the video. The gates are the backend's.
+    The final score is the formula's, or 0 for a fault of the video. The gates are the backend's. Whatever was
+    found, the body is one that the backend takes: the judge is not paid for a result that cannot be reported.
     """
     findings = {
         "action_match": outcome.action_match,
-        "judge_model": outcome.judge_model,
-        "prompt_version": outcome.prompt_version,
-        "report": outcome.report.dump(),
-        "reasoning": outcome.reasoning[:2000],
+        "judge_model": _cut(outcome.judge_model, 200) or None,
+        "prompt_version": _cut(outcome.prompt_version, 50) or None,
+        "report": _fit(outcome.report),
+        "reasoning": _cut(outcome.reasoning, MAX_REASON),
     }
     room = MAX_METADATA_KIB * 1024 - len(json.dumps(findings, ensure_ascii=False).encode()) - 100
     return {
@@ -118,6 +146,6 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
         "relevance_score": outcome.relevance_score,
         "quality_score": outcome.quality_score,
         "final_score": 0.0 if outcome.rejection_reason else formula.final_score(*outcome.scores),
-        "rejection_reason": outcome.rejection_reason,
+        "rejection_reason": _cut(outcome.rejection_reason, MAX_REASON),
         "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
     }

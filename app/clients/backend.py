@@ -4,31 +4,35 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import requests
 
-from app.clients.retry import RetryableError, retry_after, retrying
+from app.clients.http import exchange, find_redirect, read_bounded
+from app.clients.retry import RetryableError, http_date, retry_after, retrying
 from app.errors import DomainError, Unavailable
-from app.version import VERSION
 
-TIMEOUT_SECONDS = (5, 30)
+# of one attempt
+ATTEMPT_SECONDS = 60.0
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
 MAX_ATTEMPTS = 5
 PATIENCE_SECONDS = 60.0
+# of what the backend says that is passed on
+MAX_DETAIL = 1000
 
 # (method, path with query, body) -> headers that sign them
 Signer = Callable[[str, str, bytes], Mapping[str, str]]
 
 
 class Refused(DomainError):
-    """The backend answered 4xx; `status` is its status and `detail` its sentence."""
+    """The backend, or storage, does not do what it was asked: `status` is its answer, `detail` a sentence."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
-        self.status = HTTPStatus(status)
+        # what HTTP does not know counts as the first of its class
+        self.status = HTTPStatus(status if status in {*HTTPStatus} else status // 100 * 100)
 
 
 class Backend:
@@ -36,7 +40,7 @@ class Backend:
 
     def __init__(self, url: str, token: str | None = None):
         self.url = url
-        self._headers = {"User-Agent": f"kibotos/{VERSION}", "Content-Type": "application/json"}
+        self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         # the backend's time as its last answer told it, and when on our monotonic clock that was
@@ -67,42 +71,36 @@ class Backend:
         try:
             return retrying(attempts, PATIENCE_SECONDS)(self._attempt, method, target, body, sign)
         except RetryableError as error:
-            raise Unavailable(f"{self.url} {error}.", error.retry_after or 5) from error
+            raise Unavailable(f"{self.url}: {error}.", error.retry_after or 5) from error
 
     def _attempt(self, method: str, target: str, body: bytes, sign: Signer | None) -> Any:
         # signed is what the server sees: a path before ours, from a proxy, included
         signed_target = urlsplit(self.url).path + target
         headers = self._headers | dict(sign(method, signed_target, body) if sign else {})
-        try:
-            answer = requests.request(
-                method,
-                self.url + target,
-                data=body or None,
-                headers=headers,
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            raise RetryableError(f"is out of reach ({type(error).__name__})") from error
-        if date := answer.headers.get("Date"):
-            self._told = (parsedate_to_datetime(date), time.monotonic())
+        deadline = time.monotonic() + ATTEMPT_SECONDS
+        with exchange(method, self.url + target, deadline, headers=headers, data=body or None) as answer:
+            content = read_bounded(answer, MAX_ANSWER_BYTES, deadline)
+        if told := http_date(answer.headers.get("Date")):
+            self._told = (told, time.monotonic())
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
+            said = _detail(answer, content)
             wait = retry_after(answer.headers.get("Retry-After"))
-            if wait is None or wait <= PATIENCE_SECONDS:
-                raise RetryableError(f"answered {answer.status_code}: {_detail(answer)}", wait)
-        if not answer.ok:
-            raise Refused(answer.status_code, _detail(answer))
+            raise RetryableError(f"it answered {answer.status_code}: {said}", wait)
+        if where := find_redirect(answer):
+            raise Refused(answer.status_code, f"{self.url} redirects to {where}: name that as --api-url.")
+        if not 200 <= answer.status_code < 300:
+            raise Refused(answer.status_code, _detail(answer, content))
         try:
-            return answer.json()
-        except ValueError as error:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
             raise Unavailable(f"{self.url} does not answer with JSON: is that the backend?") from error
 
 
-def _detail(answer: requests.Response) -> str:
+def _detail(answer: requests.Response, content: bytes) -> str:
     """The sentence of a problem+json answer, with the fields that are wrong; of another, its reason."""
     try:
-        problem = answer.json()
+        problem = json.loads(content)
         wrong = [f"{error['field']}: {error['message']}" for error in problem.get("errors", [])]
-        return " ".join([problem["detail"], *wrong])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return answer.reason or "without a reason"
+        return " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return (answer.reason or "without a reason")[:MAX_DETAIL]

@@ -1,10 +1,17 @@
 """How a client tries again: what may pass, and how long to wait for it."""
 
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_after_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, stop_before_delay
 from tenacity.wait import wait_random_exponential
+
+# between two checks while waiting
+CHECK_SECONDS = 1.0
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0
 
 _backoff = wait_random_exponential(multiplier=1, max=20)
 
@@ -17,16 +24,25 @@ class RetryableError(Exception):
         self.retry_after = retry_after
 
 
-def retrying(attempts: int, patience_seconds: float) -> Retrying:
+def retrying(attempts: int, patience_seconds: float, check: Callable[[], None] = lambda: None) -> Retrying:
     """Return what calls a function again while it raises RetryableError, and raises the last one in the end.
 
-    Waits grow and are jittered, or are what the server asked for. No attempt begins after
-    `patience_seconds`.
+    Waits grow and are jittered, or are what the server asked for. No wait goes beyond `patience_seconds`: if
+    the server asks for a longer one, that was the last attempt. `check` is called every second of a wait;
+    what it raises ends the wait.
     """
+
+    def sleep(seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            check()
+            time.sleep(min(left, CHECK_SECONDS))
+
     return Retrying(
         retry=retry_if_exception_type(RetryableError),
-        stop=stop_after_attempt(attempts) | stop_after_delay(patience_seconds),
+        stop=stop_after_attempt(attempts) | stop_before_delay(patience_seconds),
         wait=_wait,
+        sleep=sleep,
         reraise=True,
     )
 
@@ -38,14 +54,25 @@ def _wait(state: RetryCallState) -> float:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Return the seconds a Retry-After header asks for, as a number or as a date; None if it says neither."""
+    """Return the seconds a Retry-After header asks for, a day at the most; None if it says nothing of use."""
     if header is None:
         return None
     try:
         seconds = float(header)
     except ValueError:
-        try:
-            seconds = parsedate_to_datetime(header).timestamp() - time.time()
-        except ValueError:
+        moment = http_date(header)
+        if moment is None:
             return None
-    return seconds if 0 <= seconds < 86_400 else None
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    if not isfinite(seconds) or seconds < 0:
+        return None
+    return min(seconds, LONGEST_RETRY_AFTER_SECONDS)
+
+
+def http_date(header: str | None) -> datetime | None:
+    """Return the moment an HTTP date names, or None if it is none."""
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except (ValueError, OverflowError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

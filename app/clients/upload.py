@@ -1,19 +1,24 @@
 """The upload of a file to a presigned address."""
 
+import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-import requests
-
 from app.clients.backend import Refused
-from app.clients.retry import RetryableError, retrying
+from app.clients.http import exchange, find_redirect, read_bounded
+from app.clients.retry import RetryableError, retry_after, retrying
 from app.errors import Unavailable
 
 CHUNK_BYTES = 256 * 1024
 UPLOAD_ATTEMPTS = 8
 UPLOAD_PATIENCE_SECONDS = 1800.0
+# of one attempt: 500 MB at half a megabit a second take 2.2 hours
+ATTEMPT_SECONDS = 4 * 3600.0
+# storage is silent until it has stored all of a file
+IDLE_SECONDS = 120.0
+MAX_ANSWER_BYTES = 64 * 1024
 
 Progress = Callable[[int], None]
 
@@ -31,16 +36,22 @@ def put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> No
 
 
 def _put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> None:
-    try:
-        with path.open("rb") as file:
-            body = _Counted(file, path.stat().st_size, progress)
-            answer = requests.put(url, data=body, headers=headers, timeout=(10, 120), allow_redirects=False)
-    except requests.RequestException as error:
-        raise RetryableError(f"the connection broke ({type(error).__name__})") from error
-    if answer.status_code >= 500 or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        raise RetryableError(f"storage answered {answer.status_code}")
-    if not answer.ok:
-        raise Refused(answer.status_code, f"Storage refused the upload: {answer.text[:300]}")
+    deadline = time.monotonic() + ATTEMPT_SECONDS
+    with path.open("rb") as file:
+        body = _Counted(file, path.stat().st_size, progress)
+        with exchange("PUT", url, deadline, headers=headers, data=body, idle_seconds=IDLE_SECONDS) as answer:
+            said = read_bounded(answer, MAX_ANSWER_BYTES, deadline).decode(errors="replace")[:300]
+    status = answer.status_code
+    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
+        raise RetryableError(f"storage answered {status}", retry_after(answer.headers.get("Retry-After")))
+    if where := find_redirect(answer):
+        raise Refused(
+            status,
+            f"Storage redirects the upload to {where} and has stored nothing; tell the operator of the "
+            "backend to check S3_REGION and S3_PUBLIC_ENDPOINT.",
+        )
+    if not 200 <= status < 300:
+        raise Refused(status, f"Storage refused the upload with status {status}: {said}")
 
 
 class _Counted:

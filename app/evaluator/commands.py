@@ -16,7 +16,7 @@ from app.clients.backend import Backend
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
-from app.evaluator.runner import Evaluator
+from app.evaluator.runner import EvaluatorRunner
 from app.video import control
 
 log = structlog.get_logger(__name__)
@@ -96,7 +96,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
         control.check_tools(Path(directory))
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
-    runner = Evaluator(backend, Judge(Vlm(settings), settings), batch_size)
+    runner = EvaluatorRunner(backend, Judge(Vlm(settings), settings), batch_size)
 
     def stop(number: int, _frame: object) -> None:
         runner.stop()

@@ -4,15 +4,19 @@ import tempfile
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import structlog
+from pydantic import BaseModel, ValidationError
 
 from app.assessment import pipeline, wire
 from app.assessment.model import Claim, LeaseLost, Outcome
 from app.clients.backend import Backend, Refused
 from app.errors import DomainError, TransientError, Unavailable
+from app.fields import storable
+from app.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +28,18 @@ LONGEST_PAUSE_SECONDS = 300.0
 LEASE_MARGIN_SECONDS = 5.0
 
 
-class Evaluator:
+class _Fetched(BaseModel):
+    submissions: list[dict[str, Any]]
+
+
+class _Handle(BaseModel):
+    """What gives a submission back, whatever else its row says."""
+
+    id: int
+    claim_token: str
+
+
+class EvaluatorRunner:
     """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
 
     def __init__(self, backend: Backend, judge: pipeline.Assessor, batch_size: int):
@@ -32,6 +47,8 @@ class Evaluator:
         self._judge = judge
         self._batch_size = batch_size
         self._faults_in_a_row = 0
+        # submissions whose result the backend does not take from us: the judge is not paid for them again
+        self._refused: set[int] = set()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -59,10 +76,14 @@ class Evaluator:
             return []
         try:
             # once: what a lost answer claimed stays claimed, and asking again would claim more
-            return self._backend.post("/v1/evaluate/fetch", {"limit": limit}, once=True)["submissions"]
+            answer = self._backend.post("/v1/evaluate/fetch", {"limit": limit}, once=True)
+            return _Fetched.model_validate(answer).submissions
         except Unavailable as error:
             log.warning("fetch_failed", reason=error.detail)
-            return []
+            self._stopping.wait(min(error.retry_after or 0, LONGEST_PAUSE_SECONDS))
+        except ValidationError:
+            log.warning("fetch_failed", reason=f"{self._backend.url} lists no work: is that the backend?")
+        return []
 
     def _wait(self, running: set[Future[None]], poll_interval: float) -> set[Future[None]]:
         """Return what still runs when one evaluation has ended, the time is up or we are to stop."""
@@ -87,8 +108,16 @@ class Evaluator:
         return min(FIRST_PAUSE_SECONDS * 2 ** (self._faults_in_a_row - 1), LONGEST_PAUSE_SECONDS)
 
     def _process(self, row: dict[str, Any], directory: Path) -> None:
-        """Evaluate one submission as fetched, and report its result or give it back."""
-        claim, url = wire.read_claim(row)
+        """Evaluate one submission as fetched, and report its result or release it."""
+        try:
+            claim, url = wire.read_claim(row)
+        except ValidationError as error:
+            self._release_unread(row, error)
+            return
+        if claim.id in self._refused:
+            # its lease ends by itself, and another evaluator or a worker takes it
+            log.warning("submission_skipped", submission=str(claim.submission_uuid))
+            return
         structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
 
         def check_lease() -> None:
@@ -98,40 +127,60 @@ class Evaluator:
         try:
             outcome = pipeline.evaluate(claim, lambda: url, self._judge, directory, check_lease)
             self._submit(claim, outcome)
-            self._faults_in_a_row = 0
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))
         except TransientError as fault:
-            self._release(claim, fault.reason)
+            self._release(claim.id, str(claim.claim_token), fault.reason)
         except Exception as error:
             log.exception("evaluation_failed")
-            self._release(claim, f"{type(error).__name__}: {error}")
+            self._release(claim.id, str(claim.claim_token), f"{type(error).__name__}: {error}")
+
+    def _release_unread(self, row: dict[str, Any], error: ValidationError) -> None:
+        """Release a row that this version does not understand; if that cannot be, its lease simply ends."""
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"This evaluator (kibotos {VERSION}) does not understand {where}: {first['msg']}"
+        try:
+            handle = _Handle.model_validate(row)
+        except ValidationError:
+            self._faults_in_a_row += 1
+            log.warning("row_not_understood", reason=reason)
+        else:
+            self._release(handle.id, handle.claim_token, reason)
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:
-        """Report the result, again and again while the backend is away; raise LeaseLost if it comes late."""
+        """Report the result, again and again while the backend is away; raise LeaseLost if it comes late.
+
+        A result that the backend refuses is not sent again, and its submission is not evaluated again: the
+        judge was paid for it, and would be each time.
+        """
         body = wire.show_outcome(claim, outcome)
         while True:
             try:
                 answer = self._backend.post("/v1/evaluate/submit", body)
             except Refused as refused:
-                if refused.status != refused.status.CONFLICT:
-                    raise
-                # perhaps by ourselves, when the answer to an earlier attempt was lost
-                log.warning("result_refused", reason=refused.detail)
+                # a conflict may be with ourselves, if the answer to an earlier attempt was lost
+                if refused.status == HTTPStatus.CONFLICT:
+                    self._faults_in_a_row = 0
+                else:
+                    self._refused.add(claim.id)
+                    self._faults_in_a_row += 1
+                log.warning("result_refused", status=refused.status, reason=refused.detail)
                 return
             except Unavailable as error:
                 if self._backend.seconds_until(claim.lease_expires_at) < 0:
                     raise LeaseLost(f"The result could not be reported in time: {error.detail}") from error
                 log.warning("submit_failed", reason=error.detail)
             else:
-                log.info("result_reported", final_score=answer["final_score"])
+                self._faults_in_a_row = 0
+                log.info("result_reported", answer=answer)
                 return
 
-    def _release(self, claim: Claim, reason: str) -> None:
+    def _release(self, submission_id: int, claim_token: str, reason: str) -> None:
         """Let the backend hand the submission to another; if that fails, its lease simply ends."""
         self._faults_in_a_row += 1
         log.warning("evaluation_released", reason=reason)
-        body = {"submission_id": claim.id, "claim_token": str(claim.claim_token), "reason": reason[:1000]}
+        body = {"submission_id": submission_id, "claim_token": claim_token, "reason": storable(reason)[:1000]}
         try:
             self._backend.post("/v1/evaluate/release", body)
         except DomainError as error:

@@ -61,7 +61,7 @@ def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
     return Video(path, report.verified_sha256, declared), report
 
 
-class Miner:
+class MinerClient:
     """One hotkey's dealings with a backend. What was done for a video is kept in `journal`."""
 
     def __init__(self, backend: Backend, hotkey: Hotkey, journal: Journal):

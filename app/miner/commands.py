@@ -59,7 +59,7 @@ def _statement(options: dict[str, Any]) -> dict[str, Any]:
 def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any:
     from app.clients.backend import Backend
     from app.clients.hotkey import Hotkey
-    from app.miner.client import Miner
+    from app.miner.client import MinerClient
     from app.miner.journal import Journal
 
     if keys["wallet_name"]:
@@ -69,7 +69,7 @@ def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any
     else:
         raise ConfigError("Say who submits: --wallet-name, with --hotkey-name, or --hotkey in development.")
     directory = Path.home() / ".kibotos" / "miner"
-    return Miner(Backend(api_url or settings.api_url), hotkey, Journal(directory))
+    return MinerClient(Backend(api_url or settings.api_url), hotkey, Journal(directory))
 
 
 def _take(options: dict[str, Any], *names: str) -> dict[str, Any]:

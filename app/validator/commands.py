@@ -11,7 +11,7 @@ from app import logs
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.config import Settings
 from app.validator.memory import UnusableMemory
-from app.validator.validator import Decision, Validator, WrongWallet
+from app.validator.weight_setter import Decision, WeightSetter, WrongWallet
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ def validate(
         raise click.UsageError("Name the subnet by --netuid or NETUID.")
     logs.configure(settings.log_level, settings.log_format)
     try:
-        validator = Validator(
+        setter = WeightSetter(
             backend_url=(backend_url or settings.api_url).rstrip("/"),
             chain=Chain(network or settings.network),
             netuid=netuid,
@@ -74,7 +74,7 @@ def validate(
             dry_run=dry_run,
         )
         while True:
-            decision = poll(validator)
+            decision = poll(setter)
             tell = log.info if decision.settled else log.warning
             tell(decision.name, cycle_id=decision.cycle_id, detail=decision.detail)
             if once:
@@ -84,10 +84,10 @@ def validate(
         raise click.ClickException(str(error)) from error
 
 
-def poll(validator: Validator) -> Decision:
+def poll(setter: WeightSetter) -> Decision:
     """Poll once. What nobody foresaw, like a full disk or a changed chain, does not stop the polling."""
     try:
-        return validator.step()
+        return setter.step()
     except WrongWallet:
         raise
     except Exception as error:

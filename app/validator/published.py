@@ -16,8 +16,8 @@ Uid = Annotated[int, Field(ge=0, le=U16_MAX)]
 
 
 class Units(BaseModel):
-    uids: list[Uid]
-    weights: list[Annotated[int, Field(ge=1, le=U16_MAX)]]
+    uids: Annotated[list[Uid], Field(max_length=U16_MAX + 1)]
+    weights: Annotated[list[Annotated[int, Field(ge=1, le=U16_MAX)]], Field(max_length=U16_MAX + 1)]
 
 
 class Published(BaseModel):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import requests
 import structlog
-from urllib3.exceptions import HTTPError
 
+from app.clients.http import CHUNK_BYTES, exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError, retry_after, retrying
 from app.enums import Dependency
 from app.errors import TransientError
@@ -17,12 +17,10 @@ from app.video.ffmpeg import MediaFault
 
 log = structlog.get_logger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 30
 # all attempts together
 PATIENCE_SECONDS = 300.0
 MAX_ATTEMPTS = 4
-CHUNK_BYTES = 256 * 1024
+MAX_REFUSAL_BYTES = 64 * 1024
 # A store that does not find an object is asked once more, this much later, before it is believed.
 MISSING_AFTER_SECONDS = 4.0
 
@@ -42,7 +40,7 @@ def download(url: str, path: Path, max_bytes: int, check_lease: Callable[[], Non
     that there is no such object, MediaFault if it has more than `max_bytes`; TransientError for all else.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
-    attempts = retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)
+    attempts = retrying(MAX_ATTEMPTS, PATIENCE_SECONDS, check_lease)
     try:
         try:
             return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
@@ -63,45 +61,38 @@ def _attempt(url: str, path: Path, max_bytes: int, deadline: float, check_lease:
     digest = hashlib.sha256()
     received = 0
     try:
-        with (
-            requests.get(
-                url,
-                # the bytes as they are stored, whatever encoding they were uploaded with
-                headers={"Accept-Encoding": "identity"},
-                timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
-                allow_redirects=False,
-                stream=True,
-            ) as response,
-            path.open("wb") as file,
-        ):
-            _check_status(response)
-            for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+        with exchange("GET", url, deadline) as response, path.open("wb") as file:
+            _check_status(response, deadline)
+            # the bytes as they are stored, whatever encoding they were uploaded with
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 received += len(chunk)
                 if received > max_bytes:
                     raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB, and was read no further.")
-                if time.monotonic() > deadline:
-                    raise TransientError(
-                        "Storage: the download takes too long.", dependency=Dependency.STORAGE
-                    )
                 digest.update(chunk)
                 file.write(chunk)
                 check_lease()
-    except (requests.RequestException, HTTPError) as error:
-        log.warning("download_interrupted", error=type(error).__name__, received=received)
-        raise RetryableError(f"the download broke off ({type(error).__name__})") from error
+            # a body of unknown length that was cut looks like one that has ended
+            if time.monotonic() >= deadline:
+                raise RetryableError("it takes too long")
+    except RetryableError as error:
+        log.warning("download_interrupted", error=str(error), received=received)
+        raise
     return digest.hexdigest()
 
 
-def _check_status(response: requests.Response) -> None:
+def _check_status(response: requests.Response, deadline: float) -> None:
     status = response.status_code
     if status == HTTPStatus.OK:
         return
     # only that very answer speaks of the object: a missing bucket is a 404, too
-    said = response.raw.read(4096, decode_content=True)
+    said = read_bounded(response, MAX_REFUSAL_BYTES, deadline)
     log.warning("download_refused", status=status)
     if status == HTTPStatus.NOT_FOUND and b"NoSuchKey" in said:
         raise _NotFound
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= 500:
         wait = retry_after(response.headers.get("Retry-After"))
         raise RetryableError(f"it answered with status {status}", wait)
-    raise TransientError(f"Storage refused the download with status {status}.", dependency=Dependency.STORAGE)
+    to = f", to {where}" if (where := find_redirect(response)) else ""
+    raise TransientError(
+        f"Storage refused the download with status {status}{to}.", dependency=Dependency.STORAGE
+    )

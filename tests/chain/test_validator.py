@@ -1,3 +1,4 @@
+import gzip
 import itertools
 import json
 import shutil
@@ -15,7 +16,8 @@ from app.clients.chain import Chain, WalletError, open_wallet
 from app.completion import service
 from app.validator.commands import poll
 from app.validator.memory import UnusableMemory
-from app.validator.validator import Validator, WrongWallet
+from app.validator.weight_setter import WeightSetter, WrongWallet
+from tests.clients.conftest import RawServer, drip
 from tests.factories import make_cycle, make_result, miner
 from tests.processes import environment
 
@@ -74,13 +76,13 @@ def make_validator(node, backend, wallets):
     def make(**changes):
         values = {
             "backend_url": backend.url,
-            "chain": Chain(node.url, read_timeout_seconds=0.5),
+            "chain": Chain(node.url, read_timeout_seconds=4),
             "netuid": 5,
             "wallet": open_wallet("cold", "hot", str(wallets)),
             "directory": wallets / "memory",
             "max_age": timedelta(hours=6),
         }
-        return Validator(**values | changes)
+        return WeightSetter(**values | changes)
 
     return make
 
@@ -151,6 +153,39 @@ def test_outages_are_ridden_out(make_validator, node, backend):
 
 def test_backend_that_is_gone(make_validator):
     assert make_validator(backend_url="http://127.0.0.1:1").step().name == "backend_unavailable"
+
+
+@pytest.fixture
+def raw():
+    server = RawServer()
+    yield server
+    server.close()
+
+
+def test_weights_of_elsewhere_are_not_set(make_validator, node, backend, raw):
+    raw.answer(b"HTTP/1.1 302 Found\r\nLocation: %s/v1/weights/latest\r\n\r\n" % backend.url.encode())
+    decision = make_validator(backend_url=raw.url).step()
+    assert decision.name == "refused" and f"redirects to {backend.url}," in decision.detail
+    assert node.calls == []
+
+
+def test_a_bomb_is_not_unpacked(make_validator, raw):
+    bomb = gzip.compress(bytes(100_000_000))
+    raw.answer(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb), bomb)
+    decision = make_validator(backend_url=raw.url).step()
+    assert decision.name == "backend_unavailable" and "larger than 8388608 bytes" in decision.detail
+
+
+def test_a_drip_does_not_hold_it(make_validator, raw):
+    raw.answers.append(drip(b"X-Header: 1\r\n", b"HTTP/1.1 200 OK\r\n"))
+    decision = make_validator(backend_url=raw.url, backend_seconds=0.5).step()
+    assert decision.name == "backend_unavailable" and "takes too long" in decision.detail
+
+
+def test_weights_of_too_many_uids_are_refused(make_validator, backend):
+    backend.publish(1, weights_u16={"uids": [1] * 65537, "weights": [1] * 65537})
+    decision = make_validator().step()
+    assert decision.name == "refused" and "malformed" in decision.detail
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,23 @@
 """What a validator decides at each poll: to set the published weights, to wait, or to refuse them."""
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import requests
 from pydantic import ValidationError
 
 from app.clients.chain import Chain, ChainError, OutcomeUnknown
+from app.clients.http import exchange, find_redirect, read_bounded
+from app.clients.retry import RetryableError
 from app.validator.memory import Attempt, Memory, MemoryFile
 from app.validator.published import Published, find_fault, find_unknown_uids, list_replaced_uids
 
-BACKEND_TIMEOUT_SECONDS = 10
+# weights, units and hotkeys of 65,536 uids
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
 
 
 class WrongWallet(Exception):
@@ -36,8 +39,8 @@ def _utc_now() -> datetime:
 
 
 @dataclass
-class Validator:
-    """Sets a subnet's weights as a backend publishes them, once a cycle.
+class WeightSetter:
+    """Sets a subnet's weights as a backend publishes them, once a cycle: the body of `kibotos validate`.
 
     `wallet` is the SDK's; `directory` is where it remembers what it has set.
     """
@@ -49,6 +52,8 @@ class Validator:
     directory: Path
     max_age: timedelta
     dry_run: bool = False
+    # for the whole answer, however slowly it comes
+    backend_seconds: float = 30.0
     clock: Callable[[], datetime] = _utc_now
     _file: MemoryFile = field(init=False)
 
@@ -63,16 +68,24 @@ class Validator:
 
     def step(self) -> Decision:
         """Poll once, act, and tell what was decided. Raises WrongWallet if polling again is no use."""
+        deadline = time.monotonic() + self.backend_seconds
         try:
-            answer = requests.get(f"{self.backend_url}/v1/weights/latest", timeout=BACKEND_TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            return Decision("backend_unavailable", f"The backend is out of reach: {error}")
+            with exchange("GET", f"{self.backend_url}/v1/weights/latest", deadline) as answer:
+                content = read_bounded(answer, MAX_ANSWER_BYTES, deadline)
+        except RetryableError as error:
+            return Decision("backend_unavailable", f"The backend gave no answer: {error}.")
+        if where := find_redirect(answer):
+            return Decision(
+                "refused",
+                f"The backend redirects to {where}, and no redirect is followed: "
+                "if that is the backend you trust, name it as --backend-url.",
+            )
         if answer.status_code == 404:
             return Decision("no_weights_yet", "The backend has not computed any weights yet.")
         if answer.status_code != 200:
             return Decision("backend_unavailable", f"The backend answered with status {answer.status_code}.")
         try:
-            published = Published.model_validate_json(answer.content)
+            published = Published.model_validate_json(content)
         except ValidationError as error:
             first = error.errors()[0]
             return Decision("refused", f"The answer is malformed at {first['loc']}: {first['msg']}.")

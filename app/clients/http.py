@@ -1,0 +1,165 @@
+"""One HTTP exchange, the way every client we ship makes it.
+
+- No redirect is followed: a credential goes to the configured address only, and answers come from there.
+- The exchange ends at its deadline, however slowly the other side sends its headers or its body.
+- A body is read up to a bound, in decoded bytes. No encoding is asked for.
+- Proxies and certificates come from the environment, as people set them. Credentials from `~/.netrc` do not:
+  they would replace the token of the request.
+"""
+
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+
+from app.clients.retry import RetryableError
+from app.version import VERSION
+
+CONNECT_SECONDS = 5.0
+# the longest silence in the middle of an exchange
+IDLE_SECONDS = 30.0
+CHUNK_BYTES = 256 * 1024
+
+
+@contextmanager
+def exchange(
+    method: str,
+    url: str,
+    deadline: float,
+    *,
+    headers: Mapping[str, str] | None = None,
+    data: Any = None,
+    idle_seconds: float = IDLE_SECONDS,
+) -> Iterator[requests.Response]:
+    """Send a request and give its response, whose body is still to be read.
+
+    At `deadline`, in time.monotonic(), the connection is cut, whatever it is busy with. Raises RetryableError
+    for whatever goes wrong on the way, also while the block reads the body. The caller judges the status.
+    """
+    sockets: list[socket.socket] = []
+    watchdog = threading.Timer(deadline - time.monotonic(), _cut, (sockets,))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        with (
+            _open_session(sockets, deadline) as session,
+            session.request(
+                method,
+                url,
+                headers=dict(headers or {}),
+                data=data,
+                timeout=(CONNECT_SECONDS, idle_seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
+            yield response
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        if time.monotonic() >= deadline:
+            raise RetryableError("it takes too long") from error
+        raise RetryableError(f"the connection failed ({type(error).__name__})") from error
+    finally:
+        watchdog.cancel()
+
+
+def read_bounded(response: requests.Response, max_bytes: int, deadline: float) -> bytes:
+    """Return the body of a streamed response, decoded; raise RetryableError if it is too large or too slow.
+
+    No more than `max_bytes` are ever held, whatever the body says it unpacks to.
+    """
+    unpack = _unpacker(response.headers.get("Content-Encoding", ""))
+    body, received = bytearray(), 0
+    # read() would wait for whole chunks, however slowly they come
+    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        received += len(chunk)
+        try:
+            body += unpack(chunk, max_bytes + 1 - len(body))
+        except zlib.error as error:
+            raise RetryableError("its answer is damaged") from error
+        if max(len(body), received) > max_bytes:
+            raise RetryableError(f"its answer is larger than {max_bytes} bytes")
+        if time.monotonic() >= deadline:
+            break
+    # a body of unknown length that was cut looks like one that has ended
+    if time.monotonic() >= deadline:
+        raise RetryableError("it takes too long")
+    return bytes(body)
+
+
+def find_redirect(response: requests.Response) -> str | None:
+    """Return scheme and host of where a redirect leads, or None if `response` is none.
+
+    Not the rest of the address, which may hold a credential.
+    """
+    if not 300 <= response.status_code < 400 or "Location" not in response.headers:
+        return None
+    parts = urlsplit(urljoin(response.url, response.headers["Location"]))
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Return what decodes a chunk into so many bytes at the most."""
+    if encoding.lower() in {"", "identity"}:
+        return lambda chunk, _: chunk
+    if encoding.lower() in {"gzip", "x-gzip", "deflate"}:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress
+    raise RetryableError(f"its answer is encoded as {encoding[:40]!r}, which was not asked for")
+
+
+def _open_session(sockets: list[socket.socket], deadline: float) -> requests.Session:
+    session = requests.Session()
+    session.headers.update({"User-Agent": f"kibotos/{VERSION}", "Accept-Encoding": "identity"})
+    # whatever is set here, requests takes instead of ~/.netrc
+    session.auth = _authorise
+    adapter = _WatchedAdapter(sockets, deadline)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def _authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Add the user and password of the address, if there are any, and no other credential is sent."""
+    user, password = requests.utils.get_auth_from_url(request.url or "")
+    if user and "Authorization" not in request.headers:
+        return HTTPBasicAuth(user, password)(request)
+    return request
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """Puts the socket of each connection it opens into `sockets`, also of one through a proxy."""
+
+    def __init__(self, sockets: list[socket.socket], deadline: float):
+        super().__init__()
+        self._sockets = sockets
+        self._deadline = deadline
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        sockets, deadline = self._sockets, self._deadline
+
+        class Watched(pool.ConnectionCls):
+            def connect(self) -> None:
+                super().connect()
+                sockets.append(self.sock)
+                if time.monotonic() >= deadline:
+                    _cut(sockets)
+
+        pool.ConnectionCls = Watched
+        return pool
+
+
+def _cut(sockets: list[socket.socket]) -> None:
+    """Make whoever reads from or writes to `sockets` fail at once."""
+    for each in sockets:
+        with suppress(OSError):
+            # not TLS's own shutdown, which belongs to the thread that uses it
+            socket.socket.shutdown(each, socket.SHUT_RDWR)

@@ -1,0 +1,80 @@
+"""A server that answers with the very bytes a test scripts, at the pace it scripts."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+
+class RawServer:
+    """Gives each connection the next of `answers`, the last one again and again; keeps the request heads.
+
+    An answer is a list: bytes are sent, numbers are seconds to wait. `drip(…)` makes one that never ends.
+    """
+
+    def __init__(self):
+        self.answers = []
+        self.requests = []
+        self._closing = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def answer(self, *parts):
+        self.answers.append(parts)
+
+    def close(self):
+        self._closing.set()
+        self._listener.close()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection):
+        with connection:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                received = connection.recv(65536)
+                if not received:
+                    return
+                head += received
+            self.requests.append(head.decode("latin-1"))
+            parts = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            try:
+                for part in parts:
+                    if isinstance(part, bytes):
+                        connection.sendall(part)
+                    elif self._closing.wait(part):
+                        return
+                # what was sent must arrive before the connection is reset for what was not read
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+            except OSError:
+                return
+
+
+def drip(piece, first=b""):
+    """An answer that goes on with `piece` for ever, a little at a time."""
+    yield first
+    while True:
+        yield piece
+        yield 0.02
+
+
+@pytest.fixture
+def server():
+    server = RawServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def deadline():
+    return time.monotonic() + 20

@@ -1,0 +1,159 @@
+"""The remote evaluator against a backend that refuses or does not understand."""
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import structlog
+
+from app.clients.backend import Backend
+from app.evaluation.models import SubmitIn, show_claim
+from app.evaluator.runner import EvaluatorRunner
+from tests.evaluation.conftest import FixedJudge, make_claim
+from tests.processes import eventually
+
+
+class ScriptedBackend:
+    """Hands out `rows` one by one, serves `video`, and answers a submit with `submit_status`."""
+
+    def __init__(self, video):
+        self.rows = []
+        self.submit_status = 200
+        self.fetched_answer = None
+        self.received = {"fetch": [], "submit": [], "release": []}
+        backend = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.answer(200, video.read_bytes())
+
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                what = self.path.rsplit("/", 1)[1]
+                backend.received[what].append(body)
+                status, answer = getattr(backend, what)(body)
+                self.answer(status, json.dumps(answer).encode())
+
+            def answer(self, status, content):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *args):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def fetch(self, body):
+        if self.fetched_answer is not None:
+            return 200, self.fetched_answer
+        return 200, {"submissions": [self.rows.pop(0)] if self.rows else []}
+
+    def submit(self, body):
+        return self.submit_status, {"detail": "Correct the field x.", "final_score": 0.5}
+
+    def release(self, body):
+        return 200, {}
+
+    def row(self, claim, **changes):
+        changes = {"lease_expires_at": (datetime.now(UTC) + timedelta(minutes=5)).isoformat()} | changes
+        shown = show_claim(claim, f"{self.url}/video").model_dump(mode="json")
+        return shown | {"claim_token": str(claim.claim_token)} | changes
+
+
+@pytest.fixture
+def backend(videos):
+    backend = ScriptedBackend(videos.make(seconds=2))
+    thread = threading.Thread(target=backend.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield backend
+    backend.server.shutdown()
+    thread.join()
+    backend.server.server_close()
+
+
+@pytest.fixture
+def claim(videos):
+    return make_claim(videos.make(seconds=2))
+
+
+@pytest.fixture
+def run(backend):
+    """Runs an evaluator with a judge until `done()` is true; returns what it logged."""
+    structlog.reset_defaults()
+
+    def run(judge, done):
+        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), judge, batch_size=1)
+        with structlog.testing.capture_logs() as logged:
+            thread = threading.Thread(target=runner.run, args=(0.05,))
+            thread.start()
+            try:
+                eventually(lambda: done(logged) or not thread.is_alive(), 60)
+                assert thread.is_alive()
+            finally:
+                runner.stop()
+                thread.join()
+        return logged
+
+    return run
+
+
+def events(logged):
+    return [line["event"] for line in logged]
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+def test_a_refused_result_is_not_paid_for_again(backend, claim, run, status):
+    backend.submit_status = status
+    backend.rows = [backend.row(claim), backend.row(claim), backend.row(claim)]
+    judge = FixedJudge()
+    logged = run(judge, lambda logged: events(logged).count("submission_skipped") == 2)
+    assert len(judge.questions) == 1
+    assert len(backend.received["submit"]) == 1
+    assert backend.received["release"] == []
+    (refused,) = [line for line in logged if line["event"] == "result_refused"]
+    assert refused["reason"] == "Correct the field x."
+
+
+def test_a_row_of_an_unknown_category_is_released_and_the_next_is_evaluated(backend, claim, run):
+    backend.rows = [backend.row(claim, category="gardening"), backend.row(claim)]
+    run(FixedJudge(), lambda logged: backend.received["submit"])
+    (released,) = backend.received["release"]
+    assert (released["submission_id"], released["claim_token"]) == (claim.id, str(claim.claim_token))
+    assert "does not understand category" in released["reason"]
+
+
+def test_a_row_that_is_none_does_not_end_it(backend, claim, run):
+    backend.rows = [{"id": "one"}, {}, backend.row(claim)]
+    logged = run(FixedJudge(), lambda logged: backend.received["submit"])
+    assert events(logged).count("row_not_understood") == 2
+    assert backend.received["release"] == []
+
+
+@pytest.mark.parametrize("answer", [[], {"submissions": "none"}, {"submissions": [5]}, "x"])
+def test_an_answer_of_something_else_does_not_end_it(backend, run, answer):
+    backend.fetched_answer = answer
+    logged = run(FixedJudge(), lambda logged: len(backend.received["fetch"]) > 2)
+    assert "fetch_failed" in events(logged)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["word " * 14_000, "\U0001f600" * 70_000, "\0" * 50 + "\ud800x", '"' * 70_000],
+    ids=["long", "wide", "not storable", "escaped"],
+)
+def test_whatever_the_judge_transcribes_can_be_reported(backend, claim, run, text):
+    judge = FixedJudge(
+        on_screen_text=text, reasoning=text, raw=(text, text, text), model=text[:300], prompt_version=text
+    )
+    backend.rows = [backend.row(claim)]
+    run(judge, lambda logged: backend.received["submit"])
+    (body,) = backend.received["submit"]
+    result = SubmitIn.model_validate(body)
+    findings = result.metadata["kibotos"]
+    assert len(findings["fingerprint"]) > 100
+    assert findings["report"]["judge"]["action_match"] == 0.9
