@@ -261,8 +261,11 @@ class Settings:
     s3_addressing_style: str = _setting(
         "auto", _choice("auto", "path", "virtual"), "auto, path or virtual bucket addressing"
     )
-    aws_access_key_id: str = _setting("", _text, "S3 access key")
+    aws_access_key_id: str = _setting(
+        "", _text, "S3 access key; empty: a profile (AWS_PROFILE) or an instance role"
+    )
     aws_secret_access_key: str = _setting("", _text, "S3 secret key", secret=True)
+    aws_session_token: str = _setting("", _text, "session token, where the keys are temporary", secret=True)
     vlm_api_url: str = _setting("", _http_url, "OpenAI-compatible endpoint, e.g. https://llm.chutes.ai/v1")
     vlm_api_key: str = _setting("", _text, "key of that endpoint", secret=True)
     vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _text, "vision language model that judges")

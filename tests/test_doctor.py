@@ -102,8 +102,8 @@ def test_an_idle_installation_says_what_to_run(examine):
     [
         ({"redis_url": f"redis://:secret@{NOWHERE}/0"}, {"redis", "workers", "queue"}, "out of reach"),
         ({"s3_endpoint": f"http://{NOWHERE}"}, {"storage"}, "out of reach"),
-        ({"s3_bucket": "kibotos-no-such-bucket"}, {"storage"}, "out of reach"),
-        ({"aws_secret_access_key": "wrong"}, {"storage"}, "out of reach"),
+        ({"s3_bucket": "kibotos-no-such-bucket"}, {"storage"}, "does not exist"),
+        ({"aws_secret_access_key": "wrong"}, {"storage"}, "AWS_SECRET_ACCESS_KEY does not belong"),
         ({"vlm_api_url": ""}, {"judge"}, "VLM_API_URL is not set"),
         ({"vlm_model": "no-such-model"}, {"judge"}, "404"),
         ({"vlm_api_url": f"http://secret@{NOWHERE}/v1?key=secret"}, {"judge"}, "***"),

@@ -66,7 +66,7 @@ def exchange(
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         if time.monotonic() >= deadline:
             raise RetryableError("it takes too long") from error
-        raise RetryableError(f"the connection failed ({type(error).__name__})") from error
+        raise RetryableError(f"the connection failed ({_why(error)})") from error
     finally:
         watchdog.cancel()
 
@@ -104,6 +104,16 @@ def find_redirect(response: requests.Response) -> str | None:
         return None
     parts = urlsplit(urljoin(response.url, response.headers["Location"]))
     return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+
+
+def _why(error: BaseException) -> str:
+    """What the system says of the failure at the root of `error`; requests would repeat a signed address."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:

@@ -3,9 +3,10 @@
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -51,7 +52,9 @@ class Storage:
 
     def prepare(self) -> None:
         """Make the client that signs uploads now, without connecting it."""
-        _ = self._public
+        # without credentials it cannot be made, and answers 503 until there are some
+        with suppress(Unavailable), _translated():
+            _ = self._public
 
     @property
     def _inner(self) -> "_Endpoint":
@@ -84,6 +87,20 @@ class Storage:
         with _translated():
             return self._public.presign("DELETE", key, expires_seconds)
 
+    def presign_list(self, expires_seconds: int) -> str:
+        """Return the URL, at the endpoint we use ourselves, that lists one object of the bucket."""
+        params = {"Bucket": self._settings.s3_bucket, "MaxKeys": 1}
+        with _translated():
+            return self._inner.client.generate_presigned_url(
+                "list_objects_v2", Params=params, ExpiresIn=expires_seconds
+            )
+
+    @property
+    def client(self) -> Any:
+        """boto3's client at the endpoint we use ourselves."""
+        with _translated():
+            return self._inner.client
+
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
         with _translated(missing_ok=True):
@@ -103,8 +120,9 @@ class Storage:
             self._inner.client.head_bucket(Bucket=bucket)
             return
         region = self._settings.s3_region
-        # AWS refuses its default region when it is named; others do not care
-        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        # AWS refuses its default region when it is named, and R2's `auto` is none
+        named = region not in {"us-east-1", "auto"}
+        where = {"CreateBucketConfiguration": {"LocationConstraint": region}} if named else {}
         with _translated():
             self._inner.client.create_bucket(Bucket=bucket, **where)
 
@@ -121,7 +139,15 @@ class _Endpoint:
         keys = {
             "aws_access_key_id": settings.aws_access_key_id or None,
             "aws_secret_access_key": settings.aws_secret_access_key or None,
+            "aws_session_token": settings.aws_session_token or None,
         }
+        if not settings.aws_access_key_id and not settings.aws_secret_access_key:
+            # boto3's own chain: a profile, a container's or an instance's role
+            keys = {}
+        style = settings.s3_addressing_style
+        if style == "auto" and not endpoint:
+            # by itself boto3 signs for AWS's global name, which redirects what is meant for another region
+            style = "virtual"
         self._session = boto3.session.Session(**keys)
         self.client = self._session.client(
             "s3",
@@ -131,7 +157,7 @@ class _Endpoint:
             **keys,
             config=Config(
                 signature_version="s3v4",
-                s3={"addressing_style": settings.s3_addressing_style},
+                s3={"addressing_style": style},
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 read_timeout=READ_TIMEOUT_SECONDS,
                 retries={"total_max_attempts": 1},
@@ -150,9 +176,10 @@ class _Endpoint:
     def presign(
         self, method: str, key: str, expires_seconds: int, headers: Mapping[str, str] | None = None
     ) -> str:
-        """Return what boto3's generate_presigned_url does, in a third of its time.
+        """Return what boto3's generate_presigned_url does, in a third of its time: 0.08 ms against 0.21.
 
-        That goes through endpoint rules, validation and events for each URL anew.
+        That goes through endpoint rules, validation and events for each URL anew. (Processor time of one of
+        1,000 URLs, boto3 1.44. A fetch signs five of them, which is a tenth of all that it costs.)
         """
         from botocore.auth import S3SigV4QueryAuth
         from botocore.awsrequest import AWSRequest

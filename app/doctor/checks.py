@@ -2,15 +2,11 @@
 
 import io
 import tempfile
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import psycopg2
-import requests
 from redis import RedisError
 from redis.exceptions import NoPermissionError
 from sqlalchemy.exc import DBAPIError
@@ -20,6 +16,7 @@ from app.assessment import judge
 from app.assessment.model import Brief
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
+from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.db import db, describe, is_away, pending_migrations
@@ -35,8 +32,6 @@ from app.video.frames import Still
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
-PROBE_SECONDS = 60
-MAX_SKEW_SECONDS = 60
 MAX_WAIT_SECONDS = 900
 # A remote evaluator counts as there if it made one of the latest results within that time.
 LATEST = 1000
@@ -207,38 +202,12 @@ class Doctor:
 
     def storage(self) -> str:
         """A probe object goes the way of a video: presigned PUT and GET, then DELETE."""
-        key, content = f"uploads/doctor/{uuid.uuid4()}.mp4", uuid.uuid4().bytes * 64
-        where = self._settings.s3_public_endpoint or self._settings.s3_endpoint or "AWS"
+        examiner = StorageExaminer(self._storage, self._settings)
         try:
-            self._storage.check()
-            url, headers = self._storage.presign_put(key, "video/mp4", len(content), PROBE_SECONDS)
-            answers = [("PUT", requests.put(url, data=content, headers=headers, timeout=10))]
-            url = self._storage.presign_get(key, PROBE_SECONDS)
-            answers.append(("GET", requests.get(url, timeout=10)))
-            url = self._storage.presign_delete(key, PROBE_SECONDS)
-            answers.append(("DELETE", requests.delete(url, timeout=10)))
-        except (Unavailable, requests.RequestException) as error:
-            raise Red(
-                f"{where} is out of reach: {error}",
-                "Check S3_ENDPOINT, S3_PUBLIC_ENDPOINT and the AWS keys, that S3_BUCKET exists, and that the "
-                "key has s3:ListBucket on it.",
-            ) from error
-        for method, answer in answers:
-            if not answer.ok:
-                raise Red(
-                    f"a presigned {method} was answered with {answer.status_code}: {answer.text[:200]}",
-                    "Give the key s3:PutObject, s3:GetObject and s3:DeleteObject on the bucket's objects.",
-                )
-        if answers[1][1].content != content:
-            raise Red("it gave back other bytes than it was given", "Use another S3 server.")
-        return f"PUT, GET and DELETE through {where}, clocks {self._skew(answers[0][1]):.0f} s apart"
-
-    def _skew(self, answer: requests.Response) -> float:
-        date = answer.headers.get("Date")
-        skew = abs(parsedate_to_datetime(date).timestamp() - time.time()) if date else 0.0
-        if skew > MAX_SKEW_SECONDS:
-            raise Red(f"its clock is {skew:.0f} s away from ours", "Run an NTP client on both machines.")
-        return skew
+            examiner.check_bucket()
+            return examiner.check_objects()
+        except StorageFault as fault:
+            raise Red(fault.detail, fault.advice) from fault
 
     def ffmpeg(self) -> str:
         """A clip is made, probed, decoded and pictured as a worker does it, confined as far as can be."""

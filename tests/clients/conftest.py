@@ -8,9 +8,10 @@ import pytest
 
 
 class RawServer:
-    """Gives each connection the next of `answers`, the last one again and again; keeps the request heads.
+    """Gives each connection the next of `answers`, the last one again and again; keeps the requests.
 
     An answer is a list: bytes are sent, numbers are seconds to wait. `drip(…)` makes one that never ends.
+    `answers` may be a generator as well. Of a request the head is kept, and what of the body came with it.
     """
 
     def __init__(self):
@@ -36,6 +37,11 @@ class RawServer:
                 return
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
+    def _next(self):
+        if not isinstance(self.answers, list):
+            return next(self.answers)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
     def _answer(self, connection):
         with connection:
             head = b""
@@ -45,7 +51,7 @@ class RawServer:
                     return
                 head += received
             self.requests.append(head.decode("latin-1"))
-            parts = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            parts = self._next()
             try:
                 for part in parts:
                     if isinstance(part, bytes):

@@ -1,0 +1,167 @@
+"""What makes a bucket fit for the videos: that it exists, and the rules and the policy it needs."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from app.clients.storage import Storage
+from app.clients.storage_faults import (
+    NO_BUCKET,
+    PROBE_PREFIX,
+    ErrorAnswer,
+    StorageExaminer,
+    StorageFault,
+    explain,
+)
+from app.config import Settings
+from app.errors import Unavailable
+
+UPLOADS_PREFIX = "uploads/"
+CORS_ID = "kibotos-uploads"
+ABORT_RULE = {
+    "ID": "kibotos-abort-incomplete-uploads",
+    "Status": "Enabled",
+    "Filter": {"Prefix": UPLOADS_PREFIX},
+    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+}
+# How stores say that they have no such thing.
+_NOT_OFFERED = frozenset(
+    {
+        "InvalidArgument",
+        "InvalidRequest",
+        "MalformedXML",
+        "MethodNotAllowed",
+        "NotImplemented",
+        "NotSupported",
+        "UnsupportedOperation",
+    }
+)
+
+
+class NotOffered(Exception):
+    """The store has no such rules; the message is what it said."""
+
+
+class Bucket:
+    """S3_BUCKET, to be set up. Every method may raise StorageFault. What is set up twice stays as it is."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        self._storage = Storage(settings)
+
+    def create(self) -> bool:
+        """Create the bucket; return False if it is there already."""
+        try:
+            StorageExaminer(self._storage, self._settings).check_bucket()
+            return False
+        except StorageFault as fault:
+            if fault.code != NO_BUCKET:
+                raise
+        try:
+            self._storage.ensure_bucket()
+        except Unavailable as error:
+            raise self._fault(error.__cause__ or error, "s3:CreateBucket") from error
+        return True
+
+    def allow_browsers(self, origins: Sequence[str]) -> None:
+        """Let pages of `origins` upload and play videos; other rules stay. Raises NotOffered."""
+        rule = {
+            "ID": CORS_ID,
+            "AllowedMethods": ["GET", "HEAD", "PUT"],
+            "AllowedOrigins": list(origins),
+            "AllowedHeaders": ["*"],
+            "ExposeHeaders": ["ETag"],
+            "MaxAgeSeconds": 3600,
+        }
+        found = self._call("get_bucket_cors", "s3:GetBucketCORS", missing="NoSuchCORSConfiguration")
+        # a store that does not keep ids must not get the rule once more
+        others = [
+            each
+            for each in found.get("CORSRules", [])
+            if each.get("ID") != CORS_ID and each | {"ID": CORS_ID} != rule
+        ]
+        configuration = {"CORSRules": [*others, rule]}
+        self._call("put_bucket_cors", "s3:PutBucketCORS", CORSConfiguration=configuration)
+
+    def add_lifecycle_rule(self, rule: dict[str, Any]) -> None:
+        """Add `rule`, or replace the one of its ID; other rules stay. Raises NotOffered."""
+        found = self._call(
+            "get_bucket_lifecycle_configuration",
+            "s3:GetLifecycleConfiguration",
+            missing="NoSuchLifecycleConfiguration",
+        )
+        others = [each for each in found.get("Rules", []) if each.get("ID") != rule["ID"]]
+        self._call(
+            "put_bucket_lifecycle_configuration",
+            "s3:PutLifecycleConfiguration",
+            LifecycleConfiguration={"Rules": [*others, rule]},
+        )
+
+    def _call(self, operation: str, permission: str, missing: str = "", **arguments: Any) -> dict[str, Any]:
+        """Return the answer of an operation on the bucket, {} if what it asks for is `missing`."""
+        call: Callable[..., dict[str, Any]] = getattr(self._storage.client, operation)
+        try:
+            return call(Bucket=self._settings.s3_bucket, **arguments)
+        except ClientError as error:
+            told = error.response["Error"]
+            if missing and told.get("Code") == missing:
+                return {}
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if told.get("Code") in _NOT_OFFERED or status in {405, 501}:
+                raise NotOffered(f"{told.get('Code')}: {told.get('Message')}") from error
+            raise self._fault(error, permission) from error
+        except BotoCoreError as error:
+            raise self._fault(error, permission) from error
+
+    def _fault(self, error: BaseException, permission: str) -> StorageFault:
+        where = self._settings.s3_endpoint or "AWS"
+        if not isinstance(error, ClientError):
+            return StorageFault(
+                "Unreachable", f"{where} is out of reach: {str(error).rstrip('. ')}", "Try again."
+            )
+        told = error.response["Error"]
+        code = told.get("Code", "")
+        if code == "BucketAlreadyExists":
+            return StorageFault(
+                code, f"the bucket {self._settings.s3_bucket} is somebody else's", "Choose another S3_BUCKET."
+            )
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        answer = ErrorAnswer(status, code, told.get("Message", ""), told.get("Region"), 0.0)
+        return explain(self._settings, where, answer, permission)
+
+
+def expiry_rule(days: int) -> dict[str, Any]:
+    """The lifecycle rule that deletes uploads of more than `days`."""
+    return {
+        "ID": "kibotos-expire-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": UPLOADS_PREFIX},
+        "Expiration": {"Days": days},
+    }
+
+
+def make_policy(bucket: str, region: str) -> dict[str, Any]:
+    """The IAM policy of a key that can do what the service does, and no more."""
+    partition = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+    name = next((value for prefix, value in partition.items() if region.startswith(prefix)), "aws")
+    arn = f"arn:{name}:s3:::{bucket}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "Videos",
+                "Effect": "Allow",
+                "Action": ["s3:PutObject", "s3:GetObject"],
+                "Resource": f"{arn}/{UPLOADS_PREFIX}*",
+            },
+            {
+                "Sid": "Doctor",
+                "Effect": "Allow",
+                "Action": "s3:DeleteObject",
+                "Resource": f"{arn}/{PROBE_PREFIX}*",
+            },
+            # without it a missing object is a 403, which looks like an outage
+            {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
+        ],
+    }

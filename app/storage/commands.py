@@ -1,0 +1,68 @@
+"""`kibotos storage`: set up the bucket of the videos."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from app.config import Settings
+
+
+@click.group()
+def storage() -> None:
+    """Set up the bucket of the videos."""
+
+
+@storage.command()
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    help="Origin of pages that may upload; may be repeated.  [default: CORS_ORIGINS, or any]",
+)
+@click.option("--expire-days", type=click.IntRange(1, 36_500), help="Have storage delete older uploads.")
+@click.pass_obj
+def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) -> None:
+    """Create S3_BUCKET and its rules, and print the policy that its key needs. Twice is harmless.
+
+    Needs a key that may create and configure buckets; the service itself needs only what the policy on stdout
+    allows. Rules that others have made stay. What a store does not offer is told and left out.
+    """
+    from app.clients.storage_faults import StorageFault
+    from app.storage.bucket import ABORT_RULE, Bucket, expiry_rule, make_policy
+
+    bucket = Bucket(settings)
+    origins = origins or settings.cors_origins or ("*",)
+    try:
+        _say(f"Bucket {settings.s3_bucket}: {'created' if bucket.create() else 'is there already'}.")
+        _try(f"CORS rule for {', '.join(origins)}", partial(bucket.allow_browsers, origins))
+        _try(
+            "Rule that removes incomplete uploads after a day", partial(bucket.add_lifecycle_rule, ABORT_RULE)
+        )
+        if expire_days:
+            rule = expiry_rule(expire_days)
+            _try(
+                f"Rule that deletes uploads after {expire_days} days",
+                partial(bucket.add_lifecycle_rule, rule),
+            )
+    except StorageFault as fault:
+        raise click.ClickException(f"Storage: {fault.detail}. {fault.advice}") from fault
+    _say("The policy for the key of the service:")
+    click.echo(json.dumps(make_policy(settings.s3_bucket, settings.s3_region), indent=2))
+
+
+def _try(what: str, step: Callable[[], None]) -> None:
+    from app.storage.bucket import NotOffered
+
+    try:
+        step()
+    except NotOffered as error:
+        _say(f"{what}: left out, since this store does not offer it ({error}).")
+    else:
+        _say(f"{what}: set.")
+
+
+def _say(line: str) -> None:
+    # stdout has the policy to itself
+    click.echo(line, err=True)

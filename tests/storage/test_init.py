@@ -1,0 +1,132 @@
+"""`kibotos storage init` against SeaweedFS, and against stores that offer less."""
+
+import dataclasses
+import json
+import uuid
+
+import pytest
+
+from app.clients.storage import Storage
+from app.storage.bucket import make_policy
+from tests.clients.conftest import RawServer
+from tests.clients.test_storage_faults import answer, error
+from tests.processes import environment
+
+
+@pytest.fixture
+def init(run_kibotos, settings):
+    """Runs `kibotos storage init` for a new bucket: its result; `init.client` speaks to the store."""
+    changed = dataclasses.replace(settings, s3_bucket=f"bucket-{uuid.uuid4()}")
+
+    def run(*options, **changes):
+        return run_kibotos("storage", "init", *options, **environment(changed, **changes))
+
+    run.client, run.bucket = Storage(changed).client, changed.s3_bucket
+    return run
+
+
+def test_it_makes_the_bucket_and_its_rules_and_prints_the_policy(init):
+    result = init("--expire-days", "180", "--origin", "https://a.example", "--origin", "https://b.example")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == make_policy(init.bucket, "us-east-1")
+    assert f"Bucket {init.bucket}: created." in result.stderr
+    (cors,) = init.client.get_bucket_cors(Bucket=init.bucket)["CORSRules"]
+    assert cors["AllowedOrigins"] == ["https://a.example", "https://b.example"]
+    assert "PUT" in cors["AllowedMethods"]
+    rules = init.client.get_bucket_lifecycle_configuration(Bucket=init.bucket)["Rules"]
+    assert [rule.get("AbortIncompleteMultipartUpload") for rule in rules] == [
+        {"DaysAfterInitiation": 1},
+        None,
+    ]
+    assert rules[1]["Expiration"] == {"Days": 180}
+
+
+def test_twice_is_harmless_and_rules_of_others_stay(init):
+    assert init().exit_code == 0
+    theirs = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "x/"}, "Expiration": {"Days": 3}}
+    init.client.put_bucket_lifecycle_configuration(
+        Bucket=init.bucket, LifecycleConfiguration={"Rules": [theirs]}
+    )
+    cors = {"ID": "theirs", "AllowedMethods": ["GET"], "AllowedOrigins": ["https://theirs.example"]}
+    init.client.put_bucket_cors(Bucket=init.bucket, CORSConfiguration={"CORSRules": [cors]})
+    for _ in range(2):
+        result = init()
+        assert result.exit_code == 0, result.output
+        assert "is there already" in result.stderr
+    rules = init.client.get_bucket_lifecycle_configuration(Bucket=init.bucket)["Rules"]
+    assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-abort-incomplete-uploads"]
+    rules = init.client.get_bucket_cors(Bucket=init.bucket)["CORSRules"]
+    assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-uploads"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"aws_secret_access_key": "wrong"},
+            "Error: Storage: AWS_SECRET_ACCESS_KEY does not belong to the access key",
+        ),
+        (
+            {"s3_endpoint": "http://127.0.0.1:1"},
+            "is out of reach: the connection failed (Connection",
+        ),
+        ({"s3_bucket": "No Bucket"}, "Error: "),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(init, changes, said):
+    result = init(**changes)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.fixture
+def store():
+    server = RawServer()
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        error(501, "NotImplemented", "A header you provided implies functionality that is not implemented"),
+        error(405, "MethodNotAllowed", "The specified method is not allowed against this resource."),
+        error(400, "MalformedXML", "The XML you provided was not well-formed"),
+    ],
+)
+def test_what_a_store_does_not_offer_is_told_and_left_out(init, store, refusal):
+    store.answer(answer(200, b"<ListBucketResult/>"))
+    store.answer(refusal)
+    result = init("--expire-days", "30", s3_endpoint=store.url)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("left out, since this store does not offer it") == 3
+    assert json.loads(result.stdout)["Statement"]
+
+
+def test_a_key_that_may_not_is_told_what_it_lacks(init, store):
+    store.answer(answer(200, b"<ListBucketResult/>"))
+    store.answer(error(403, "AccessDenied", "Access Denied"))
+    result = init(s3_endpoint=store.url)
+    assert result.exit_code == 1
+    assert "Give it s3:GetBucketCORS" in result.stderr
+
+
+def test_a_bucket_of_somebody_else_is_told(init, store):
+    store.answer(error(404, "NoSuchBucket"))
+    store.answer(answer(404, b""))
+    store.answer(error(409, "BucketAlreadyExists", "The requested bucket name is not available."))
+    result = init(s3_endpoint=store.url)
+    assert result.exit_code == 1
+    assert "is somebody else's. Choose another S3_BUCKET." in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [("eu-central-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-west-1", "aws-us-gov")],
+)
+def test_the_policy_names_the_partition_and_nothing_but_the_bucket(region, partition):
+    policy = make_policy("videos", region)
+    resources = [statement["Resource"] for statement in policy["Statement"]]
+    assert all(resource.startswith(f"arn:{partition}:s3:::videos") for resource in resources)
+    assert "*" not in json.dumps([statement["Action"] for statement in policy["Statement"]])
