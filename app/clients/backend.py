@@ -21,6 +21,12 @@ MAX_ATTEMPTS = 5
 PATIENCE_SECONDS = 60.0
 # of what the backend says that is passed on
 MAX_DETAIL = 1000
+# The backend speaks of its endpoints; who reads it here has run a command.
+COMMANDS = {
+    "GET /v1/prompts": "`kibotos miner prompts`",
+    "POST /v1/submissions": "`kibotos miner submit`",
+    "POST /v1/upload/presign": "`kibotos miner upload`",
+}
 
 # (method, path with query, body) -> headers that sign them
 Signer = Callable[[str, str, bytes], Mapping[str, str]]
@@ -101,6 +107,9 @@ def _detail(answer: requests.Response, content: bytes) -> str:
     try:
         problem = json.loads(content)
         wrong = [f"{error['field']}: {error['message']}" for error in problem.get("errors", [])]
-        return " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
+        said = " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return (answer.reason or "without a reason")[:MAX_DETAIL]
+    for endpoint, command in COMMANDS.items():
+        said = said.replace(endpoint, command)
+    return said

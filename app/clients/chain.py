@@ -6,14 +6,18 @@ survive no fork.
 """
 
 import asyncio
+import codecs
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 # Finality takes half a minute; giving up early would not call the submission back.
 SUBMIT_TIMEOUT_SECONDS = 300
 # for a connection that is given up to be closed
 CLOSE_SECONDS = 2
+
+_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Result = TypeVar("Result")
 
@@ -117,11 +121,38 @@ def open_wallet(name: str, hotkey_name: str, path: str | None) -> Any:
     from bittensor.keyfiles import KeyfileError
 
     wallet = bittensor.Wallet(name, hotkey_name, path) if path else bittensor.Wallet(name, hotkey_name)
+    unusable = f"The hotkey {hotkey_name} of the wallet {name} cannot be used"
     try:
         wallet.get_hotkey()
     except (KeyfileError, OSError, ValueError) as error:
-        raise WalletError(f"The hotkey {hotkey_name} of the wallet {name} cannot be used: {error}") from error
+        advice = _advise(Path(wallet.hotkey_file.path)) or str(error)
+        raise WalletError(f"{unusable}: {advice}") from error
+    try:
+        wallet.hotkey.sign(b"")
+    except ValueError as error:
+        raise WalletError(
+            f"{unusable}: {wallet.hotkey_file.path} holds its public half only, which cannot sign. Copy the "
+            "file from where the hotkey was made, or write it by btcli wallet regen-hotkey."
+        ) from error
     return wallet
+
+
+def _advise(file: Path) -> str | None:
+    """What to do about a hotkey file that the SDK does not read, where we know what it is."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    if not content.strip():
+        return f"{file} is empty. Write it by btcli wallet regen-hotkey."
+    if content.startswith(_BYTE_ORDER_MARKS):
+        return f"{file} begins with a byte order mark. Save it as plain UTF-8, without one."
+    if b'"encoded"' in content and b'"encoding"' in content:
+        return (
+            f"{file} is an export of polkadot.js or of a mobile wallet, not a hotkey file. Write one out of "
+            "the key's mnemonic by btcli wallet regen-hotkey."
+        )
+    return None
 
 
 def _run(coroutine: Coroutine[Any, Any, Result], seconds: float) -> Result:

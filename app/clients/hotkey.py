@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from app.clients.chain import open_wallet
+from bittensor_core import CRYPTO_SR25519
+
+from app.clients.chain import WalletError, open_wallet
 from app.hotkeys import submission_statement
 
 
@@ -17,6 +19,11 @@ class Hotkey:
     def from_wallet(cls, name: str, hotkey_name: str, path: str | None) -> "Hotkey":
         """Read the hotkey file of a wallet, and no other of its files. Raises WalletError."""
         keypair = open_wallet(name, hotkey_name, path).hotkey
+        if keypair.crypto_type != CRYPTO_SR25519:
+            raise WalletError(
+                f"The hotkey {hotkey_name} of the wallet {name} is not of the kind sr25519, and only such "
+                "signatures are accepted. Make one by btcli wallet new-hotkey."
+            )
         return cls(keypair.ss58_address, keypair)
 
     def sign_request(self, method: str, target: str, body: bytes) -> dict[str, str]:

@@ -159,6 +159,18 @@ def test_what_the_backend_may_answer(server, answer, error, said):
         assert raised.value.retry_after == 3600
 
 
+def test_a_refusal_speaks_of_commands(server):
+    problem = {
+        "detail": "Correct the field prompt_id: there is no such prompt; GET /v1/prompts lists them.",
+        "errors": [{"field": "video_key", "message": "use the one that POST /v1/upload/presign gave you."}],
+    }
+    server.answer(with_status(422, json.dumps(problem).encode()))
+    with pytest.raises(Refused) as raised:
+        Backend(server.url).post("/v1/submissions", {})
+    assert "`kibotos miner prompts` lists them." in raised.value.detail
+    assert "the one that `kibotos miner upload` gave you." in raised.value.detail
+
+
 @pytest.mark.parametrize("date", [b"", b"Date: nonsense", b"Date: Wed, 21 Oct 2099 07:28:00 -0000"])
 def test_an_odd_date_does_no_harm(server, date):
     server.answer(with_status(200, json.dumps({}).encode(), *([date] if date else [])))
