@@ -16,8 +16,8 @@ from app.config import Settings
 from app.errors import Unavailable
 
 NO_BUCKET = "NoSuchBucket"
-PROBE_PREFIX = "uploads/doctor/"
-PROBE_SECONDS = 60
+DOCTOR_PREFIX = "uploads/doctor/"
+URL_SECONDS = 60
 ASK_SECONDS = 15.0
 MAX_ANSWER_BYTES = 256 * 1024
 # Stores refuse a request whose clock is 15 minutes off.
@@ -63,7 +63,7 @@ class StorageExaminer:
     def check_bucket(self) -> None:
         """Return if the bucket can be listed at S3_ENDPOINT."""
         try:
-            url = self._storage.presign_list(PROBE_SECONDS)
+            url = self._storage.presign_list(URL_SECONDS)
         except Unavailable as error:
             raise StorageFault(
                 "NoCredentials",
@@ -74,12 +74,12 @@ class StorageExaminer:
 
     def check_objects(self) -> str:
         """Put an object into storage, read it and delete it, at the public endpoint; tell how that went."""
-        key, content = f"{PROBE_PREFIX}{uuid.uuid4()}.mp4", uuid.uuid4().bytes * 64
-        url, headers = self._storage.presign_put(key, "video/mp4", len(content), PROBE_SECONDS)
+        key, content = f"{DOCTOR_PREFIX}{uuid.uuid4()}.mp4", uuid.uuid4().bytes * 64
+        url, headers = self._storage.presign_put(key, "video/mp4", len(content), URL_SECONDS)
         self._ask("PUT", url, "s3:PutObject", headers, content)
-        returned, skew = self._ask("GET", self._storage.presign_get(key, PROBE_SECONDS), "s3:GetObject")
-        url = self._storage.presign_delete(key, PROBE_SECONDS)
-        self._ask("DELETE", url, f"s3:DeleteObject on {PROBE_PREFIX}*")
+        returned, skew = self._ask("GET", self._storage.presign_get(key, URL_SECONDS), "s3:GetObject")
+        url = self._storage.presign_delete(key, URL_SECONDS)
+        self._ask("DELETE", url, f"s3:DeleteObject on {DOCTOR_PREFIX}*")
         if returned != content:
             raise StorageFault("", "it gave back other bytes than it was given", "Use another S3 server.")
         if skew > MAX_SKEW_SECONDS:

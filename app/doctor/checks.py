@@ -201,7 +201,7 @@ class Doctor:
         return f"{name} {version}, {policy}, persistence: {kept}"
 
     def storage(self) -> str:
-        """A probe object goes the way of a video: presigned PUT and GET, then DELETE."""
+        """An object goes the way of a video: presigned PUT and GET, then DELETE."""
         examiner = StorageExaminer(self._storage, self._settings)
         try:
             examiner.check_bucket()

@@ -15,7 +15,7 @@ from app.doctor.checks import Doctor, Finding
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check everything this installation needs, and say what to do. Exits with 1 if anything is red.
 
-    Puts a probe object into storage and deletes it, and asks the judge about one small picture.
+    Puts an object into storage and deletes it, and asks the judge about one small picture.
     """
     examiner = Doctor(ctx.obj)
     findings: list[Finding] = []

@@ -7,8 +7,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.clients.storage import Storage
 from app.clients.storage_faults import (
+    DOCTOR_PREFIX,
     NO_BUCKET,
-    PROBE_PREFIX,
     ErrorAnswer,
     StorageExaminer,
     StorageFault,
@@ -159,7 +159,7 @@ def make_policy(bucket: str, region: str) -> dict[str, Any]:
                 "Sid": "Doctor",
                 "Effect": "Allow",
                 "Action": "s3:DeleteObject",
-                "Resource": f"{arn}/{PROBE_PREFIX}*",
+                "Resource": f"{arn}/{DOCTOR_PREFIX}*",
             },
             # without it a missing object is a 403, which looks like an outage
             {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
