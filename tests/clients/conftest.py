@@ -1,5 +1,6 @@
 """A server that answers with the very bytes a test scripts, at the pace it scripts."""
 
+import re
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ class RawServer:
     """Gives each connection the next of `answers`, the last one again and again; keeps the requests.
 
     An answer is a list: bytes are sent, numbers are seconds to wait. `drip(…)` makes one that never ends.
-    `answers` may be a generator as well. Of a request the head is kept, and what of the body came with it.
+    `answers` may be a generator as well. Of a large request the head is kept only.
     """
 
     def __init__(self):
@@ -44,13 +45,13 @@ class RawServer:
 
     def _answer(self, connection):
         with connection:
-            head = b""
-            while b"\r\n\r\n" not in head:
+            request = b""
+            while not _is_whole(request):
                 received = connection.recv(65536)
                 if not received:
                     return
-                head += received
-            self.requests.append(head.decode("latin-1"))
+                request += received
+            self.requests.append(request.decode("latin-1"))
             parts = self._next()
             try:
                 for part in parts:
@@ -64,6 +65,13 @@ class RawServer:
                     pass
             except OSError:
                 return
+
+
+def _is_whole(request):
+    """Whether the head of a request is there, and its body unless that is large."""
+    head, end, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    return bool(end) and (not length or int(length[1]) > 10_000 or len(body) >= int(length[1]))
 
 
 def drip(piece, first=b""):
