@@ -146,6 +146,8 @@ CREATE TABLE submissions (
     final_score         double precision CHECK (final_score >= 0 AND final_score <= 1),
     -- the prompt's requirements when the submission was accepted, which the video is checked against
     requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
+    -- requests to a judge in its whole life, whoever evaluated it, but for those that were the judge's own fault
+    judge_calls         integer NOT NULL DEFAULT 0 CHECK (judge_calls >= 0),
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (final_score IS NOT NULL)),
@@ -293,6 +295,8 @@ CREATE TABLE circuit_breakers (
     probe_until           timestamptz,
     last_error            text CHECK (char_length(last_error) <= 1000),
     updated_at            timestamptz NOT NULL DEFAULT now(),
+    -- the different submissions that failed, up to the number that trips it
+    failed_submissions    bigint[] NOT NULL DEFAULT '{}',
     CHECK ((trips > 0) = (open_until IS NOT NULL)),
     CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
@@ -340,6 +344,16 @@ CREATE TABLE judge_answers (
     prompt_version  text NOT NULL,
     answer          jsonb NOT NULL,
     created_at      timestamptz NOT NULL DEFAULT now()
+);
+
+-- What the servers of judges have refused, so that each is asked in the form that it takes.
+CREATE TABLE judge_habits (
+    -- without its password
+    endpoint    text NOT NULL,
+    model       text NOT NULL,
+    habits      jsonb NOT NULL CHECK (jsonb_typeof(habits) = 'object'),
+    learned_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (endpoint, model)
 );
 
 -- What the judge used, by UTC day and model.

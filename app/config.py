@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 MIN_TOKEN_LENGTH = 32
+# The stand-in for development: answers by rules, so production must not take its word.
+OFFLINE_MODEL = "offline-judge"
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # Other drivers' words for libpq's sslmode; of these, no-verify is what node-postgres calls `require`.
@@ -83,6 +85,12 @@ def _choice(*choices: str) -> Callable[[str, str], str]:
         return value
 
     return parse
+
+
+def _model(name: str, value: str) -> str:
+    if len(value) > 200:
+        raise ConfigError(f"{name} must have at most 200 characters.")
+    return value
 
 
 def _list(name: str, value: str) -> tuple[str, ...]:
@@ -268,7 +276,10 @@ class Settings:
     aws_session_token: str = _setting("", _text, "session token, where the keys are temporary", secret=True)
     vlm_api_url: str = _setting("", _http_url, "OpenAI-compatible endpoint, e.g. https://llm.chutes.ai/v1")
     vlm_api_key: str = _setting("", _text, "key of that endpoint", secret=True)
-    vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _text, "vision language model that judges")
+    vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _model, "vision language model that judges")
+    vlm_max_answer_tokens: int = _setting(
+        6000, _integer(1500, 200_000), "tokens an answer may take of a model that thinks aloud"
+    )
     vlm_prompt_price: float = _setting(
         0.0, _number(0, 1e6), "US dollars per million prompt tokens, for the records"
     )
@@ -368,9 +379,19 @@ class Settings:
             )
         return self
 
+    def require_judge(self) -> "Settings":
+        """Return self if its judge may be believed; raise ConfigError for the stand-in in production."""
+        if self.vlm_model == OFFLINE_MODEL and not self.development:
+            raise ConfigError(
+                f"VLM_MODEL is {OFFLINE_MODEL}, which stands in for a judge in development only; "
+                "name a vision language model."
+            )
+        return self
+
     def require_server(self) -> "Settings":
         """Return self if a web, worker or scheduler process may start with it; raise ConfigError if not."""
         self.require_database()
+        self.require_judge()
         if not self.development:
             for name in ("admin_token", "evaluator_token"):
                 if not getattr(self, name):

@@ -23,7 +23,7 @@ from app.assessment.model import Brief
 from app.assessment.prompt_injection import addresses_judge
 from app.assessment.report import JudgeAnswer
 from app.clients.vlm import Completion, InputRefused, Vlm
-from app.config import ConfigError, Settings
+from app.config import OFFLINE_MODEL, Settings
 from app.enums import Dependency
 from app.errors import Deferred, TransientError, Unavailable
 from app.video.frames import Still
@@ -31,8 +31,6 @@ from app.video.frames import Still
 log = structlog.get_logger(__name__)
 
 PROMPT_VERSION = "judge-v1"
-# The stand-in for development: answers by rules, so production must not take its word.
-OFFLINE_MODEL = "offline-judge"
 
 NEAR_GATE = 0.05
 ASKINGS_NEAR_GATE = 3
@@ -106,13 +104,8 @@ class Judge:
     """
 
     def __init__(self, vlm: Vlm, settings: Settings, memory: JudgeMemory | None = None):
-        if vlm.model == OFFLINE_MODEL and not settings.development:
-            raise ConfigError(
-                f"VLM_MODEL is {OFFLINE_MODEL}, which stands in for a judge in development only; "
-                "name a vision language model."
-            )
         self._vlm = vlm
-        self._settings = settings
+        self._settings = settings.require_judge()
         self._memory = memory
 
     def assess(self, question: JudgeQuestion) -> JudgeAnswer:

@@ -1,37 +1,51 @@
 """SQL on circuit breakers. A row exists from the first failure until the next success."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import text
 
 from app.db import execute, fetch_all, fetch_value
+from app.enums import Dependency
 
 _LIST_TRIPPED = text("""
     SELECT name, consecutive_failures, open_until, open_until > now() AS is_open,
            coalesce(probe_until > now(), false) AS is_probed, last_error
-    FROM circuit_breakers WHERE open_until IS NOT NULL ORDER BY name
+    FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:names) ORDER BY name
 """)
 _TAKE_PROBE = text("""
     UPDATE circuit_breakers SET probe_until = now() + make_interval(secs => :probe_seconds)
-    WHERE open_until <= now() AND (probe_until IS NULL OR probe_until <= now())
+    WHERE open_until <= now() AND (probe_until IS NULL OR probe_until <= now()) AND name = ANY(:names)
 """)
-_RELEASE_PROBES = text("UPDATE circuit_breakers SET probe_until = NULL WHERE probe_until IS NOT NULL")
+_RELEASE_PROBES = text("""
+    UPDATE circuit_breakers SET probe_until = NULL WHERE probe_until IS NOT NULL AND name = ANY(:names)
+""")
+# One submission that fails again and again says more of itself than of what it needs.
+_FAILED = """
+    (CASE WHEN :submission_id = ANY(b.failed_submissions) OR cardinality(b.failed_submissions) >= :threshold
+          THEN b.failed_submissions ELSE b.failed_submissions || CAST(:submission_id AS bigint) END)
+"""
 # Failures of evaluations that were under way when it tripped do not prolong it; a failed probe does.
-_TRIPS = """
-    (CASE WHEN b.open_until IS NULL THEN b.consecutive_failures + 1 >= :threshold
+_TRIPS = f"""
+    (CASE WHEN b.open_until IS NULL THEN cardinality({_FAILED}) >= :threshold
           ELSE b.open_until <= now() END)
 """
 _COUNT_FAILURE = text(f"""
-    INSERT INTO circuit_breakers AS b (name, consecutive_failures, last_error) VALUES (:name, 1, :error)
+    INSERT INTO circuit_breakers AS b (name, consecutive_failures, failed_submissions, last_error)
+    VALUES (:name, 1, ARRAY[CAST(:submission_id AS bigint)], :error)
     ON CONFLICT (name) DO UPDATE SET
-        consecutive_failures = b.consecutive_failures + 1, last_error = :error, updated_at = now(),
+        consecutive_failures = b.consecutive_failures + 1, failed_submissions = {_FAILED},
+        last_error = :error, updated_at = now(),
         trips = b.trips + CAST({_TRIPS} AS integer),
         open_until = CASE WHEN {_TRIPS}
             THEN now() + make_interval(secs => least(:longest, :first * 2 ^ least(b.trips, 20)))
             ELSE b.open_until END,
         probe_until = CASE WHEN {_TRIPS} THEN NULL ELSE b.probe_until END
     RETURNING open_until
+""")
+_LIST_FAILING = text("""
+    SELECT name, last_error FROM circuit_breakers WHERE open_until IS NULL ORDER BY name
 """)
 _DELETE = text("DELETE FROM circuit_breakers WHERE name = ANY(:names)")
 
@@ -46,26 +60,45 @@ class TrippedBreaker:
     last_error: str | None
 
 
-def list_tripped() -> list[TrippedBreaker]:
-    """The breakers that hold claims back now, with their last error."""
-    return fetch_all(TrippedBreaker, _LIST_TRIPPED)
+@dataclass(frozen=True)
+class Failing:
+    name: str
+    last_error: str | None
 
 
-def take_probe(probe_seconds: float) -> int:
-    """Take the probe of every tripped breaker whose time is up; how many those are."""
-    return execute(_TAKE_PROBE, probe_seconds=probe_seconds)
+def list_tripped(names: Sequence[str] = tuple(Dependency)) -> list[TrippedBreaker]:
+    """The breakers among `names` that hold claims back now, with their last error."""
+    return fetch_all(TrippedBreaker, _LIST_TRIPPED, names=list(names))
 
 
-def release_probes() -> None:
-    execute(_RELEASE_PROBES)
+def list_failing() -> list[Failing]:
+    """What has failed since its last success, but not often enough to hold claims back."""
+    return fetch_all(Failing, _LIST_FAILING)
 
 
-def count_failure(name: str, error: str, threshold: int, first: float, longest: float) -> datetime | None:
+def take_probe(names: Sequence[str], probe_seconds: float) -> int:
+    """Take the probe of every tripped breaker among `names` whose time is up; how many those are."""
+    return execute(_TAKE_PROBE, names=list(names), probe_seconds=probe_seconds)
+
+
+def release_probes(names: Sequence[str]) -> None:
+    execute(_RELEASE_PROBES, names=list(names))
+
+
+def count_failure(
+    name: str, error: str, submission_id: int, threshold: int, first: float, longest: float
+) -> datetime | None:
     """Count a failure and return until when the breaker is open, or None if it has not tripped."""
     return fetch_value(
-        _COUNT_FAILURE, name=name, error=error, threshold=threshold, first=first, longest=longest
+        _COUNT_FAILURE,
+        name=name,
+        error=error,
+        submission_id=submission_id,
+        threshold=threshold,
+        first=first,
+        longest=longest,
     )
 
 
-def delete_breakers(names: list[str]) -> int:
-    return execute(_DELETE, names=names)
+def delete_breakers(names: Sequence[str]) -> int:
+    return execute(_DELETE, names=list(names))

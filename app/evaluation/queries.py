@@ -1,5 +1,6 @@
 """SQL on claims and results."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,7 +39,8 @@ def _back_off(faults: str) -> str:
 _CLAIM = text(f"""
     WITH due AS (
         SELECT s.id FROM submissions s WHERE {_DUE}
-            AND (:probing OR NOT EXISTS (SELECT FROM circuit_breakers WHERE open_until IS NOT NULL))
+            AND (:probing OR NOT EXISTS (
+                SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
         ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE submissions s SET
@@ -125,13 +127,21 @@ class StoredReport:
     report: dict[str, Any] | None
 
 
-def claim_due(limit: int, claimed_by: str, lease_seconds: float, probing: bool = False) -> list[Claim]:
+def claim_due(
+    limit: int, claimed_by: str, lease_seconds: float, needs: Sequence[str], probing: bool = False
+) -> list[Claim]:
     """Put the oldest due rows under a lease; no two callers ever get the same one.
 
-    None while a circuit breaker is tripped, unless `probing`.
+    None while a circuit breaker among `needs` is tripped, unless `probing`.
     """
     return fetch_all(
-        Claim, _CLAIM, limit=limit, claimed_by=claimed_by, lease_seconds=lease_seconds, probing=probing
+        Claim,
+        _CLAIM,
+        limit=limit,
+        claimed_by=claimed_by,
+        lease_seconds=lease_seconds,
+        needs=list(needs),
+        probing=probing,
     )
 
 

@@ -5,6 +5,7 @@ from redis import Redis
 
 from app.config import Settings
 from app.db import db
+from app.enums import EvaluatedBy
 from app.evaluation import breaker, queries
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 
@@ -32,6 +33,8 @@ def dispatch(redis: Redis, settings: Settings) -> int:
 
     Nothing is queued while the workers may take nothing up. Raises RedisError if Redis is out of reach.
     """
-    due = breaker.permits(queries.count_due(MAX_QUEUED)) if settings.has_judge else 0
+    due = 0
+    if settings.has_judge:
+        due = breaker.permits(queries.count_due(MAX_QUEUED), EvaluatedBy.WORKER)
     db.session.rollback()
     return enqueue_evaluations(redis, due - count_queued(redis), settings.job_timeout_seconds)

@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from spectree import Response as Answers
 
 from app.assessment.report import Report
+from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import models, service
 from app.web.api import Problem, spec
@@ -72,7 +73,7 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
 def release(json: models.ReleaseIn) -> models.ReleaseOut:
     """Give a claimed submission back after a fault that is not its video's; it is tried again later."""
     claim = service.get_live_claim(json.submission_id, json.claim_token)
-    service.release(claim, TransientError(json.reason))
+    service.release(claim, TransientError(json.reason), EvaluatedBy.EVALUATOR)
     return models.ReleaseOut(success=True, submission_uuid=claim.submission_uuid)
 
 

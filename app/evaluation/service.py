@@ -11,9 +11,9 @@ import structlog
 from app.assessment import formula
 from app.assessment.model import Claim, LeaseLost, Outcome
 from app.assessment.report import Report
-from app.config import Settings
+from app.config import OFFLINE_MODEL, Settings
 from app.db import autocommit, db
-from app.enums import Dependency, EvaluatedBy, SubmissionStatus
+from app.enums import EvaluatedBy, SubmissionStatus
 from app.errors import Conflict, Deferred, NotFound, TransientError, invalid_field
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
@@ -31,15 +31,19 @@ COUNT_AT_MOST = 1000
 FORMULA_TOLERANCE = 0.001
 
 
-def claim_due(limit: int, claimed_by: str, lease_seconds: float) -> list[Claim]:
+def claim_due(
+    limit: int, claimed_by: str, lease_seconds: float, by: EvaluatedBy = EvaluatedBy.WORKER
+) -> list[Claim]:
     """Claim up to `limit` due submissions, oldest first, each for one caller only.
 
-    None are claimed while a circuit breaker is open, and one at a time while it is tried again.
+    None are claimed while a circuit breaker that concerns `by` is open, and one at a time while it is tried
+    again.
     """
+    needs = breaker.NEEDS[by]
     with autocommit():
-        claims = queries.claim_due(limit, claimed_by, lease_seconds)
-    if not claims and breaker.take_probe():
-        claims = queries.claim_due(1, claimed_by, lease_seconds, probing=True)
+        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs)
+    if not claims and breaker.take_probe(by):
+        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, probing=True)
         if claims:
             db.session.commit()
     # an untaken probe stays for whoever finds work
@@ -52,7 +56,7 @@ def fetch(limit: int, claimed_by: str, lease_seconds: float) -> tuple[list[Claim
 
     The counts are exact for a limit of 0, which claims nothing, and otherwise end at COUNT_AT_MOST.
     """
-    claims = claim_due(limit, claimed_by, lease_seconds) if limit else []
+    claims = claim_due(limit, claimed_by, lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
     with autocommit():
         return claims, queries.count_open(COUNT_AT_MOST if limit else None)
 
@@ -65,7 +69,7 @@ def extend_lease(claim: Claim, lease_seconds: float) -> None:
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
 
 
-def release(claim: Claim, fault: TransientError) -> None:
+def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.WORKER) -> None:
     """Return a submission to PENDING, to be tried again later; a fault that is not Deferred is counted.
 
     Does nothing if the claim is not ours any more.
@@ -78,10 +82,10 @@ def release(claim: Claim, fault: TransientError) -> None:
         db.session.rollback()
         return
     if fault.dependency:
-        breaker.count_failure(fault.dependency, reason)
+        breaker.count_failure(fault.dependency, reason, claim.id)
     else:
         # if it was a probe, it told nothing: the next need not wait for its end
-        breaker_queries.release_probes()
+        breaker.release_probes(by)
     db.session.commit()
     log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again.isoformat())
 
@@ -132,7 +136,7 @@ def record_result(
         review_queries.insert(
             other, f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
         )
-    breaker.count_success(Dependency.STORAGE, *([Dependency.VLM] if outcome.judge_model else []))
+    breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
     db.session.commit()
     log.info(
         "evaluation_recorded",
@@ -153,6 +157,11 @@ def record_reported(
     Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
     is raised for any other. Raises Conflict if the lease has ended.
     """
+    if outcome.judge_model == OFFLINE_MODEL and not settings.development:
+        raise invalid_field(
+            "metadata.kibotos.judge_model",
+            f"{OFFLINE_MODEL} stands in for a judge in development only; set VLM_MODEL and VLM_API_URL.",
+        )
     gated = formula.verdict_of(outcome, settings.min_relevance)
     expected = formula.final_score(*outcome.scores)
     if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
@@ -200,6 +209,8 @@ def find_obstacle(settings: Settings) -> str | None:
     if tripped:
         names = " and ".join(item.name for item in tripped)
         return f"Evaluations wait for {names} to recover: {tripped[0].last_error}"
+    for failing in breaker_queries.list_failing():
+        return f"The latest evaluation failed because of {failing.name}: {failing.last_error}"
     budget = settings.vlm_daily_token_budget
     if budget and DatabaseMemory().tokens_today() >= budget:
         return "Today's tokens of the judge are spent: evaluations go on at 0:00 UTC."

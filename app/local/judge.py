@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from app.assessment.judge import OFFLINE_MODEL
-from app.config import Settings
+from app.config import OFFLINE_MODEL, Settings
 from app.local.chat import ChatRequest, ChatServer
 
 # Pictures are compared at this size, in which sharpness means the same for every video.

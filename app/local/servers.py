@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from app.assessment.judge import OFFLINE_MODEL
+from app.config import OFFLINE_MODEL
 from app.local.process import HOST, Server, ServerError, free_ports
 
 ROOT = Path(__file__).parent.parent.parent

@@ -21,8 +21,7 @@ from dotenv import dotenv_values
 from honcho.printer import Printer
 
 from app import create_app, db, logs
-from app.assessment.judge import OFFLINE_MODEL
-from app.config import Settings, masked
+from app.config import OFFLINE_MODEL, Settings, masked
 from app.errors import Conflict
 from app.local.process import Server, ServerError, end_with_parent, is_free, start_all, stop_all
 from app.local.process_manager import ProcessManager

@@ -308,8 +308,8 @@ def test_report_of_what_is_not_evaluated_or_unknown_is_404(client, claimed):
 def test_nothing_is_fetched_while_a_breaker_is_open(app, fetch, submit):
     submit()
     with app.app_context():
-        for _ in range(breaker.THRESHOLD):
-            breaker.count_failure(Dependency.STORAGE, "down")
+        for id in range(breaker.THRESHOLD):
+            breaker.count_failure(Dependency.STORAGE, "down", id)
         db.session.commit()
     assert fetch()["submissions"] == []
 
@@ -361,3 +361,17 @@ def test_no_reason_shows_an_address_or_a_key(client, fetch, submit, submission):
     reason = client.get(f"/v1/submissions/{row['submission_uuid']}").json["evaluation"]["rejection_reason"]
     assert "Not a video" in reason
     assert "s3.example" not in reason and "Signature" not in reason
+
+
+def test_production_does_not_take_the_word_of_the_stand_in_for_a_judge(make_app):
+    token = "e" * 32
+    app = make_app(app_env="production", admin_token=("a" * 32,), evaluator_token=(token,))
+    with app.app_context():
+        make_submission()
+    client, headers = app.test_client(), {"Authorization": f"Bearer {token}"}
+    [row] = client.post(FETCH, json={"limit": 1}, headers=headers).json["submissions"]
+    for model in ("offline-judge", "a-model"):
+        body = result(row, metadata={"kibotos": {"judge_model": model}})
+        answer = client.post(SUBMIT, json=body, headers=headers)
+        assert answer.status_code == (422 if model == "offline-judge" else 200)
+        assert ("development only" in answer.text) == (model == "offline-judge")

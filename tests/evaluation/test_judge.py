@@ -9,12 +9,12 @@ import pytest
 import structlog
 from sqlalchemy import text
 
-from app.assessment.judge import OFFLINE_MODEL, Judge, JudgeQuestion, parse_reply
+from app.assessment.judge import Judge, JudgeQuestion, parse_reply
 from app.assessment.model import Brief
 from app.clients import retry
 from app.clients import vlm as client
 from app.clients.vlm import Vlm
-from app.config import ConfigError, Settings
+from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation.judge_memory import DatabaseMemory

@@ -1,12 +1,14 @@
 """Circuit breakers: when they trip, how long, and how they are tried again."""
 
 import dataclasses
+import itertools
 
 import pytest
 from sqlalchemy import text
 
+from app.assessment import formula
 from app.db import db
-from app.enums import Dependency
+from app.enums import Dependency, EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import breaker, reconcile, service
 from app.evaluation.breaker_queries import list_tripped
@@ -21,9 +23,13 @@ def _context(app):
         yield
 
 
+_serial = itertools.count(1)
+
+
 def fail(name=Dependency.VLM, times=1):
+    """Count failures of as many different submissions."""
     for _ in range(times):
-        breaker.count_failure(name, f"{name} answered 500")
+        breaker.count_failure(name, f"{name} answered 500", next(_serial))
     db.session.commit()
 
 
@@ -59,6 +65,51 @@ def test_five_failures_in_a_row_trip_it_and_nothing_is_claimed():
     [tripped] = list_tripped()
     assert (tripped.name, tripped.is_open, tripped.last_error) == ("vlm", True, "vlm answered 500")
     assert service.claim_due(5, "a", 30) == []
+
+
+def test_one_submission_that_fails_again_and_again_does_not_trip_it():
+    for _ in range(2 * breaker.THRESHOLD):
+        breaker.count_failure(Dependency.VLM, "vlm answered 403", 0)
+    assert list_tripped() == []
+    fail(times=breaker.THRESHOLD - 2)
+    assert list_tripped() == []
+    fail()
+    assert len(list_tripped()) == 1
+
+
+def test_a_remote_evaluator_has_a_judge_of_its_own(app):
+    """Our judge's outage does not stop it, and its success says nothing of our judge."""
+    settings = app.extensions["settings"]
+    prompt = make_prompt()
+    for _ in range(2):
+        make_submission(prompt_id=prompt)
+    fail(times=breaker.THRESHOLD)
+    assert service.claim_due(1, "worker", 30) == []
+    [claim], _ = service.fetch(1, "evaluator", 30)
+    service.record_reported(claim, outcome(), formula.final_score(*outcome().scores), settings)
+    assert [tripped.name for tripped in list_tripped()] == ["vlm"]
+    # nor does what it gives back make room for a second probe of ours
+    wait_over()
+    assert len(service.claim_due(1, "worker", 30)) == 1
+    make_submission(prompt_id=prompt)
+    [claim], _ = service.fetch(1, "evaluator", 30)
+    service.release(claim, TransientError("Its disk is full."), EvaluatedBy.EVALUATOR)
+    with db.engine.begin() as connection:
+        connection.execute(text("UPDATE submissions SET not_before = now()"))
+    assert service.claim_due(1, "worker", 30) == []
+
+
+def test_storage_stops_everybody():
+    make_submission()
+    fail(Dependency.STORAGE, breaker.THRESHOLD)
+    assert service.fetch(1, "evaluator", 30)[0] == []
+
+
+def test_what_fails_is_named_before_it_trips(app):
+    settings = dataclasses.replace(app.extensions["settings"], vlm_api_url="http://127.0.0.1:1")
+    assert service.find_obstacle(settings) is None
+    fail()
+    assert service.find_obstacle(settings).endswith("vlm: vlm answered 500")
 
 
 def test_a_success_in_between_starts_the_count_anew(app):

@@ -11,9 +11,10 @@ import pytest
 import requests
 from PIL import Image
 
-from app.assessment.judge import OFFLINE_MODEL, Judge, JudgeQuestion, build_request
+from app.assessment.judge import Judge, JudgeQuestion, build_request
 from app.assessment.model import Brief
 from app.clients.vlm import Vlm
+from app.config import OFFLINE_MODEL
 from app.local.judge import OfflineJudge
 from app.video.ffmpeg import tool
 from app.video.frames import Still

@@ -164,3 +164,11 @@ def test_loopback_is_spared_the_proxy_and_what_was_spared_stays_so(monkeypatch, 
 )
 def test_masked_hides_what_is_secret(url, shown):
     assert masked(url) == shown
+
+
+def test_production_does_not_start_with_the_stand_in_for_a_judge():
+    tokens = {"ADMIN_TOKEN": "a" * 32, "EVALUATOR_TOKEN": "e" * 32}
+    environ = {"DATABASE_URL": "postgres://u:p@db/k", "VLM_MODEL": "offline-judge"} | tokens
+    with pytest.raises(ConfigError, match="development only"):
+        Settings.from_environ(environ).require_server()
+    Settings.from_environ(environ | {"APP_ENV": "development"}).require_server()
