@@ -106,11 +106,12 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
     extensions = current_app.extensions
     settings, storage = extensions["settings"], extensions["storage"]
     structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
+    memory = DatabaseMemory(partial(_ride_out, lease))
     try:
         outcome = pipeline.evaluate(
             claim,
             lambda: storage.presign_get(claim.video_key, settings.job_timeout_seconds, public=False),
-            Judge(Vlm(settings), settings, DatabaseMemory(partial(_ride_out, lease))),
+            Judge(Vlm(settings, memory), settings, memory, memory.counter(claim)),
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             lease.check,

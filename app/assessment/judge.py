@@ -2,27 +2,33 @@
 
 Whatever a frame, a scenario or a requirement says reaches the model as data. The model transcribes the
 text it sees before it scores, and text that speaks to the judge is reported whatever scores come with it.
+
+What goes wrong is either the judge's fault or the video's. Known pictures, sent in the same form, tell which.
 """
 
 import base64
 import hashlib
+import io
 import json
 import random
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import structlog
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.assessment.formula import MIN_ACTION_MATCH, relevance_score
+from app.assessment import known_pictures
+from app.assessment.formula import MIN_ACTION_MATCH
+from app.assessment.judge_reply import SCORES, Flaw, Reply, parse_reply
 from app.assessment.model import Brief
 from app.assessment.prompt_injection import addresses_judge
 from app.assessment.report import JudgeAnswer
-from app.clients.vlm import Completion, InputRefused, Vlm
+from app.clients.vlm import InputRefused, Patience, Vlm
+from app.clients.vlm_answer import Completion
+from app.clients.vlm_habits import TooMuch
 from app.config import OFFLINE_MODEL, Settings
 from app.enums import Dependency
 from app.errors import Deferred, TransientError, Unavailable
@@ -32,11 +38,22 @@ log = structlog.get_logger(__name__)
 
 PROMPT_VERSION = "judge-v1"
 
+# How many requests to a judge a single submission can cost at the most, in its whole life and whoever
+# evaluates it. Three askings of three tries each are nine.
+MAX_CALLS = 20
+
 NEAR_GATE = 0.05
 ASKINGS_NEAR_GATE = 3
 TRIES_PER_ASKING = 3
 MAX_ANSWER_TOKENS = 1500
 MAX_TEXT = 1000
+CONTROL = "A large black digit stands still on a white card."
+CONTROL_DIGITS = "316982457"
+CONTROL_PATIENCE = Patience(attempts=1, attempt_seconds=60, seconds=0)
+SCALE = (
+    "Each of the four scores is a number from 0.0 (worst) to 1.0 (best) with two decimals, such as 0.10 or "
+    "0.85. Use no scale up to 10 or 100."
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,22 @@ class JudgeQuestion:
 
     brief: Brief
     frames: tuple[Still, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many pictures the judge is shown, and how long their longer side is at the most."""
+
+    pictures: int
+    long_side: int
+
+    def within(self, other: "Size") -> "Size":
+        """The lesser of both, in number and in length."""
+        return Size(min(self.pictures, other.pictures), min(self.long_side, other.long_side))
+
+
+# From what it is meant to see down to what it must see at the least; a server that takes less cannot judge.
+SIZES = (Size(9, 768), Size(9, 512), Size(6, 512), Size(6, 384), Size(4, 384))
 
 
 class JudgeMemory(Protocol):
@@ -63,50 +96,73 @@ class JudgeMemory(Protocol):
         """Return the tokens used since midnight UTC."""
 
 
-def _storable(text: str) -> str:
-    """Return `text` without what PostgreSQL cannot store."""
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+class CallCounter(Protocol):
+    """Counts the requests that a submission has cost."""
+
+    def count(self, calls: int) -> bool:
+        """Add `calls`, up to MAX_CALLS; False if it has cost that already. Below 0 they are taken off."""
 
 
-Storable = Annotated[str, AfterValidator(_storable)]
+class LocalCounter:
+    """Counts in memory, for a video that is no submission."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def count(self, calls: int) -> bool:
+        if calls > 0 and self.calls >= MAX_CALLS:
+            return False
+        self.calls = min(max(self.calls + calls, 0), MAX_CALLS)
+        return True
 
 
-class _Reply(BaseModel):
-    """The JSON object the model answers with, in this order: it reads, then explains, then scores."""
+@dataclass
+class _Bill:
+    """What an assessment costs: a Meter of the client. `open` calls have brought no answer of use so far."""
 
-    model_config = ConfigDict(
-        title="judgement",
-        strict=True,
-        allow_inf_nan=False,
-        extra="ignore",
-        json_schema_extra={"additionalProperties": False, "description": "Judgement of one video."},
-    )
+    counter: CallCounter
+    open: int = 0
+    completions: list[Completion] = field(default_factory=list)
 
-    on_screen_text: Storable
-    text_addresses_judge: bool
-    reasoning: Storable
-    action_match: float = Field(ge=0, le=1)
-    perspective_correct: float = Field(ge=0, le=1)
-    demonstration_quality: float = Field(ge=0, le=1)
-    training_utility: float = Field(ge=0, le=1)
+    def take(self) -> None:
+        if not self.counter.count(1):
+            raise TransientError(
+                f"The judge was asked {MAX_CALLS} times about this submission, and will not be asked again.",
+                suspect_video=True,
+            )
+        self.open += 1
 
-    @property
-    def relevance(self) -> float:
-        return relevance_score(
-            self.action_match, self.perspective_correct, self.demonstration_quality, self.training_utility
-        )
+    def give_back(self) -> None:
+        self.counter.count(-1)
+        self.open -= 1
+
+    def settle(self) -> None:
+        """The open calls were worth it."""
+        self.open = 0
+
+    def void(self) -> None:
+        """The open calls were in vain, and not because of the video."""
+        self.counter.count(-self.open)
+        self.open = 0
 
 
 class Judge:
-    """Asks the VLM, within the daily token budget if `memory` keeps the account.
+    """Asks the VLM about one submission, within the daily token budget if `memory` keeps the account.
 
     Raises ConfigError if production is told to believe the offline stand-in.
     """
 
-    def __init__(self, vlm: Vlm, settings: Settings, memory: JudgeMemory | None = None):
+    def __init__(
+        self,
+        vlm: Vlm,
+        settings: Settings,
+        memory: JudgeMemory | None = None,
+        counter: CallCounter | None = None,
+    ):
         self._vlm = vlm
         self._settings = settings.require_judge()
         self._memory = memory
+        self._counter = counter or LocalCounter()
 
     def assess(self, question: JudgeQuestion) -> JudgeAnswer:
         """Return the judge's answer to `question`; ask it three times where a gate is near.
@@ -114,74 +170,173 @@ class Judge:
         Raises TransientError if the judge is out of reach or answers nonsense, and Deferred if today's tokens
         are spent.
         """
-        calls: list[Completion] = []
-        replies = [self._ask(question, 0, calls)]
+        bill = _Bill(self._counter)
+        replies = [self._ask(question, 0, bill)]
         if self._near_gate(replies[0]):
-            replies += [self._ask(question, asking, calls) for asking in range(1, ASKINGS_NEAR_GATE)]
+            replies += [self._ask(question, asking, bill) for asking in range(1, ASKINGS_NEAR_GATE)]
         replies.sort(key=lambda reply: reply.relevance)
-        middle = replies[len(replies) // 2]
         texts = list(dict.fromkeys(reply.on_screen_text for reply in replies if reply.on_screen_text))
-
-        def median(score: str) -> float:
-            return statistics.median(getattr(reply, score) for reply in replies)
-
+        size = self._size(question)
         return JudgeAnswer(
-            action_match=median("action_match"),
-            perspective_correct=median("perspective_correct"),
-            demonstration_quality=median("demonstration_quality"),
-            training_utility=median("training_utility"),
-            reasoning=middle.reasoning[:MAX_TEXT],
+            **{name: statistics.median(getattr(reply, name) for reply in replies) for name in SCORES},
+            reasoning=replies[len(replies) // 2].reasoning,
             on_screen_text="\n".join(texts)[:MAX_TEXT],
-            addresses_judge=any(
-                reply.text_addresses_judge or addresses_judge(reply.on_screen_text) for reply in replies
-            ),
+            addresses_judge=any(reply.text_addresses_judge for reply in replies),
+            reads_like_address=any(addresses_judge(reply.on_screen_text) for reply in replies),
             model=self._vlm.model,
             prompt_version=PROMPT_VERSION,
-            prompt_tokens=sum(call.prompt_tokens for call in calls),
-            completion_tokens=sum(call.completion_tokens for call in calls),
+            prompt_tokens=sum(call.prompt_tokens for call in bill.completions),
+            completion_tokens=sum(call.completion_tokens for call in bill.completions),
             raw=tuple(reply.model_dump_json() for reply in replies),
-            cost_usd=sum(self._cost(call) for call in calls),
+            cost_usd=sum(self._cost(call) for call in bill.completions),
+            pictures=size.pictures,
+            picture_size=size.long_side,
         )
 
-    def _near_gate(self, reply: _Reply) -> bool:
+    def read_digits(self, digits: str) -> tuple[str, int]:
+        """Show a picture of each of `digits` and return those the model reads, and how many tokens it took.
+
+        Raises TransientError if it cannot be asked.
+        """
+        bill = _Bill(self._counter)
+        question = JudgeQuestion(Brief("manipulation", "read", CONTROL, {}), known_pictures.take(digits))
+        completion = self._complete_fitting(question, lambda size: _digits_request(question, size), bill)
+        read = "".join(letter for letter in completion.text.rpartition("</think>")[2] if letter.isdigit())
+        return read, completion.prompt_tokens + completion.completion_tokens
+
+    def check_form(self) -> None:
+        """Raise TransientError unless the model judges known pictures in the form that is asked for."""
+        self._ask(_control_question(), 0, _Bill(self._counter))
+
+    def size(self) -> Size:
+        """What the server takes of the pictures it is meant to see, as far as it is known."""
+        return self._size(_control_question())
+
+    def _near_gate(self, reply: Reply) -> bool:
         distances = (reply.relevance - self._settings.min_relevance, reply.action_match - MIN_ACTION_MATCH)
         # the slack keeps 0.35 - 0.3 within 0.05 in binary, too
         return any(abs(distance) <= NEAR_GATE + 1e-9 for distance in distances)
 
-    def _ask(self, question: JudgeQuestion, asking: int, calls: list[Completion]) -> _Reply:
-        """Return the remembered or a new valid reply; `calls` takes what was said on the way."""
-        request = build_request(question, asking)
-        cache_key = hashlib.sha256(
-            json.dumps([self._vlm.model, PROMPT_VERSION, request], sort_keys=True).encode()
-        ).hexdigest()
+    def _ask(self, question: JudgeQuestion, asking: int, bill: _Bill) -> Reply:
+        """Return the remembered or a new valid reply."""
+        cache_key = self._cache_key(build_request(question, asking, self._size(question)))
         if self._memory and (remembered := self._memory.recall(cache_key)):
-            return _Reply.model_validate_json(remembered)
+            return Reply.model_validate_json(remembered)
+        names_scale, cuts, flaw = False, 0, Flaw.FORM
+        thinks = self._vlm.habits.thinks
         for attempt in range(TRIES_PER_ASKING):
             # another seed, or a model at temperature 0 would repeat itself
-            call = self._call(request | {"seed": asking * TRIES_PER_ASKING + attempt})
-            calls.append(call)
-            reply = parse_reply(call.text)
-            if reply is not None:
-                if self._memory:
-                    self._memory.remember(cache_key, self._vlm.model, PROMPT_VERSION, reply.model_dump_json())
+            extra: dict[str, Any] = {"seed": asking * TRIES_PER_ASKING + attempt}
+            if thinks:
+                extra["max_tokens"] = self._settings.vlm_max_answer_tokens
+                extra["chat_template_kwargs"] = {"enable_thinking": False}
+            completion = self._complete_fitting(
+                question,
+                lambda size: build_request(question, asking, size, names_scale) | extra,  # noqa: B023
+                bill,
+            )
+            reply = parse_reply(completion.text, names_scale)
+            if isinstance(reply, Reply):
+                bill.settle()
+                if thinks and not self._vlm.habits.thinks:
+                    learned = self._vlm.habits.model_copy(update={"thinks": True})
+                    self._vlm.learn(learned, "its answer was cut off, and is not with more room")
+                self._remember(question, asking, reply)
                 return reply
-            log.warning("judge_answer_invalid", attempt=attempt, answer=call.text[:300])
-        # not counted against the judge, which did answer: one video must not stop the evaluation of others
-        raise TransientError("The judge gave no usable answer in several attempts.")
+            log.warning("judge_answer_invalid", attempt=attempt, flaw=reply, answer=completion.text[:300])
+            if completion.refusal:
+                raise self._blame(f"The judge refused to judge the video ({completion.refusal}).", bill)
+            flaw = reply
+            names_scale = names_scale or flaw == Flaw.SCALE
+            cuts += completion.cut
+            thinks = thinks or completion.cut
+        if cuts == TRIES_PER_ASKING:
+            fault = self._blame(
+                "The judge's answers were cut off before they came to an end: raise VLM_MAX_ANSWER_TOKENS, "
+                "or name a model that thinks less.",
+                bill,
+            )
+            if fault.suspect_video:
+                # it would be the same each time, at the highest price
+                self._counter.count(MAX_CALLS)
+            raise fault
+        raise self._blame(f"The judge gave {flaw} in {TRIES_PER_ASKING} attempts.", bill)
 
-    def _call(self, request: dict[str, Any]) -> Completion:
+    def _cache_key(self, request: dict[str, Any]) -> str:
+        key = json.dumps([self._vlm.model, PROMPT_VERSION, request], sort_keys=True)
+        return hashlib.sha256(key.encode()).hexdigest()
+
+    def _remember(self, question: JudgeQuestion, asking: int, reply: Reply) -> None:
+        if self._memory:
+            # by the size that was shown in the end
+            cache_key = self._cache_key(build_request(question, asking, self._size(question)))
+            self._memory.remember(cache_key, self._vlm.model, PROMPT_VERSION, reply.model_dump_json())
+
+    def _size(self, question: JudgeQuestion) -> Size:
+        habits, most = self._vlm.habits, SIZES[0]
+        return Size(
+            min(len(question.frames), habits.pictures or most.pictures),
+            min(most.long_side, habits.long_side or most.long_side),
+        )
+
+    def _complete_fitting(
+        self, question: JudgeQuestion, build: Callable[[Size], dict[str, Any]], bill: _Bill
+    ) -> Completion:
+        """Send the request that `build` makes of a size that the server takes. Raises TransientError."""
+        while True:
+            size = self._size(question)
+            try:
+                return self._complete(build(size), bill)
+            except TooMuch as excess:
+                self._shrink(size, excess, bill)
+            except InputRefused as error:
+                raise self._blame(error.detail, bill, error.retry_after) from error
+            except Unavailable as error:
+                bill.void()
+                raise TransientError(
+                    error.detail, dependency=Dependency.VLM, retry_after=error.retry_after
+                ) from error
+
+    def _shrink(self, size: Size, excess: TooMuch, bill: _Bill) -> None:
+        """Learn that `size` is too much for the server. Raises TransientError if it could not be less."""
+        least = SIZES[-1]
+        smaller = None
+        if excess.at_most is not None and excess.at_most < size.pictures:
+            smaller = Size(excess.at_most, size.long_side)
+        else:
+            smaller = next((less for each in SIZES if (less := each.within(size)) != size), None)
+        if smaller is None or smaller.pictures < min(least.pictures, size.pictures):
+            bill.void()
+            raise TransientError(
+                f"The judge takes fewer than {least.pictures} pictures of {least.long_side} pixels: give it "
+                "more context (Ollama: OLLAMA_CONTEXT_LENGTH) or more pictures a request (vLLM: "
+                "--limit-mm-per-prompt).",
+                dependency=Dependency.VLM,
+                retry_after=excess.retry_after,
+            )
+        changes = {"pictures": smaller.pictures, "long_side": smaller.long_side}
+        self._vlm.learn(self._vlm.habits.model_copy(update=changes), "it takes no more")
+
+    def _blame(self, reason: str, bill: _Bill, retry_after: float | None = None) -> TransientError:
+        """Return the fault of the judge, if it does not judge known pictures either, or else the video's."""
+        control = build_request(_control_question(), 0, self.size())
+        try:
+            judges = isinstance(
+                parse_reply(self._complete(control, bill, CONTROL_PATIENCE).text, True), Reply
+            )
+        except Unavailable:
+            judges = False
+        if judges:
+            return TransientError(reason, retry_after=retry_after, suspect_video=True)
+        bill.void()
+        return TransientError(reason, dependency=Dependency.VLM, retry_after=retry_after)
+
+    def _complete(self, request: dict[str, Any], bill: _Bill, patience: Patience | None = None) -> Completion:
         budget = self._settings.vlm_daily_token_budget
         if self._memory and budget and self._memory.tokens_today() >= budget:
             raise Deferred("Today's tokens of the judge are spent.", retry_after=_seconds_to_midnight())
-        try:
-            call = self._vlm.complete(request)
-        except InputRefused as error:
-            # not counted against the judge, either
-            raise TransientError(error.detail, retry_after=error.retry_after) from error
-        except Unavailable as error:
-            raise TransientError(
-                error.detail, dependency=Dependency.VLM, retry_after=error.retry_after
-            ) from error
+        call = self._vlm.complete(request, bill, patience)
+        bill.completions.append(call)
         if self._memory:
             self._memory.count_tokens(
                 self._vlm.model, call.prompt_tokens, call.completion_tokens, self._cost(call)
@@ -200,13 +355,15 @@ class Judge:
         ) / 1e6
 
 
-def build_request(question: JudgeQuestion, asking: int) -> dict[str, Any]:
+def build_request(
+    question: JudgeQuestion, asking: int, size: Size = SIZES[0], names_scale: bool = False
+) -> dict[str, Any]:
     """Return the chat completion request for `question`; `asking` 1 and up shuffles its frames.
 
     The rules are the system message. The task is a JSON object between fences that it cannot hold itself,
     since its `<` are escaped.
     """
-    frames = list(question.frames)
+    frames = _choose(question.frames, size)
     if asking:
         random.Random(asking).shuffle(frames)  # noqa: S311 (an order, not a secret)
     task = json.dumps(
@@ -219,54 +376,75 @@ def build_request(question: JudgeQuestion, asking: int) -> dict[str, Any]:
         ensure_ascii=False,
         sort_keys=True,
     ).replace("<", "\\u003c")
-    content: list[dict[str, Any]] = [{"type": "text", "text": f"<task>{task}</task>"}]
+    content = [{"type": "text", "text": f"<task>{task}</task>"}]
     for frame in frames:
-        content.append({"type": "text", "text": f"Frame at {frame.seconds:.2f} s:"})
-        data = base64.b64encode(frame.jpeg).decode()
-        content.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}})
+        content += [{"type": "text", "text": f"Frame at {frame.seconds:.2f} s:"}, _picture(frame)]
+    if names_scale:
+        content.append({"type": "text", "text": SCALE})
+    return _request(_template(), content, "judgement", Reply.model_json_schema())
+
+
+def _digits_request(question: JudgeQuestion, size: Size) -> dict[str, Any]:
+    """Return the request for the digits in the pictures of `question`."""
+    rules = (
+        "Each picture shows one large digit. Answer with a JSON object whose field digits holds the digits "
+        "of all pictures, in the order of the pictures and with nothing between them."
+    )
+    schema = {
+        "type": "object",
+        "properties": {"digits": {"type": "string"}},
+        "required": ["digits"],
+        "additionalProperties": False,
+    }
+    pictures = [_picture(frame) for frame in _choose(question.frames, size)]
+    content = [{"type": "text", "text": "Which digits do these pictures show?"}, *pictures]
+    return _request(rules, content, "digits", schema) | {"seed": 0}
+
+
+def _request(rules: str, content: list[dict[str, Any]], name: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {
-        "messages": [
-            {"role": "system", "content": _template()},
-            {"role": "user", "content": content},
-        ],
+        "messages": [{"role": "system", "content": rules}, {"role": "user", "content": content}],
         "temperature": 0,
         "max_tokens": MAX_ANSWER_TOKENS,
         "response_format": {
             "type": "json_schema",
-            "json_schema": {"name": "judgement", "strict": True, "schema": _Reply.model_json_schema()},
+            "json_schema": {"name": name, "strict": True, "schema": schema},
         },
     }
 
 
+def _choose(frames: tuple[Still, ...], size: Size) -> list[Still]:
+    """As many of `frames` as there may be, from the first to the last, and as large."""
+    count = len(frames)
+    if count > size.pictures > 1:
+        last = size.pictures - 1
+        frames = tuple(frames[round(number * (count - 1) / last)] for number in range(size.pictures))
+    return [_shrunk(frame, size.long_side) for frame in frames[: size.pictures]]
+
+
+def _shrunk(frame: Still, long_side: int) -> Still:
+    if long_side >= SIZES[0].long_side:
+        return frame
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(frame.jpeg), formats=["JPEG"]) as picture:
+        picture.thumbnail((long_side, long_side))
+        picture.save(buffer, "JPEG", quality=85)
+    return Still(frame.seconds, buffer.getvalue())
+
+
+def _picture(frame: Still) -> dict[str, Any]:
+    data = base64.b64encode(frame.jpeg).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}}
+
+
+def _control_question() -> JudgeQuestion:
+    return JudgeQuestion(Brief("manipulation", "look", CONTROL, {}), known_pictures.take(CONTROL_DIGITS))
+
+
 def _template() -> str:
     return files("app.assessment").joinpath("templates", f"{PROMPT_VERSION}.txt").read_text("utf-8")
-
-
-def parse_reply(text: str) -> _Reply | None:
-    """Return the one valid reply that `text` holds, bare, fenced or wrapped; None if there is none.
-
-    None, too, if there are several that differ: one of them may be quoted from the video.
-    """
-    found: list[_Reply] = []
-    # what a reasoning model thinks aloud is not its answer
-    for candidate in _replies_in(text.rpartition("</think>")[2]):
-        if candidate not in found:
-            found.append(candidate)
-    return found[0] if len(found) == 1 else None
-
-
-def _replies_in(text: str) -> Iterator[_Reply]:
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        end = start + 1
-        try:
-            value, past = decoder.raw_decode(text, start)
-            yield _Reply.model_validate(value)
-            end = past
-        except (ValueError, RecursionError):
-            pass
-        start = text.find("{", end)
 
 
 def _seconds_to_midnight() -> float:

@@ -237,6 +237,8 @@ class _Run:
             relevance = 0.0
             reason = "Text in the video speaks to the judge; the submission is put up for review."
             self.report.review = reason
+        elif answer.reads_like_address:
+            self.report.review = "Text in the video may speak to the judge, who did not think so."
         return self._outcome(relevance, reason, answer)
 
     def reject(self, reason: str) -> Outcome:

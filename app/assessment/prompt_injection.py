@@ -1,4 +1,7 @@
-"""Does text seen in a video speak to whoever judges it? A second opinion beside the model's own."""
+"""Does text seen in a video speak to whoever judges it? A second opinion beside the model's own.
+
+Innocent text can look the same ("Rate us 5 stars"), so it only asks for a person's look.
+"""
 
 import re
 import unicodedata

@@ -94,9 +94,10 @@ class StillPart(Part):
 class JudgeAnswer(Part):
     """The judge's four scores in [0, 1], why, and the text it read in the video.
 
-    `addresses_judge`: that text speaks to the judge, by its own account or by our patterns. `raw` holds
-    the answers as they came, one for each time it was asked; the scores are their medians. The tokens are
-    those of all calls, and `cost_usd` what they cost; 0 where the answers were remembered.
+    `addresses_judge`: that text speaks to the judge, by its own account. `reads_like_address`: it does by our
+    patterns, which alone decide nothing. `raw` holds the answers, one for each time it was asked; the scores
+    are their medians. The tokens are those of all calls, and `cost_usd` what they cost; 0 where the answers
+    were remembered. It saw so many `pictures`, whose longer side was `picture_size` pixels at the most.
     """
 
     action_match: float
@@ -112,6 +113,9 @@ class JudgeAnswer(Part):
     completion_tokens: int
     raw: tuple[str, ...]
     cost_usd: float = 0.0
+    reads_like_address: bool = False
+    pictures: int | None = None
+    picture_size: int | None = None
 
 
 class SpanPart(Part):

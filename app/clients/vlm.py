@@ -3,120 +3,201 @@
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import structlog
 import urllib3
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.clients.retry import RetryableError, retry_after, retrying
-from app.config import Settings
+from app.clients.vlm_answer import Completion, ServerError, read_completion
+from app.clients.vlm_habits import Habits, TooMuch, find_excess
+from app.config import Settings, masked
 from app.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
 CONNECT_TIMEOUT_SECONDS = 5
-READ_TIMEOUT_SECONDS = 120
 MAX_ANSWER_BYTES = 256 * 1024
-MAX_ATTEMPTS = 4
-# No further attempt begins after this long; nor does one wait longer than this for a server that asks us to.
-PATIENCE_SECONDS = 150.0
+# of a refusal, what is looked at
+MAX_SAID = 4000
+# refusals that no picture can bring about
+_SETTINGS_WRONG = {*range(300, 400), 401, 402, 404, 405}
+# what is learned is forgotten after that, for servers change
+HABIT_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
-class Completion:
-    """What the model said. `model` is the name the server gives it, which may be another than asked for."""
+class Patience:
+    """How often a request is sent at the most, how long each may take, and when none begins any more.
 
-    text: str
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
+    Nor is a server waited for that asks for more than `seconds`.
+    """
 
-
-class _Usage(BaseModel):
-    prompt_tokens: int = Field(default=0, ge=0, lt=2**31)
-    completion_tokens: int = Field(default=0, ge=0, lt=2**31)
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-
-
-class _Answer(BaseModel):
-    """The part of a chat completion that is used."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    model: str = ""
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
+    attempts: int = 4
+    attempt_seconds: float = 120.0
+    seconds: float = 150.0
 
 
 class InputRefused(Unavailable):
-    """The endpoint works but does not take this request: too large an image, say, or a content filter."""
+    """No answer to this request, which may itself be to blame: by a content filter, say."""
+
+
+class _Busy(RetryableError):
+    """The server has no time for anybody at the moment."""
+
+
+class _Refused(Exception):
+    """The server does not do what it was asked: `said` is its answer."""
+
+    def __init__(self, reason: str, said: str):
+        super().__init__(reason)
+        self.said = said
+
+
+class Meter(Protocol):
+    """Counts the requests that are sent."""
+
+    def take(self) -> None:
+        """Called before a request is sent. What it raises prevents that."""
+
+    def give_back(self) -> None:
+        """Called when the server did not take the form of a request, and so did no work."""
+
+
+class HabitStore(Protocol):
+    """Keeps what servers refuse for longer than this process lives."""
+
+    def load(self, endpoint: str, model: str, max_age_seconds: float) -> str | None: ...
+
+    def save(self, endpoint: str, model: str, habits: str) -> None: ...
 
 
 class Vlm:
     """The endpoint at VLM_API_URL. Holds no connection, so it may be shared by threads and across forks."""
 
-    def __init__(self, settings: Settings):
+    def __init__(self, settings: Settings, store: HabitStore | None = None, patience: Patience = Patience()):
         self._settings = settings
+        self._store = store
+        self._patience = patience
+        self._habits: Habits | None = None
+        self._learned_at = time.monotonic()
         self.model = settings.vlm_model
+        self.endpoint = masked(settings.vlm_api_url)
 
-    def complete(self, payload: dict[str, Any]) -> Completion:
+    @property
+    def habits(self) -> Habits:
+        """What this server takes, as far as it is known."""
+        if self._habits is None or time.monotonic() - self._learned_at > HABIT_SECONDS:
+            known = self._store and self._store.load(self.endpoint, self.model, HABIT_SECONDS)
+            self._habits = Habits.model_validate_json(known) if known else Habits()
+            self._learned_at = time.monotonic()
+        return self._habits
+
+    def learn(self, habits: Habits, because: str) -> None:
+        """Remember what this server takes."""
+        log.warning("judge_habit_learned", model=self.model, habits=habits.model_dump_json(), because=because)
+        self._habits = habits
+        if self._store:
+            self._store.save(self.endpoint, self.model, habits.model_dump_json())
+
+    def complete(
+        self, payload: dict[str, Any], meter: Meter | None = None, patience: Patience | None = None
+    ) -> Completion:
         """Send a chat completion request and return the answer of its first choice.
 
-        `payload` is the body without `model`. Refused connections, resets, timeouts, 429 and 5xx are tried
-        again with growing, jittered waits or after the time the server names. Raises Unavailable when that
-        does not help, and at once for any other refusal; its kind InputRefused for 400, 413 and 422.
+        `payload` is the body without `model`, with `max_tokens` and a strict `json_schema`: it is sent in the
+        form that the server takes. What may pass is tried again, with growing, jittered waits or after the
+        time the server names. Raises TooMuch if the request must be smaller, InputRefused if it may itself be
+        to blame, and Unavailable if it is not.
         """
+        patience = patience or self._patience
+        while True:
+            habits = self.habits
+            body = {"model": self.model, **habits.shape(payload)}
+            try:
+                return retrying(patience.attempts, patience.seconds)(self._attempt, body, meter, patience)
+            except RetryableError as error:
+                kind = Unavailable if isinstance(error, _Busy) else InputRefused
+                raise kind(f"The judge does not answer: {error}.", error.retry_after or 30) from error
+            except _Refused as refused:
+                learned = habits.learn(refused.said, body)
+                if learned is None:
+                    raise InputRefused(f"The judge refused the request: {refused}.", 60) from refused
+                self.learn(learned, refused.said[:300])
+            except TooMuch:
+                if meter:
+                    meter.give_back()
+                raise
+            if meter:
+                meter.give_back()
+
+    def _attempt(self, body: dict[str, Any], meter: Meter | None, patience: Patience) -> Completion:
+        if meter:
+            meter.take()
+        began = time.monotonic()
         try:
-            return retrying(MAX_ATTEMPTS, PATIENCE_SECONDS)(self._attempt, payload)
-        except RetryableError as error:
-            raise Unavailable(f"The judge does not answer: {error}.", error.retry_after or 30) from error
+            with requests.post(
+                f"{self._settings.vlm_api_url}/chat/completions",
+                json=body,
+                # as `auth`, not as a header: else requests would prefer what it finds in ~/.netrc
+                auth=self._authorise,
+                timeout=(CONNECT_TIMEOUT_SECONDS, patience.attempt_seconds),
+                # the key goes to the configured address only
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                answer = _read(response, began + patience.attempt_seconds)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            log.warning("vlm_unreachable", error=type(error).__name__)
+            raise RetryableError(f"{type(error).__name__} while asking it") from error
+        status = response.status_code
+        if status == HTTPStatus.OK:
+            try:
+                return read_completion(answer)
+            except ServerError as error:
+                status, answer = error.status or HTTPStatus.INTERNAL_SERVER_ERROR, error.said.encode()
+            except ValueError as error:
+                raise RetryableError("its answer is no chat completion") from error
+        raise self._failure(status, answer, response)
+
+    def _failure(self, status: int, answer: bytes, response: requests.Response) -> Exception:
+        """Return what an answer without a completion means."""
+        said = answer.decode("utf-8", "replace")[:MAX_SAID]
+        if self._settings.vlm_api_key:
+            said = said.replace(self._settings.vlm_api_key, "***")
+        log.warning("vlm_refused", status=status, said=said[:300])
+        reason = f"it answered with status {status}"
+        if where := _redirect(response):
+            return Unavailable(f"The judge has moved: {reason}; set VLM_API_URL to where {where} is.", 60)
+        if status in _SETTINGS_WRONG:
+            return Unavailable(
+                f"The judge refused the request: {reason}; check VLM_API_URL, VLM_API_KEY and VLM_MODEL.", 60
+            )
+        wait = retry_after(response.headers.get("Retry-After"))
+        if wait is not None and wait > self._patience.seconds:
+            return Unavailable(f"The judge asks to wait: {reason}.", wait)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return _Busy(reason, wait)
+        if excess := find_excess(status, said):
+            return excess
+        if status == HTTPStatus.REQUEST_TIMEOUT or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
+            return RetryableError(reason, wait)
+        return _Refused(reason, said)
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._settings.vlm_api_key:
             request.headers["Authorization"] = f"Bearer {self._settings.vlm_api_key}"
         return request
 
-    def _attempt(self, payload: dict[str, Any]) -> Completion:
-        began = time.monotonic()
-        try:
-            with requests.post(
-                f"{self._settings.vlm_api_url}/chat/completions",
-                json={"model": self.model, **payload},
-                # as `auth`, not as a header: else requests would prefer what it finds in ~/.netrc
-                auth=self._authorise,
-                timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),
-                # the key goes to the configured address only
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _read(response, began + READ_TIMEOUT_SECONDS)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            log.warning("vlm_unreachable", error=type(error).__name__)
-            raise RetryableError(f"{type(error).__name__} while asking it") from error
-        if response.status_code == HTTPStatus.OK:
-            return _completion(body)
-        said = body.decode("utf-8", "replace")[:300]
-        if self._settings.vlm_api_key:
-            said = said.replace(self._settings.vlm_api_key, "***")
-        log.warning("vlm_refused", status=response.status_code, said=said)
-        reason = f"it answered with status {response.status_code}"
-        if response.status_code in (408, 429) or response.status_code >= 500:
-            wait = retry_after(response.headers.get("Retry-After"))
-            if wait is not None and wait > PATIENCE_SECONDS:
-                raise Unavailable(f"The judge asks to wait: {reason}.", wait)
-            raise RetryableError(reason, wait)
-        if response.status_code in (400, 413, 422):
-            raise InputRefused(f"The judge refused the request: {reason}.", 60)
-        raise Unavailable(f"The judge refused the request: {reason}.", 60)
+
+def _redirect(response: requests.Response) -> str | None:
+    """Return where a redirect leads, without what may hold a credential; None if `response` is none."""
+    if not 300 <= response.status_code < 400 or "Location" not in response.headers:
+        return None
+    parts = urlsplit(urljoin(response.url, response.headers["Location"]))
+    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "") + parts.path
 
 
 def _read(response: requests.Response, deadline: float) -> bytes:
@@ -130,17 +211,3 @@ def _read(response: requests.Response, deadline: float) -> bytes:
         if time.monotonic() > deadline:
             raise RetryableError("its answer takes too long")
     return bytes(body)
-
-
-def _completion(body: bytes) -> Completion:
-    try:
-        answer = _Answer.model_validate_json(body)
-    except ValidationError as error:
-        raise RetryableError("its answer is no chat completion") from error
-    usage = answer.usage or _Usage()
-    return Completion(
-        text=answer.choices[0].message.content or "",
-        model=answer.model,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-    )

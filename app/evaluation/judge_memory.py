@@ -1,4 +1,4 @@
-"""The judge's memory in the database: answers given before, and the tokens used today.
+"""The judge's memory in the database: answers given before, tokens used today, calls a submission has cost.
 
 Each method is a short transaction of its own, so none is open while the judge thinks.
 """
@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from app.assessment.judge import MAX_CALLS, CallCounter
+from app.assessment.model import Claim
 from app.db import db
 
 _RECALL = text("SELECT answer #>> '{}' FROM judge_answers WHERE cache_key = :cache_key")
@@ -29,10 +31,30 @@ _TODAY = text("""
 """)
 
 
-class DatabaseMemory:
-    """See judge.JudgeMemory. `ride_out` does each access; it may do it again while PostgreSQL is away."""
+_COUNT_CALLS = text("""
+    UPDATE submissions SET judge_calls = least(:most, greatest(0, judge_calls + :calls))
+    WHERE id = :id AND claim_token = :claim_token AND (:calls < 0 OR judge_calls < :most)
+    RETURNING true
+""")
+_LOAD_HABITS = text("""
+    SELECT habits #>> '{}' FROM judge_habits
+    WHERE endpoint = :endpoint AND model = :model AND learned_at > now() - make_interval(secs => :max_age)
+""")
+_SAVE_HABITS = text("""
+    INSERT INTO judge_habits (endpoint, model, habits) VALUES (:endpoint, :model, CAST(:habits AS jsonb))
+    ON CONFLICT (endpoint, model) DO UPDATE SET habits = excluded.habits, learned_at = now()
+""")
 
-    def __init__(self, ride_out: Callable[[Callable[[], Any]], Any] = lambda access: access()):
+RideOut = Callable[[Callable[[], Any]], Any]
+
+
+class DatabaseMemory:
+    """See judge.JudgeMemory and vlm.HabitStore.
+
+    `ride_out` does each access; it may do it again while PostgreSQL is away.
+    """
+
+    def __init__(self, ride_out: RideOut = lambda access: access()):
         self._ride_out = ride_out
 
     def recall(self, cache_key: str) -> str | None:
@@ -55,6 +77,16 @@ class DatabaseMemory:
     def tokens_today(self) -> int:
         return int(self._execute(_TODAY))
 
+    def load(self, endpoint: str, model: str, max_age_seconds: float) -> str | None:
+        return self._execute(_LOAD_HABITS, endpoint=endpoint, model=model, max_age=max_age_seconds)
+
+    def save(self, endpoint: str, model: str, habits: str) -> None:
+        self._execute(_SAVE_HABITS, endpoint=endpoint, model=model, habits=habits)
+
+    def counter(self, claim: Claim) -> CallCounter:
+        """What counts the calls of the submission under `claim`, whoever made those before."""
+        return _Counter(claim, self._execute)
+
     def _execute(self, statement: TextClause, **binds: Any) -> Any:
         """Run `statement` in a transaction and return the first column of its first row, if it gives any."""
 
@@ -64,3 +96,17 @@ class DatabaseMemory:
                 return result.scalar() if result.returns_rows else None
 
         return self._ride_out(access)
+
+
+class _Counter:
+    """See judge.CallCounter."""
+
+    def __init__(self, claim: Claim, execute: Callable[..., Any]):
+        self._claim = claim
+        self._execute = execute
+
+    def count(self, calls: int) -> bool:
+        counted = self._execute(
+            _COUNT_CALLS, id=self._claim.id, claim_token=self._claim.claim_token, calls=calls, most=MAX_CALLS
+        )
+        return bool(counted)

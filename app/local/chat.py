@@ -80,9 +80,13 @@ class _JsonSchema(_Model):
         return self
 
 
-class _ResponseFormat(_Model):
+class _SchemaFormat(_Model):
     type: Literal["json_schema"]
     json_schema: _JsonSchema
+
+
+class _ObjectFormat(_Model):
+    type: Literal["json_object"]
 
 
 class _Body(_Model):
@@ -90,7 +94,7 @@ class _Body(_Model):
     messages: Annotated[
         list[Annotated[_ScriptMessage | _UserMessage, Field(discriminator="role")]], Field(min_length=1)
     ]
-    response_format: _ResponseFormat
+    response_format: Annotated[_SchemaFormat | _ObjectFormat, Field(discriminator="type")] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     seed: int | None = None
@@ -98,16 +102,18 @@ class _Body(_Model):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     n: Literal[1] | None = None
     stream: Literal[False] | None = None
+    # of vLLM, SGLang and llama.cpp
+    chat_template_kwargs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A valid request: its JSON `body`, all its text, its decoded images and the schema of the answer."""
+    """A valid request: its JSON `body`, all its text, its decoded images, and its answer's schema or None."""
 
     body: dict[str, Any]
     text: str
     images: tuple[Image.Image, ...]
-    schema: dict[str, Any]
+    schema: dict[str, Any] | None
 
 
 def parse_request(data: bytes) -> ChatRequest:
@@ -131,7 +137,9 @@ def parse_request(data: bytes) -> ChatRequest:
                 texts.append(part.text)
             else:
                 images.append(_decode(part.image_url.url))
-    return ChatRequest(body, "\n".join(texts), tuple(images), parsed.response_format.json_schema.schema_)
+    wanted = parsed.response_format
+    schema = wanted.json_schema.schema_ if isinstance(wanted, _SchemaFormat) else None
+    return ChatRequest(body, "\n".join(texts), tuple(images), schema)
 
 
 def _decode(url: str) -> Image.Image:

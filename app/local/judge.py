@@ -7,6 +7,7 @@ motion between the frames. Run by `kibotos up`: `python -m app.local.judge` serv
 import json
 import statistics
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from app.config import OFFLINE_MODEL, Settings
-from app.local.chat import ChatRequest, ChatServer
+from app.local.chat import ChatRequest, ChatServer, ProtocolError
 
 # Pictures are compared at this size, in which sharpness means the same for every video.
 SIZE = (320, 240)
@@ -38,7 +39,14 @@ def measure(images: Sequence[Image.Image]) -> tuple[float, float, float]:
 
 
 def judge(request: ChatRequest) -> dict[str, Any]:
-    """Return an object that satisfies the request's schema: measures as scores, and what they are worth."""
+    """Return an object that satisfies the request's schema: measures as scores, and what they are worth.
+
+    Raises ProtocolError if there is none.
+    """
+    if request.schema is None:
+        raise ProtocolError(
+            HTTPStatus.BAD_REQUEST, f"{OFFLINE_MODEL} needs a json_schema", "response_format.type"
+        )
     exposure, sharpness, motion = (round(value, 3) for value in measure(request.images))
     known = {
         # something happens, or nothing does: what, it cannot tell

@@ -154,8 +154,11 @@ def _png():
         (lambda r: r.update(stream=True), "stream"),
         (lambda r: r.update(temprature=0), "temprature"),
         (lambda r: r.pop("response_format"), "response_format"),
-        (lambda r: r["response_format"].update(type="json"), "response_format.type"),
-        (lambda r: r["response_format"]["json_schema"].pop("name"), "response_format.json_schema.name"),
+        (lambda r: r["response_format"].update(type="json"), "response_format"),
+        (
+            lambda r: r["response_format"]["json_schema"].pop("name"),
+            "response_format.json_schema.json_schema.name",
+        ),
         (
             lambda r: r["response_format"]["json_schema"]["schema"].pop("additionalProperties"),
             "response_format.json_schema",
