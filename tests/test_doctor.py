@@ -2,6 +2,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import threading
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -9,11 +10,13 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
+from app.local.judge import OfflineJudge
 from tests import factories
 from tests.conftest import harmless_user, read_only
 from tests.pooler import pgbouncer, stand_in
 from tests.processes import environment
 from tests.tls import tls_proxy
+from tests.vlm_server import completion, refuses_when, sees_only
 
 NOWHERE = "127.0.0.1:1"
 
@@ -85,8 +88,8 @@ def test_a_sound_installation_is_green(examine, at_work, vlm):
     assert "PUT, GET and DELETE" in findings["storage"]["detail"]
     assert ", ffprobe " in findings["ffmpeg"]["detail"]
     assert "append-only file" in findings["redis"]["detail"]
-    assert len(vlm.requests) == 1
-    assert len(vlm.requests[0].images) == 1
+    assert [len(request.images) for request in vlm.requests] == [9, 9]
+    assert "sees all of 9 pictures of 768 pixels" in findings["judge"]["detail"]
 
 
 def test_an_idle_installation_says_what_to_run(examine):
@@ -191,8 +194,41 @@ def test_an_evicting_redis_is_red(examine, at_work, redis):
 
 
 def test_a_judge_without_form_is_red(examine, at_work, vlm):
-    vlm.then("A grey square, nice.")
-    assert reds(examine()) == {"judge"}
+    vlm.always(completion(message={"content": "A black digit, nice."}))
+    findings = examine()
+    assert reds(findings) == {"judge"}
+    assert "no usable answer" in findings["judge"]["detail"]
+
+
+def test_a_judge_whose_server_cuts_requests_silently_is_red(examine, at_work, vlm):
+    vlm.habits = [sees_only(3)]
+    findings = examine()
+    assert reds(findings) == {"judge"}
+    assert "was shown 9 pictures of 768 pixels and saw 3" in findings["judge"]["detail"]
+    assert "OLLAMA_CONTEXT_LENGTH" in findings["judge"]["advice"]
+
+
+def test_a_judge_that_takes_fewer_pictures_is_warned_of_and_under_the_floor_red(examine, at_work, vlm):
+    for most, red in ((5, set()), (3, {"judge"})):
+        said = f"At most {most} image(s) may be provided in one request."
+        vlm.habits = [refuses_when(lambda request, most=most: len(request.images) > most, said)]
+        findings = examine()
+        assert reds(findings) == red
+        assert "--limit-mm-per-prompt" in findings["judge"]["advice"] + findings["judge"]["detail"]
+
+
+def test_a_judge_that_misreads_is_warned_of(examine, at_work, vlm):
+    vlm.then({}, '{"digits": "000000000"}')
+    finding = examine()["judge"]
+    assert finding["ok"] and "reads 000000000" in finding["detail"]
+
+
+def test_the_stand_in_for_a_judge_is_named_as_such(examine, at_work):
+    with OfflineJudge() as judge:
+        threading.Thread(target=judge.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        finding = examine(vlm_api_url=judge.url, vlm_model=judge.model)["judge"]
+        judge.shutdown()
+    assert finding["ok"] and "understands nothing" in finding["detail"]
 
 
 def test_a_late_tick_is_red(examine, at_work, app):

@@ -23,7 +23,7 @@ import structlog
 from app.assessment import known_pictures
 from app.assessment.formula import MIN_ACTION_MATCH
 from app.assessment.judge_reply import SCORES, Flaw, Reply, parse_reply
-from app.assessment.model import Brief
+from app.assessment.model import MAX_JUDGE_CALLS, Brief, CallCounter
 from app.assessment.prompt_injection import addresses_judge
 from app.assessment.report import JudgeAnswer
 from app.clients.vlm import InputRefused, Patience, Vlm
@@ -37,10 +37,6 @@ from app.video.frames import Still
 log = structlog.get_logger(__name__)
 
 PROMPT_VERSION = "judge-v1"
-
-# How many requests to a judge a single submission can cost at the most, in its whole life and whoever
-# evaluates it. Three askings of three tries each are nine.
-MAX_CALLS = 20
 
 NEAR_GATE = 0.05
 ASKINGS_NEAR_GATE = 3
@@ -96,13 +92,6 @@ class JudgeMemory(Protocol):
         """Return the tokens used since midnight UTC."""
 
 
-class CallCounter(Protocol):
-    """Counts the requests that a submission has cost."""
-
-    def count(self, calls: int) -> bool:
-        """Add `calls`, up to MAX_CALLS; False if it has cost that already. Below 0 they are taken off."""
-
-
 class LocalCounter:
     """Counts in memory, for a video that is no submission."""
 
@@ -110,9 +99,9 @@ class LocalCounter:
         self.calls = 0
 
     def count(self, calls: int) -> bool:
-        if calls > 0 and self.calls >= MAX_CALLS:
+        if calls > 0 and self.calls >= MAX_JUDGE_CALLS:
             return False
-        self.calls = min(max(self.calls + calls, 0), MAX_CALLS)
+        self.calls = min(max(self.calls + calls, 0), MAX_JUDGE_CALLS)
         return True
 
 
@@ -127,7 +116,7 @@ class _Bill:
     def take(self) -> None:
         if not self.counter.count(1):
             raise TransientError(
-                f"The judge was asked {MAX_CALLS} times about this submission, and will not be asked again.",
+                f"The judge was asked {MAX_JUDGE_CALLS} times about this submission and is not asked again.",
                 suspect_video=True,
             )
         self.open += 1
@@ -258,7 +247,7 @@ class Judge:
             )
             if fault.suspect_video:
                 # it would be the same each time, at the highest price
-                self._counter.count(MAX_CALLS)
+                self._counter.count(MAX_JUDGE_CALLS)
             raise fault
         raise self._blame(f"The judge gave {flaw} in {TRIES_PER_ASKING} attempts.", bill)
 

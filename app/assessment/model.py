@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from app.assessment.report import Report
 from app.video.frames import FrameHash
+
+# How many requests to a judge a single submission can cost at the most, in its whole life and whoever
+# evaluates it. Three askings of three tries each are nine.
+MAX_JUDGE_CALLS = 20
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,13 @@ class Outcome:
     def scores(self) -> tuple[float, float, float]:
         """Technical, relevance and quality score: what the formula takes."""
         return self.technical_score, self.relevance_score, self.quality_score
+
+
+class CallCounter(Protocol):
+    """Counts the requests to a judge that a submission has cost."""
+
+    def count(self, calls: int) -> bool:
+        """Add `calls` up to MAX_JUDGE_CALLS; False if it has cost those. Below 0 they are taken off."""
 
 
 class LeaseLost(Exception):

@@ -1,6 +1,6 @@
 """Everything an installation needs, checked for real, and what to do where it is not so."""
 
-import io
+import random
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,12 @@ from redis.exceptions import NoPermissionError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.assessment import judge
-from app.assessment.model import Brief
+from app.assessment.judge import SIZES, Judge
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.storage_faults import StorageExaminer, StorageFault
-from app.clients.vlm import Vlm
-from app.config import ConfigError, Settings
+from app.clients.vlm import Patience, Vlm
+from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.db import db, describe, is_away, pending_migrations
 from app.errors import TransientError, Unavailable
 from app.evaluation import breaker_queries
@@ -28,10 +27,11 @@ from app.prompts import queries as prompts
 from app.queue import connect, count_queued, count_workers
 from app.redaction import masked_in
 from app.video import control, ffmpeg
-from app.video.frames import Still
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
+# who waits before a screen will not wait for long
+JUDGE_PATIENCE = Patience(attempts=2, attempt_seconds=120, seconds=30)
 MAX_WAIT_SECONDS = 900
 # A remote evaluator counts as there if it made one of the latest results within that time.
 LATEST = 1000
@@ -228,7 +228,7 @@ class Doctor:
         return f"{found}, confined by Landlock and seccomp"
 
     def judge(self) -> str:
-        """One small picture is judged for real: address, key, model and the form of its answers are right."""
+        """Nine pictures are judged for real: that all are seen, and the form of the answer, are right."""
         if not self._settings.has_judge:
             if self._is_evaluated_remotely():
                 return "remote evaluators bring their own"
@@ -236,23 +236,41 @@ class Doctor:
                 "VLM_API_URL is not set: no submission is evaluated",
                 "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
             )
-        vlm = Vlm(self._settings)
-        judge.Judge(vlm, self._settings)  # refuses the offline stand-in in production
-        question = judge.JudgeQuestion(Brief("manipulation", "test", "A grey square.", {}), (_grey_square(),))
+        vlm = Vlm(self._settings, patience=JUDGE_PATIENCE)
+        asked = Judge(vlm, self._settings)
+        where = f"{vlm.model} at {vlm.endpoint}"
+        digits = "".join(random.sample("123456789", SIZES[0].pictures))
         try:
-            answer = vlm.complete(judge.build_request(question, 0) | {"seed": 0})
-        except Unavailable as error:
+            asked.check_form()
+            read, tokens = asked.read_digits(digits)
+        except TransientError as error:
             raise Red(
-                f"{vlm.model} at {self._settings.vlm_api_url}: {error.detail}",
-                "Check VLM_API_URL, VLM_API_KEY and VLM_MODEL.",
+                f"{where}: {error.reason}",
+                "Check VLM_API_URL, VLM_API_KEY and VLM_MODEL: a vision language model that follows a "
+                "JSON schema.",
             ) from error
-        if judge.parse_reply(answer.text) is None:
+        if vlm.model == OFFLINE_MODEL:
+            return f"{where} stands in for a judge: it answers, and understands nothing"
+        size = asked.size()
+        shown = f"{size.pictures} pictures of {size.long_side} pixels"
+        if len(read) < size.pictures:
             raise Red(
-                f"{vlm.model} does not answer in the form asked for: {answer.text[:100]!r}",
-                "Name a vision language model that follows a JSON schema in VLM_MODEL.",
+                f"{where} was shown {shown} and saw {len(read)}: its server cuts requests without saying so",
+                "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
+                "--limit-mm-per-prompt).",
             )
-        used = answer.prompt_tokens + answer.completion_tokens
-        return f"{vlm.model} at {self._settings.vlm_api_url} answers, {used} tokens for one picture"
+        if size != SIZES[0]:
+            raise Amber(
+                f"{where} takes no more than {shown}, of {SIZES[0].pictures} of {SIZES[0].long_side}",
+                "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
+                "--limit-mm-per-prompt).",
+            )
+        if read != digits:
+            raise Amber(
+                f"{where} reads {read} where {digits} is shown",
+                "Name a better vision language model in VLM_MODEL.",
+            )
+        return f"{where} answers and sees all of {shown}, {tokens} tokens for them"
 
     def chain(self) -> str:
         if self._settings.netuid is None:
@@ -342,14 +360,6 @@ class Doctor:
         if not count:
             raise Red("none is active: miners have nothing to film", "Run: kibotos prompts load FILE")
         return f"{count} active"
-
-
-def _grey_square() -> Still:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
-    return Still(0.0, buffer.getvalue())
 
 
 def _span(seconds: float) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from app.assessment.judge import MAX_CALLS, CallCounter
-from app.assessment.model import Claim
+from app.assessment.model import MAX_JUDGE_CALLS, CallCounter, Claim
 from app.db import db
 
 _RECALL = text("SELECT answer #>> '{}' FROM judge_answers WHERE cache_key = :cache_key")
@@ -107,6 +106,10 @@ class _Counter:
 
     def count(self, calls: int) -> bool:
         counted = self._execute(
-            _COUNT_CALLS, id=self._claim.id, claim_token=self._claim.claim_token, calls=calls, most=MAX_CALLS
+            _COUNT_CALLS,
+            id=self._claim.id,
+            claim_token=self._claim.claim_token,
+            calls=calls,
+            most=MAX_JUDGE_CALLS,
         )
         return bool(counted)

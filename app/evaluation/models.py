@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from app.assessment.model import Claim, Outcome
+from app.assessment.model import MAX_JUDGE_CALLS, Claim, Outcome
 from app.assessment.wire import FINDINGS, MAX_METADATA_KIB, ClaimOut, Findings, Score, unpack_fingerprint
 from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
 from app.redaction import stripped
@@ -55,10 +55,27 @@ class SubmitIn(RequestModel):
     claim_token: Token | None = None
 
 
+class JudgeCallsIn(RequestModel):
+    """`calls` that are about to be made, or below 0 those that were in vain and no fault of the video's."""
+
+    submission_id: SubmissionId
+    claim_token: Token
+    calls: Annotated[Whole, Field(ge=-MAX_JUDGE_CALLS, le=MAX_JUDGE_CALLS)]
+
+
+class JudgeCallsOut(BaseModel):
+    """Not `granted`: the submission has cost all the calls that it may cost in its life."""
+
+    granted: bool
+
+
 class ReleaseIn(RequestModel):
+    """`suspect_video`: nothing is wrong with evaluator and judge, so only the video is left to blame."""
+
     submission_id: SubmissionId
     claim_token: Token
     reason: Annotated[Reason, Field(max_length=1000)]
+    suspect_video: bool = False
 
 
 class ReleaseOut(BaseModel):

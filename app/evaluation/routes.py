@@ -65,6 +65,17 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     )
 
 
+@blueprint.post("/v1/evaluate/judge-calls")
+@require_evaluator
+@spec.validate(
+    resp=Answers(HTTP_200=models.JudgeCallsOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
+)
+def count_judge_calls(json: models.JudgeCallsIn) -> models.JudgeCallsOut:
+    """Count calls of a judge about a claimed submission, before they are made; over its limit, make none."""
+    claim = service.get_live_claim(json.submission_id, json.claim_token)
+    return models.JudgeCallsOut(granted=service.count_judge_calls(claim, json.calls))
+
+
 @blueprint.post("/v1/evaluate/release")
 @require_evaluator
 @spec.validate(
@@ -73,7 +84,9 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
 def release(json: models.ReleaseIn) -> models.ReleaseOut:
     """Give a claimed submission back after a fault that is not its video's; it is tried again later."""
     claim = service.get_live_claim(json.submission_id, json.claim_token)
-    service.release(claim, TransientError(json.reason), EvaluatedBy.EVALUATOR)
+    service.release(
+        claim, TransientError(json.reason, suspect_video=json.suspect_video), EvaluatedBy.EVALUATOR
+    )
     return models.ReleaseOut(success=True, submission_uuid=claim.submission_uuid)
 
 

@@ -69,6 +69,12 @@ def extend_lease(claim: Claim, lease_seconds: float) -> None:
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
 
 
+def count_judge_calls(claim: Claim, calls: int) -> bool:
+    """Count calls of a judge about a submission; False if it has cost all that it may."""
+    db.session.rollback()
+    return DatabaseMemory().counter(claim).count(calls)
+
+
 def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.WORKER) -> None:
     """Return a submission to PENDING, to be tried again later; a fault that is not Deferred is counted.
 

@@ -11,11 +11,12 @@ from rich.console import Console
 from app.assessment import formula, pipeline
 from app.assessment.display import show
 from app.assessment.judge import Judge
-from app.assessment.model import Brief
+from app.assessment.model import Brief, Claim
 from app.clients.backend import Backend
 from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
+from app.evaluator.judge_calls import RemoteCounter
 from app.evaluator.runner import EvaluatorRunner
 from app.video import control
 
@@ -89,6 +90,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
 
     if not settings.has_judge:
         raise ConfigError("VLM_API_URL is not set: an evaluator needs a vision language model to ask.")
+    settings.require_judge()
     if not settings.development and not settings.evaluator_token:
         raise ConfigError("EVALUATOR_TOKEN is not set; it must be the same as the backend's.")
     logs.configure(settings.log_level, settings.log_format)
@@ -96,7 +98,13 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
         control.check_tools(Path(directory))
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
-    runner = EvaluatorRunner(backend, Judge(Vlm(settings), settings), batch_size)
+    # shared, for what it learns of its server
+    vlm = Vlm(settings)
+
+    def judge_for(claim: Claim) -> Judge:
+        return Judge(vlm, settings, counter=RemoteCounter(backend, claim))
+
+    runner = EvaluatorRunner(backend, judge_for, batch_size)
 
     def stop(number: int, _frame: object) -> None:
         runner.stop()

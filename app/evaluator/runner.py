@@ -3,6 +3,7 @@
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from http import HTTPStatus
 from pathlib import Path
@@ -42,9 +43,9 @@ class _Handle(BaseModel):
 class EvaluatorRunner:
     """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
 
-    def __init__(self, backend: Backend, judge: pipeline.Assessor, batch_size: int):
+    def __init__(self, backend: Backend, judge_for: Callable[[Claim], pipeline.Assessor], batch_size: int):
         self._backend = backend
-        self._judge = judge
+        self._judge_for = judge_for
         self._batch_size = batch_size
         self._faults_in_a_row = 0
         # submissions whose result the backend does not take from us: the judge is not paid for them again
@@ -125,12 +126,13 @@ class EvaluatorRunner:
                 raise LeaseLost("The lease ended before the evaluation did.")
 
         try:
-            outcome = pipeline.evaluate(claim, lambda: url, self._judge, directory, check_lease)
+            judge = self._judge_for(claim)
+            outcome = pipeline.evaluate(claim, lambda: url, judge, directory, check_lease)
             self._submit(claim, outcome)
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))
         except TransientError as fault:
-            self._release(claim.id, str(claim.claim_token), fault.reason)
+            self._release(claim.id, str(claim.claim_token), fault.reason, fault.suspect_video)
         except Exception as error:
             log.exception("evaluation_failed")
             self._release(claim.id, str(claim.claim_token), f"{type(error).__name__}: {error}")
@@ -176,11 +178,19 @@ class EvaluatorRunner:
                 log.info("result_reported", answer=answer)
                 return
 
-    def _release(self, submission_id: int, claim_token: str, reason: str) -> None:
+    def _release(
+        self, submission_id: int, claim_token: str, reason: str, suspect_video: bool = False
+    ) -> None:
         """Let the backend hand the submission to another; if that fails, its lease simply ends."""
-        self._faults_in_a_row += 1
+        # a video that fails alone is no reason to slow down
+        self._faults_in_a_row = 0 if suspect_video else self._faults_in_a_row + 1
         log.warning("evaluation_released", reason=reason)
-        body = {"submission_id": submission_id, "claim_token": claim_token, "reason": storable(reason)[:1000]}
+        body = {
+            "submission_id": submission_id,
+            "claim_token": claim_token,
+            "reason": storable(reason)[:1000],
+            "suspect_video": suspect_video,
+        }
         try:
             self._backend.post("/v1/evaluate/release", body)
         except DomainError as error:

@@ -32,6 +32,7 @@ RESULT = {
     "final_score": 1,
 }
 RELEASE = {"submission_id": 1, "claim_token": str(uuid.UUID(int=1)), "reason": "storage was away"}
+JUDGE_CALLS = {"submission_id": 1, "claim_token": str(uuid.UUID(int=1)), "calls": 1}
 
 ADMIN, EVALUATOR, OPEN = bearer(ADMIN_TOKEN), bearer(EVALUATOR_TOKEN), {}
 # name -> (method, path, credentials, body that would be accepted)
@@ -42,6 +43,7 @@ BODIES = {
     "fetch": ("POST", "/v1/evaluate/fetch", EVALUATOR, {"limit": 0}),
     "report result": ("POST", "/v1/evaluate/submit", EVALUATOR, RESULT),
     "release": ("POST", "/v1/evaluate/release", EVALUATOR, RELEASE),
+    "judge-calls": ("POST", "/v1/evaluate/judge-calls", EVALUATOR, JUDGE_CALLS),
 }
 
 NUMBERS = {
@@ -50,6 +52,7 @@ NUMBERS = {
     "submit": ["miner_uid", "duration_sec", "resolution_width", "resolution_height", "fps"],
     "fetch": ["limit"],
     "release": ["submission_id"],
+    "judge-calls": ["submission_id"],
     "report result": ["submission_id", "technical_score", "relevance_score", "quality_score", "final_score"],
 }
 WRONG_NUMBERS = [
@@ -74,6 +77,7 @@ TEXTS = {
     },
     "report result": {"rejection_reason": 2000},
     "release": {"claim_token": 36, "reason": 1000},
+    "judge-calls": {"claim_token": 36},
 }  # fmt: skip
 OBJECTS = {
     "create prompt": "requirements",

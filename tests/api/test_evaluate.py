@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from app.assessment import wire
-from app.assessment.model import Outcome
+from app.assessment.model import MAX_JUDGE_CALLS, Outcome
 from app.assessment.report import Report
 from app.db import db
 from app.enums import Dependency
@@ -265,6 +265,30 @@ def test_release_gives_back_under_the_claims_token_only(client, claimed, submiss
     assert client.post(release, json=body | {"claim_token": claimed["claim_token"]}).status_code == 200
     row = submission(claimed)
     assert (row.status, row.faults, row.last_fault) == ("PENDING", 1, "the judge is away")
+
+
+def test_calls_of_a_judge_are_counted_over_the_submissions_life(client, fetch, claimed, submission, execute):
+    def count(row, calls, **changes):
+        body = {"submission_id": row["id"], "claim_token": row["claim_token"], "calls": calls} | changes
+        return client.post("/v1/evaluate/judge-calls", json=body)
+
+    assert count(claimed, 1, claim_token=str(uuid.uuid4())).status_code == 409
+    assert count(claimed, MAX_JUDGE_CALLS + 1).status_code == 422
+    assert [count(claimed, 1).json["granted"] for _ in range(MAX_JUDGE_CALLS)] == [True] * MAX_JUDGE_CALLS
+    assert count(claimed, 1).json == {"granted": False}
+    assert submission(claimed).judge_calls == MAX_JUDGE_CALLS
+    # another claim begins where this one ended
+    body = {"submission_id": claimed["id"], "claim_token": claimed["claim_token"], "reason": "nonsense"}
+    assert client.post("/v1/evaluate/release", json=body | {"suspect_video": True}).status_code == 200
+    execute("UPDATE submissions SET not_before = now()")
+    [again] = fetch(1)["submissions"]
+    assert count(again, 1).json == {"granted": False}
+    # an outage of the judge gives calls back
+    assert count(again, -2).json == {"granted": True}
+    assert count(again, MAX_JUDGE_CALLS).json == {"granted": True}
+    assert submission(again).judge_calls == MAX_JUDGE_CALLS
+    assert count(again, 1).json == {"granted": False}
+    assert count(claimed, 1).status_code == 409
 
 
 def test_a_claim_and_an_outcome_survive_the_wire(client, claimed):

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from app.assessment import known_pictures
-from app.assessment.judge import MAX_CALLS, SIZES, Judge, JudgeQuestion, LocalCounter
+from app.assessment.judge import MAX_JUDGE_CALLS, SIZES, Judge, JudgeQuestion, LocalCounter
 from app.assessment.model import Brief
 from app.clients import retry
 from app.clients.vlm import Patience, Vlm
@@ -358,7 +358,7 @@ def test_the_video_is_suspected_if_known_pictures_are_judged(vlm, make_judge, qu
     with pytest.raises(TransientError) as caught:
         judge.assess(question)
     assert caught.value.suspect_video and caught.value.dependency is None
-    assert counter.calls in {len(vlm.requests), MAX_CALLS}
+    assert counter.calls in {len(vlm.requests), MAX_JUDGE_CALLS}
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
@@ -419,7 +419,7 @@ def test_no_submission_costs_more_than_so_many_calls_in_its_life(vlm, app, make_
     vlm.always(FAULTS[fault], when=ABOUT_THE_VIDEO)
     with app.app_context():
         make_submission()
-        for attempt in range(MAX_CALLS + 2):
+        for attempt in range(MAX_JUDGE_CALLS + 2):
             [claim] = service.claim_due(1, f"worker {attempt}", 60)
             memory = DatabaseMemory()
             with pytest.raises(TransientError) as caught:
@@ -431,9 +431,9 @@ def test_no_submission_costs_more_than_so_many_calls_in_its_life(vlm, app, make_
             service.release(claim, caught.value)
             with db.engine.begin() as connection:
                 connection.exec_driver_sql("UPDATE submissions SET not_before = now()")
-        assert len(vlm.requests) <= MAX_CALLS
-        assert calls_of(claim) == MAX_CALLS
-        assert f"asked {MAX_CALLS} times" in caught.value.reason
+        assert len(vlm.requests) <= MAX_JUDGE_CALLS
+        assert calls_of(claim) == MAX_JUDGE_CALLS
+        assert f"asked {MAX_JUDGE_CALLS} times" in caught.value.reason
 
 
 def test_an_outage_of_the_judge_costs_no_submission_its_calls(vlm, app, make_judge, question):
@@ -442,11 +442,11 @@ def test_an_outage_of_the_judge_costs_no_submission_its_calls(vlm, app, make_jud
         make_submission()
         [claim] = service.claim_due(1, "worker", 60)
         memory = DatabaseMemory()
-        for _ in range(MAX_CALLS):
+        for _ in range(MAX_JUDGE_CALLS):
             with pytest.raises(TransientError) as caught:
                 make_judge(memory.counter(claim), memory).assess(question)
             assert caught.value.dependency == "vlm"
-        assert len(vlm.requests) > MAX_CALLS and calls_of(claim) == 0
+        assert len(vlm.requests) > MAX_JUDGE_CALLS and calls_of(claim) == 0
 
 
 def test_who_has_lost_the_claim_pays_nothing(vlm, app, make_judge, question):

@@ -11,6 +11,7 @@ from app.db import db
 from app.local.process import free_ports
 from tests.factories import make_prompt
 from tests.processes import eventually
+from tests.vlm_server import completion
 
 TOKEN = "e" * 32
 SECRETS = {"admin_token": ("a" * 32,), "evaluator_token": (TOKEN,), "app_env": "production"}
@@ -112,6 +113,19 @@ def test_a_fault_gives_the_submission_back_at_once(vlm, evaluators, submit, vide
     assert (row.status, row.attempts) == ("PENDING", 1)
     assert row.not_before > row.submitted_at
     assert evaluation(id) is None
+
+
+def test_a_video_that_the_judge_cannot_judge_is_suspected_and_its_calls_are_counted(
+    vlm, evaluators, submit, videos
+):
+    """Three tries and a look at known pictures, which it judges: the evaluator does not slow down for it."""
+    nonsense = completion(message={"content": "What a nice picture."})
+    vlm.always(nonsense, when="Pick up a mug")
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    evaluators()
+    row = eventually(lambda: (row := submission(id)).faults and row, 120)
+    assert (row.status, row.judge_calls, len(vlm.requests)) == ("PENDING", 4, 4)
+    assert "no usable answer" in row.last_fault
 
 
 def test_an_outage_of_the_backend_is_ridden_out(backend, evaluators, submit, videos):
