@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import text
 
 from app.db import db
-from app.evaluation import reconcile
+from app.evaluation import breaker, breaker_queries, reconcile
 from app.queue import EVALUATIONS, count_workers, enqueue_evaluations, open_queue
 from jobs.worker import SCRATCH, scratch_directory
 from tests.conftest import harmless_user
+from tests.factories import make_prompt
 from tests.processes import command, eventually
-from tests.vlm_server import MODEL, hang
+from tests.vlm_server import MODEL, hang, status
 
 # what the scripted judge's answers and a flawless file come to: 0.4 * 0.9 + 0.2 * (0.8 + 0.7 + 0.6)
 RELEVANCE = 0.78
@@ -235,3 +236,23 @@ def test_several_workers_run_under_one_command(app, processes, redis):
     eventually(lambda: len(workers.children()) == 2)
     assert workers.stop() < 15
     assert workers.children() == []
+
+
+def test_videos_that_a_moderating_judge_refuses_stop_nobody_else(app, vlm, processes, submit, videos):
+    """More of them than failures trip the breaker: each costs a look at known pictures, which it judges."""
+    vlm.always(status(403), when="Show a weapon")
+    refused, honest = make_prompt(scenario="Show a weapon to the camera"), make_prompt()
+    clips = [videos.make(seconds=2, filters=(f"hue=h={10 * n}",)) for n in range(breaker.THRESHOLD + 2)]
+    *bad, good = [
+        submit(clip, prompt_id=prompt, duration_sec=2.0, fps=25.0)
+        for clip, prompt in zip(clips, [refused] * (len(clips) - 1) + [honest], strict=True)
+    ]
+    processes("worker")
+    dispatch(app)
+    eventually(lambda: is_evaluated(good), 120)
+    assert submission(good).status == "SCORED"
+    for id in bad:
+        row = submission(id)
+        assert (row.status, row.faults, row.judge_calls) == ("PENDING", 1, 2)
+        assert "status 403" in row.last_fault
+    assert breaker_queries.list_tripped() == breaker_queries.list_failing() == []
