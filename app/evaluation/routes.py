@@ -55,7 +55,8 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     if fault := models.find_own_fault(json):
         FAULTS.labels(request.remote_addr).inc()
-        service.release(claim, TransientError(f"evaluator at {request.remote_addr}: {fault}"))
+        own = TransientError(f"evaluator at {request.remote_addr}: {fault}")
+        service.release(claim, own, EvaluatedBy.EVALUATOR)
         return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
     verdict = service.record_reported(
         claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"]

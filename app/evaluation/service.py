@@ -163,7 +163,8 @@ def record_reported(
     Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
     is raised for any other. Raises Conflict if the lease has ended.
     """
-    if outcome.judge_model == OFFLINE_MODEL and not settings.development:
+    judges = {outcome.judge_model, outcome.report.judge and outcome.report.judge.model}
+    if OFFLINE_MODEL in judges and not settings.development:
         raise invalid_field(
             "metadata.kibotos.judge_model",
             f"{OFFLINE_MODEL} stands in for a judge in development only; set VLM_MODEL and VLM_API_URL.",
