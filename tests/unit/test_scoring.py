@@ -91,7 +91,7 @@ def test_rejected_is_0_and_scored_is_the_formula(technical, relevance, quality, 
     else:
         assert result.rejection_reason is None
         assert 0 <= result.final_score == final_score(technical, relevance, quality) <= 1
-    parts = explain(result, technical, relevance, quality)["parts"]
-    assert sum(part["points"] for part in parts) == pytest.approx(
+    parts = explain(result, technical, relevance, quality).parts
+    assert sum(part.points for part in parts) == pytest.approx(
         final_score(technical, relevance, quality), abs=1e-4
     )
