@@ -19,7 +19,7 @@ from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Patience, Vlm
 from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.db import db, describe, is_away, pending_migrations
-from app.errors import TransientError, Unavailable
+from app.errors import TransientError
 from app.evaluation import breaker_queries
 from app.health import queries
 from app.metagraph import service as metagraph
