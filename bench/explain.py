@@ -35,7 +35,7 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
         "video_hash": "ab" * 32,
         "miner_uid": row.miner_uid,
         "miner_hotkey": row.miner_hotkey,
-        "signature": "",
+        "signature": None,
         "duration_sec": 10,
         "resolution_width": 1280,
         "resolution_height": 720,

@@ -180,7 +180,7 @@ def workers(bench: Bench) -> None:
     messages = [request("GET", f"/v1/submissions/{uuid}") for (uuid,) in bench.cursor.fetchall()]
     for arguments in (
         "-k sync -w 2",
-        "-k sync -w 4",
+        "-k gthread -w 2 --threads 4",
         "-w 1 --threads 8",
         "-w 2 --threads 4",
         "-w 4 --threads 4",
@@ -189,9 +189,8 @@ def workers(bench: Bench) -> None:
             few, many = (_Loader(server, cycle(messages), connections) for connections in (8, 64))
             _by_turns(bench, few, many)
             memory = sum(server.megabytes())
-        kind = arguments if "-k" in arguments else f"-k gthread {arguments}"
         bench.tell(
-            f"GET /v1/submissions/{{uuid}}, gunicorn {kind}",
+            f"GET /v1/submissions/{{uuid}}, gunicorn {arguments}",
             f"8 connections {few.best.rate:.0f}/s, p99 {few.best.p99_ms:.0f} ms; "
             f"64 {many.best.rate:.0f}/s, p99 {many.best.p99_ms:.0f} ms; {memory:.0f} MB",
         )
