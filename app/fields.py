@@ -109,12 +109,16 @@ Timestamp = Annotated[
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
-def at_most_kib(kib: int) -> AfterValidator:
-    """A validator, to follow JsonObject: no larger than `kib` KiB when written out in UTF-8."""
+def at_most_kib(kib: int) -> BeforeValidator:
+    """A validator of JSON: no larger than `kib` KiB when written out in UTF-8. Runs before all others."""
 
     def check(value: Any) -> Any:
-        if len(json.dumps(value, ensure_ascii=False).encode()) > kib * 1024:
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except RecursionError:
+            raise ValueError(f"must not be nested deeper than {MAX_JSON_DEPTH} levels") from None
+        if len(text.encode(errors="surrogatepass")) > kib * 1024:
             raise ValueError(f"must not be larger than {kib} KiB as JSON")
         return value
 
-    return AfterValidator(check)
+    return BeforeValidator(check)

@@ -95,6 +95,7 @@ WRONG_OBJECTS = {
     "NUL in a key": '{"\\u0000": 1}',
     "a lone surrogate": '{"a": "\\ud800"}',
     "too deep": '{"a": ' + "[" * 50 + "]" * 50 + "}",
+    **{f"nested {depth} deep": '{"a": ' + "[" * depth + "]" * depth + "}" for depth in range(300, 1001, 20)},
     "a number beyond 64 bits": '{"a": ' + "9" * 30 + "}",
     "a number of 5000 digits": '{"a": -' + "9" * 5000 + "}",
 }
