@@ -1,15 +1,15 @@
 """The vision language model: an OpenAI-compatible chat completions endpoint."""
 
+import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import urljoin, urlsplit
 
 import requests
 import structlog
-import urllib3
 
+from app.clients.http import exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError, retry_after, retrying
 from app.clients.vlm_answer import Completion, ServerError, read_completion
 from app.clients.vlm_habits import Habits, TooMuch, find_excess
@@ -18,7 +18,6 @@ from app.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
-CONNECT_TIMEOUT_SECONDS = 5
 MAX_ANSWER_BYTES = 256 * 1024
 # of a refusal, what is looked at
 MAX_SAID = 4000
@@ -85,6 +84,9 @@ class Vlm:
         self._learned_at = time.monotonic()
         self.model = settings.vlm_model
         self.endpoint = masked(settings.vlm_api_url)
+        self._headers = {"Content-Type": "application/json"}
+        if settings.vlm_api_key:
+            self._headers["Authorization"] = f"Bearer {settings.vlm_api_key}"
 
     @property
     def habits(self) -> Habits:
@@ -136,22 +138,17 @@ class Vlm:
     def _attempt(self, body: dict[str, Any], meter: Meter | None, patience: Patience) -> Completion:
         if meter:
             meter.take()
-        began = time.monotonic()
-        try:
-            with requests.post(
-                f"{self._settings.vlm_api_url}/chat/completions",
-                json=body,
-                # as `auth`, not as a header: else requests would prefer what it finds in ~/.netrc
-                auth=self._authorise,
-                timeout=(CONNECT_TIMEOUT_SECONDS, patience.attempt_seconds),
-                # the key goes to the configured address only
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                answer = _read(response, began + patience.attempt_seconds)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            log.warning("vlm_unreachable", error=type(error).__name__)
-            raise RetryableError(f"{type(error).__name__} while asking it") from error
+        deadline = time.monotonic() + patience.attempt_seconds
+        url = f"{self._settings.vlm_api_url}/chat/completions"
+        with exchange(
+            "POST",
+            url,
+            deadline,
+            headers=self._headers,
+            data=json.dumps(body).encode(),
+            idle_seconds=patience.attempt_seconds,
+        ) as response:
+            answer = read_bounded(response, MAX_ANSWER_BYTES, deadline)
         status = response.status_code
         if status == HTTPStatus.OK:
             try:
@@ -169,45 +166,17 @@ class Vlm:
             said = said.replace(self._settings.vlm_api_key, "***")
         log.warning("vlm_refused", status=status, said=said[:300])
         reason = f"it answered with status {status}"
-        if where := _redirect(response):
+        if where := find_redirect(response):
             return Unavailable(f"The judge has moved: {reason}; set VLM_API_URL to where {where} is.", 60)
         if status in _SETTINGS_WRONG:
             return Unavailable(
                 f"The judge refused the request: {reason}; check VLM_API_URL, VLM_API_KEY and VLM_MODEL.", 60
             )
         wait = retry_after(response.headers.get("Retry-After"))
-        if wait is not None and wait > self._patience.seconds:
-            return Unavailable(f"The judge asks to wait: {reason}.", wait)
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
+        if status == HTTPStatus.TOO_MANY_REQUESTS or wait is not None:
             return _Busy(reason, wait)
         if excess := find_excess(status, said):
             return excess
         if status == HTTPStatus.REQUEST_TIMEOUT or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
             return RetryableError(reason, wait)
         return _Refused(reason, said)
-
-    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._settings.vlm_api_key:
-            request.headers["Authorization"] = f"Bearer {self._settings.vlm_api_key}"
-        return request
-
-
-def _redirect(response: requests.Response) -> str | None:
-    """Return where a redirect leads, without what may hold a credential; None if `response` is none."""
-    if not 300 <= response.status_code < 400 or "Location" not in response.headers:
-        return None
-    parts = urlsplit(urljoin(response.url, response.headers["Location"]))
-    return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "") + parts.path
-
-
-def _read(response: requests.Response, deadline: float) -> bytes:
-    """Return the body, in which each read may take its time but all of them together may not."""
-    body = bytearray()
-    # iter_content would wait for whole chunks, however slowly they come
-    while chunk := response.raw.read1(decode_content=True):
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise RetryableError(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise RetryableError("its answer takes too long")
-    return bytes(body)

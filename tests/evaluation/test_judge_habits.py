@@ -397,9 +397,7 @@ def test_the_known_pictures_come_in_the_form_of_the_videos(vlm, make_judge, ques
 
 def test_a_redirect_names_where_it_leads_without_what_may_be_a_key(vlm, assess):
     vlm.then(redirect)
-    with pytest.raises(
-        TransientError, match=re.escape("https://elsewhere.example/v2/chat/completions")
-    ) as caught:
+    with pytest.raises(TransientError, match=re.escape("https://elsewhere.example ")) as caught:
         assess()
     assert caught.value.dependency == "vlm" and "secret" not in caught.value.reason
 
