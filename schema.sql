@@ -74,6 +74,8 @@ CREATE TABLE cycles (
     block_number_is_current  boolean,
     -- the models whose word the completed cycle's scores rest on
     judge_models             text[] NOT NULL DEFAULT '{}',
+    -- the last correction there was when the cycle completed: its late ones up to here were settled by then
+    last_correction_id       bigint,
     CHECK (ends_at > started_at),
     CHECK ((status = 'ACTIVE') = (closed_at IS NULL)),
     CHECK ((status = 'COMPLETED') = (completed_at IS NOT NULL)),
@@ -217,24 +219,55 @@ CREATE TABLE verification_reports (
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 
+-- What was decided of a result after it was written. Never changed: the last row of a submission is its effective
+-- result, without any its evaluation is. Rows are inserted under a lock, so their ids ascend as they commit.
+CREATE TABLE corrections (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    submission_id    bigint NOT NULL REFERENCES evaluations (submission_id),
+    kind             text NOT NULL CHECK (kind IN ('late_copy', 'review', 'appeal', 'takedown', 'operator')),
+    status           text NOT NULL,
+    final_score      double precision NOT NULL CHECK (final_score >= 0 AND final_score <= 1),
+    -- what it changes in the effective result before: in units of 0.0001, and in accepted submissions
+    points_change    integer NOT NULL CHECK (points_change BETWEEN -10000 AND 10000),
+    accepted_change  integer NOT NULL CHECK (accepted_change BETWEEN -1 AND 1),
+    reason           text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
+    -- 'system', or the name of a person or of an appeal
+    decided_by       text NOT NULL CHECK (char_length(decided_by) BETWEEN 1 AND 200),
+    decided_at       timestamptz NOT NULL DEFAULT now(),
+    evidence         jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
+    -- the submission's cycle, if it was in one. Late: that cycle was completed, so the change counts in the
+    -- next that completes; else in the submission's own
+    cycle_id         bigint REFERENCES cycles (id),
+    is_late          boolean NOT NULL,
+    CHECK (status = 'SCORED' OR status = 'REJECTED' AND final_score = 0),
+    CHECK (NOT is_late OR cycle_id IS NOT NULL)
+);
+CREATE INDEX corrections_submission ON corrections (submission_id, id);
+CREATE INDEX corrections_cycle ON corrections (cycle_id) WHERE NOT is_late;
+CREATE INDEX corrections_late ON corrections (id) WHERE is_late;
+
 -- A completed cycle's scores, one row a miner (a uid with the hotkey that submitted). Never changed.
 CREATE TABLE miner_scores (
     cycle_id              bigint NOT NULL REFERENCES cycles (id),
     miner_uid             integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
     miner_hotkey          text NOT NULL,
-    total_submissions     integer NOT NULL CHECK (total_submissions > 0),
+    total_submissions     integer NOT NULL CHECK (total_submissions >= 0),
     accepted_submissions  integer NOT NULL CHECK (accepted_submissions BETWEEN 0 AND total_submissions),
     -- mean final score of the accepted ones, unweighted; 0 without any
     avg_score             double precision NOT NULL CHECK (avg_score BETWEEN 0 AND 1),
-    -- sum of final score times prompt weight over the accepted ones
+    -- sum of final score times prompt weight over the accepted ones, plus the adjustment
     total_score           double precision NOT NULL CHECK (total_score >= 0),
     -- {category: total_score within it}
     scores_by_category    jsonb NOT NULL CHECK (jsonb_typeof(scores_by_category) = 'object'),
     -- the hotkey held the uid when the cycle was completed, or registration was not checked: only such a
     -- row counts for weights
     holds_uid             boolean NOT NULL,
+    -- what corrections of results of cycles completed before add to the total, or take from it
+    adjustment            numeric NOT NULL DEFAULT 0,
     PRIMARY KEY (cycle_id, miner_uid, miner_hotkey)
 );
+-- what a hotkey was adjusted by so far
+CREATE INDEX miner_scores_adjusted ON miner_scores (miner_hotkey) WHERE adjustment <> 0;
 
 -- A completed cycle's weights, one row a uid. Never changed.
 CREATE TABLE computed_weights (
@@ -256,6 +289,8 @@ CREATE TRIGGER miner_scores_immutable BEFORE UPDATE OR DELETE ON miner_scores
 CREATE TRIGGER computed_weights_immutable BEFORE UPDATE OR DELETE ON computed_weights
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 CREATE TRIGGER evaluations_immutable BEFORE UPDATE OR DELETE ON evaluations
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();
+CREATE TRIGGER corrections_immutable BEFORE UPDATE OR DELETE ON corrections
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 
 -- The subnet's registered neurons as of the last snapshot.

@@ -60,6 +60,16 @@ class EvaluatedBy(StrEnum):
     EVALUATOR = "evaluator"
 
 
+class CorrectionKind(StrEnum):
+    """What a correction of a result comes from."""
+
+    LATE_COPY = "late_copy"
+    REVIEW = "review"
+    APPEAL = "appeal"
+    TAKEDOWN = "takedown"
+    OPERATOR = "operator"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 

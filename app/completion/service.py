@@ -69,7 +69,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         log.info("carried_over", cycle_id=cycle.id, submissions=carried)
         return True
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
-    queries.complete_cycle(cycle.id, moment, block, recorded.judge_models)
+    queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)
     db.session.commit()
     log.info("cycle_completed", cycle_id=cycle.id, miners=recorded.miners, weights=recorded.uids)
     return True

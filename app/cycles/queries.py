@@ -40,7 +40,7 @@ _CLOSE = text("UPDATE cycles SET status = 'EVALUATING', closed_at = :now WHERE i
 _COMPLETE = text("""
     UPDATE cycles SET status = 'COMPLETED', completed_at = :now, block_number = :block_number,
                       block_number_is_current = :block_number_is_current,
-                      judge_models = CAST(:judge_models AS text[])
+                      judge_models = CAST(:judge_models AS text[]), last_correction_id = :last_correction_id
     WHERE id = :id
 """)
 _ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL")
@@ -111,7 +111,14 @@ def close_cycle(id: int, now: datetime) -> None:
     execute(_CLOSE, id=id, now=now)
 
 
-def complete_cycle(id: int, now: datetime, block: Block | None, judge_models: Sequence[str]) -> None:
+def complete_cycle(
+    id: int,
+    now: datetime,
+    block: Block | None,
+    judge_models: Sequence[str],
+    last_correction_id: int | None,
+) -> None:
+    """Complete a cycle whose weights take account of the corrections up to the given one."""
     execute(
         _COMPLETE,
         id=id,
@@ -119,6 +126,7 @@ def complete_cycle(id: int, now: datetime, block: Block | None, judge_models: Se
         block_number=block.number if block else None,
         block_number_is_current=block.is_current if block else None,
         judge_models=list(judge_models),
+        last_correction_id=last_correction_id,
     )
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, Field
 
+from app.corrections.models import CorrectionOut
 from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
 from app.fields import Id, JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
 from app.hotkeys import is_canonical
@@ -156,6 +157,7 @@ class Submission:
     quality_score: float | None
     rejection_reason: str | None
     judge_model: str | None
+    is_corrected: bool
 
 
 class EvaluationOut(BaseModel):
@@ -169,6 +171,8 @@ class EvaluationOut(BaseModel):
 
 
 class SubmissionOut(BaseModel):
+    """A submission with its effective result: what the evaluation found, or the last of the corrections."""
+
     submission_uuid: UUID
     prompt_id: str
     miner_uid: int
@@ -179,3 +183,4 @@ class SubmissionOut(BaseModel):
     evaluation: EvaluationOut | None
     cycle_id: Id | None
     attempts: int
+    corrections: list[CorrectionOut]

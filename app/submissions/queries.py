@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.corrections.queries import JOIN_LAST
 from app.db import execute, fetch_one
 from app.locks import MINER_PRESIGNS, MINER_SUBMISSIONS
 from app.submissions.models import Admission, Receipt, Submission, UploadAdmission
@@ -78,11 +79,16 @@ _INSERT_SUBMISSION = f"""
 # the locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick
 # has just started. A single statement would see neither.
 _LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
-_FIND = text("""
-    SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key, s.status, s.submitted_at,
-        s.evaluated_at, s.cycle_id, s.attempts, s.final_score,
-        e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model
-    FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id
+# with the effective result: the status, score and reason of the last correction, if there is any
+_FIND = text(f"""
+    SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key,
+        coalesce(last.status, s.status) AS status, s.submitted_at,
+        s.evaluated_at, s.cycle_id, s.attempts, coalesce(last.final_score, s.final_score) AS final_score,
+        e.technical_score, e.relevance_score, e.quality_score,
+        CASE coalesce(last.status, s.status)
+            WHEN 'REJECTED' THEN coalesce(last.reason, e.rejection_reason) END AS rejection_reason,
+        e.judge_model, last.status IS NOT NULL AS is_corrected
+    FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id {JOIN_LAST}
     WHERE s.uuid = :uuid
 """)
 

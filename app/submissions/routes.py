@@ -5,6 +5,8 @@ from uuid import UUID
 from flask import Blueprint, current_app, g
 from spectree import Response as Answers
 
+from app.corrections.models import CorrectionOut
+from app.corrections.queries import list_corrections
 from app.submissions import service
 from app.submissions.models import (
     EvaluationOut,
@@ -56,9 +58,12 @@ def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>")
 @spec.validate(resp=Answers(HTTP_200=SubmissionOut, HTTP_404=Problem), tags=["submissions"])
 def get_submission(submission_uuid: UUID) -> SubmissionOut:
-    """Return a submission and, once there is one, its evaluation."""
+    """Return a submission and, once there is one, its effective result."""
     submission = service.get_submission(submission_uuid)
+    corrections = list_corrections(submission_uuid) if submission.is_corrected else []
     evaluation = None
     if submission.technical_score is not None:
         evaluation = EvaluationOut.model_validate(submission, from_attributes=True)
-    return SubmissionOut(**vars(submission), evaluation=evaluation)
+    return SubmissionOut(
+        **vars(submission), evaluation=evaluation, corrections=[CorrectionOut(**vars(c)) for c in corrections]
+    )

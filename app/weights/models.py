@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -28,8 +29,29 @@ class MinerScore:
 
 
 @dataclass(frozen=True)
-class RecordedScore(MinerScore):
+class SettledScore(MinerScore):
+    """A score with the `adjustment` that its total contains: what corrections of earlier cycles changed."""
+
+    adjustment: Decimal
+
+
+@dataclass(frozen=True)
+class RecordedScore(SettledScore):
     holds_uid: bool
+
+
+@dataclass(frozen=True)
+class Balance:
+    """The points that corrections of completed cycles still owe a hotkey, or that it owes (then negative).
+
+    `registered_uid` is the one that it holds in the metagraph, `last_uid` the one of the submission corrected
+    last.
+    """
+
+    hotkey: str
+    points: Decimal
+    registered_uid: int | None
+    last_uid: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,7 @@ class ScoredCycle:
     started_at: datetime
     completed_at: datetime | None
     judge_models: list[str]
+    last_correction_id: int | None
 
 
 @dataclass(frozen=True)
@@ -81,9 +104,13 @@ JudgeModels = Annotated[
 
 @dataclass(frozen=True)
 class MinerScoreOut(MinerScore):
-    """A miner's score; `holds_uid`: it counts for the weights. Null until the cycle is completed."""
+    """A miner's score; `holds_uid`: it counts for the weights. Null until the cycle is completed.
+
+    `adjustment` is what corrections of results of earlier cycles added to the total, or took from it.
+    """
 
     holds_uid: bool | None = None
+    adjustment: float = 0.0
 
 
 class ScoresOut(BaseModel):

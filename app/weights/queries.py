@@ -7,7 +7,16 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from app.db import db, execute, fetch_all, fetch_one
-from app.weights.models import Holder, MinerScore, RecordedScore, Result, ScoredCycle, WeightedCycle
+from app.weights.models import (
+    Balance,
+    Holder,
+    MinerScore,
+    RecordedScore,
+    Result,
+    ScoredCycle,
+    SettledScore,
+    WeightedCycle,
+)
 from app.weights.normalise import Weight
 
 _SCORE_COLUMNS = """
@@ -17,7 +26,9 @@ _SCORE_COLUMNS = """
 
 # A cycle's scores in one pass. Final scores have four places, so within a prompt they are added up as
 # integers; the few sums that are left are weighted and added as decimals. Both are exact: the order of the
-# rows, and so the plan, cannot change a digit, as it could in sums of floats.
+# rows, and so the plan, cannot change a digit, as it could in sums of floats. Corrections are few: what they
+# change is added to the sums; late ones change a later cycle instead. A submission that had no cycle when it
+# was corrected may have joined one since.
 _AGGREGATE = """
     SELECT miner_uid, miner_hotkey,
            sum(total)::integer AS total_submissions,
@@ -34,6 +45,11 @@ _AGGREGATE = """
                    coalesce(sum(round(final_score * 10000)::integer), 0) AS points
             FROM submissions WHERE cycle_id = :cycle_id
             GROUP BY miner_uid, miner_hotkey, prompt_id, prompt_weight
+            UNION ALL
+            SELECT s.miner_uid, s.miner_hotkey, s.prompt_id, s.prompt_weight, 0, c.accepted_change,
+                   c.points_change
+            FROM corrections c JOIN submissions s ON s.id = c.submission_id
+            WHERE NOT c.is_late AND (c.cycle_id = :cycle_id OR c.cycle_id IS NULL) AND s.cycle_id = :cycle_id
         ) s JOIN prompts p ON p.id = s.prompt_id
         GROUP BY s.miner_uid, s.miner_hotkey, p.category
     ) by_category
@@ -44,16 +60,48 @@ _BEST_FIRST = "ORDER BY total_score DESC, miner_uid, miner_hotkey"
 _LIST_CURRENT = text(f"SELECT {_SCORE_COLUMNS} FROM ({_AGGREGATE}) scores {_BEST_FIRST}")
 # Not INSERT … SELECT of the aggregate: PostgreSQL uses one processor for that, several for a bare SELECT.
 _INSERT_SCORES = text(f"""
-    INSERT INTO miner_scores (cycle_id, {_SCORE_COLUMNS}, holds_uid)
-    SELECT :cycle_id, {_SCORE_COLUMNS},
+    INSERT INTO miner_scores (cycle_id, {_SCORE_COLUMNS}, adjustment, holds_uid)
+    SELECT :cycle_id, {_SCORE_COLUMNS}, adjustment,
            NOT :check_registration OR EXISTS (
                SELECT 1 FROM metagraph m WHERE m.uid = miner_uid AND m.hotkey = miner_hotkey)
     FROM jsonb_to_recordset(CAST(:scores AS jsonb)) AS scores(
         miner_uid integer, miner_hotkey text, total_submissions integer, accepted_submissions integer,
-        avg_score double precision, total_score double precision, scores_by_category jsonb)
+        avg_score double precision, total_score double precision, scores_by_category jsonb,
+        adjustment numeric)
 """)
 _LIST_RECORDED = text(f"""
-    SELECT {_SCORE_COLUMNS}, holds_uid FROM miner_scores WHERE cycle_id = :cycle_id {_BEST_FIRST}
+    SELECT {_SCORE_COLUMNS}, adjustment, holds_uid
+    FROM miner_scores WHERE cycle_id = :cycle_id {_BEST_FIRST}
+""")
+# What late corrections changed of points that were paid, less what hotkeys were adjusted by since. Points
+# that were not paid, for the hotkey did not hold the uid, are neither owed nor taken back.
+_LIST_BALANCES = text("""
+    WITH due AS (
+        SELECT s.miner_hotkey, sum(c.points_change * s.prompt_weight::numeric) / 10000 AS points,
+               (array_agg(s.miner_uid ORDER BY c.id DESC))[1] AS last_uid
+        FROM corrections c JOIN submissions s ON s.id = c.submission_id
+        JOIN miner_scores m ON m.cycle_id = s.cycle_id AND m.miner_uid = s.miner_uid
+                           AND m.miner_hotkey = s.miner_hotkey
+        WHERE c.is_late AND c.id <= :last_correction_id AND m.holds_uid GROUP BY s.miner_hotkey
+    ), settled AS (
+        SELECT miner_hotkey, sum(adjustment) AS points FROM miner_scores
+        WHERE adjustment <> 0 AND cycle_id < :cycle_id GROUP BY miner_hotkey
+    )
+    SELECT d.miner_hotkey AS hotkey, d.points - coalesce(settled.points, 0) AS points,
+           g.uid AS registered_uid, d.last_uid
+    FROM due d LEFT JOIN settled USING (miner_hotkey) LEFT JOIN metagraph g ON g.hotkey = d.miner_hotkey
+    WHERE d.points <> coalesce(settled.points, 0) ORDER BY d.miner_hotkey
+""")
+_LIST_WRONG_CORRECTIONS = text("""
+    SELECT id FROM (
+        SELECT c.id, c.points_change, c.accepted_change,
+               round(c.final_score * 10000) - round(lag(c.final_score, 1, s.final_score) OVER own * 10000)
+                   AS points,
+               (c.status = 'SCORED')::integer - (lag(c.status, 1, s.status) OVER own = 'SCORED')::integer
+                   AS accepted
+        FROM corrections c JOIN submissions s ON s.id = c.submission_id WHERE s.cycle_id = :cycle_id
+        WINDOW own AS (PARTITION BY c.submission_id ORDER BY c.id)
+    ) chain WHERE points_change <> points OR accepted_change <> accepted ORDER BY id
 """)
 _INSERT_WEIGHTS = text("""
     INSERT INTO computed_weights (cycle_id, miner_uid, weight, weight_u16)
@@ -74,7 +122,9 @@ _LIST_JUDGE_MODELS = text("""
     SELECT DISTINCT e.judge_model FROM submissions s JOIN evaluations e ON e.submission_id = s.id
     WHERE s.cycle_id = :cycle_id AND e.judge_model IS NOT NULL ORDER BY e.judge_model
 """)
-_SCORED_CYCLE = "SELECT id, status, started_at, completed_at, judge_models FROM cycles"
+_SCORED_CYCLE = """
+    SELECT id, status, started_at, completed_at, judge_models, last_correction_id FROM cycles
+"""
 _FIND_CYCLE = text(f"{_SCORED_CYCLE} WHERE id = :id")
 _FIND_LAST_COMPLETED_CYCLE = text(f"{_SCORED_CYCLE} WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1")
 _WEIGHTED_CYCLE = """
@@ -96,9 +146,19 @@ def list_current_scores(cycle_id: int) -> list[MinerScore]:
     return fetch_all(MinerScore, _LIST_CURRENT, cycle_id=cycle_id)
 
 
-def insert_scores(cycle_id: int, scores: Sequence[MinerScore], check_registration: bool) -> None:
+def list_balances(cycle_id: int, last_correction_id: int) -> list[Balance]:
+    """What is to be settled when this cycle completes, in view of the corrections up to the given one."""
+    return fetch_all(Balance, _LIST_BALANCES, cycle_id=cycle_id, last_correction_id=last_correction_id)
+
+
+def list_wrong_corrections(cycle_id: int) -> list[int]:
+    """The corrections of the cycle's submissions whose change is not that from the result before."""
+    return list(db.session.scalars(_LIST_WRONG_CORRECTIONS, {"cycle_id": cycle_id}))
+
+
+def insert_scores(cycle_id: int, scores: Sequence[SettledScore], check_registration: bool) -> None:
     """Insert the scores; one holds its uid if the metagraph says so, or if registration is not checked."""
-    rows = json.dumps([asdict(score) for score in scores])
+    rows = json.dumps([asdict(score) for score in scores], default=str)
     execute(_INSERT_SCORES, cycle_id=cycle_id, scores=rows, check_registration=check_registration)
 
 

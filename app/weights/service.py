@@ -7,12 +7,14 @@ from fractions import Fraction
 from itertools import islice
 
 from app.assessment.formula import final_score
+from app.corrections import queries as corrections
 from app.db import db
 from app.enums import CycleStatus, SubmissionStatus
 from app.errors import Conflict, NotFound
 from app.weights import queries
-from app.weights.models import MinerScore, RecordedScore, ScoredCycle, WeightedCycle
+from app.weights.models import MinerScore, RecordedScore, ScoredCycle, SettledScore, WeightedCycle
 from app.weights.normalise import Weight, normalise
+from app.weights.settle import points, settle
 
 # How many wrong results recompute() names; it counts on.
 _NAME_AT_MOST = 20
@@ -20,11 +22,15 @@ _NAME_AT_MOST = 20
 
 @dataclass(frozen=True)
 class Recorded:
-    """What was written for a cycle: how many miners have a score, how many uids a weight, who judged."""
+    """What was written for a cycle: how many miners have a score, how many uids a weight, who judged.
+
+    `last_correction_id` is that of the last correction it takes account of, None if there was none yet.
+    """
 
     miners: int
     uids: int
     judge_models: list[str]
+    last_correction_id: int | None
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,23 @@ def record(cycle_id: int, check_registration: bool) -> Recorded:
     """Write the scores and weights of a cycle without open submissions, once; the caller commits.
 
     With `check_registration` a uid is weighted only by what the hotkey that holds it in the metagraph has
-    earned.
+    earned. What corrections of earlier cycles changed is settled with the hotkeys that hold a uid now; with
+    others it remains due.
     """
-    queries.insert_scores(cycle_id, queries.list_current_scores(cycle_id), check_registration)
+    corrections.lock()
+    last_correction_id = corrections.find_last_id()
+    earned = queries.list_current_scores(cycle_id)
+    best = {score.miner_hotkey: score.miner_uid for score in reversed(earned)}
+    due = {}
+    for balance in queries.list_balances(cycle_id, last_correction_id or 0):
+        uid = balance.registered_uid if check_registration else best.get(balance.hotkey, balance.last_uid)
+        if uid is not None:
+            due[uid, balance.hotkey] = balance.points
+    queries.insert_scores(cycle_id, list(settle(earned, due).values()), check_registration)
     scores = queries.list_recorded_scores(cycle_id)
     weights = _weigh(scores)
     queries.insert_weights(cycle_id, weights)
-    return Recorded(len(scores), len(weights), queries.list_judge_models(cycle_id))
+    return Recorded(len(scores), len(weights), queries.list_judge_models(cycle_id), last_correction_id)
 
 
 def get_cycle(cycle_id: int | None) -> ScoredCycle:
@@ -93,9 +109,10 @@ def get_weighted_cycle(cycle_id: int | None) -> WeightedCycle:
 def recompute(cycle_id: int) -> Recomputation:
     """Work out a completed cycle's results again, from the evaluations up, and compare; writes nothing.
 
-    Three steps are checked: each final score against its evaluation and the formula, each miner's score
-    against the submissions, the weights against the scores of the hotkeys that held their uids. Raises
-    NotFound or Conflict if there is no such cycle or it is not completed.
+    Four steps are checked: each final score against its evaluation and the formula, each correction against
+    the result before it, each miner's score against the submissions, their corrections and what had to be
+    settled, the weights against the scores of the hotkeys that held their uids. Who held a uid is taken as
+    recorded. Raises NotFound or Conflict if there is no such cycle or it is not completed.
     """
     cycle = queries.find_cycle(cycle_id)
     if cycle is None:
@@ -107,8 +124,16 @@ def recompute(cycle_id: int) -> Recomputation:
     if more := sum(1 for _ in wrong):
         differences.append(f"and {more} more final scores differ")
 
+    differences += [
+        f"correction {id} does not state what it changed" for id in queries.list_wrong_corrections(cycle_id)
+    ]
+
     recorded = {_miner(score): score for score in queries.list_recorded_scores(cycle_id)}
-    current = {_miner(score): score for score in queries.list_current_scores(cycle_id)}
+    payees = {score.miner_hotkey: miner for miner, score in reversed(recorded.items()) if score.holds_uid}
+    payees |= {score.miner_hotkey: miner for miner, score in recorded.items() if score.adjustment}
+    balances = queries.list_balances(cycle_id, cycle.last_correction_id or 0)
+    due = {payees[balance.hotkey]: balance.points for balance in balances if balance.hotkey in payees}
+    current = settle(queries.list_current_scores(cycle_id), due)
     for miner in sorted(recorded.keys() | current.keys()):
         then, now = recorded.get(miner), current.get(miner)
         if then is None or now is None or then != _held(now, then.holds_uid):
@@ -126,9 +151,7 @@ def _weigh(scores: Iterable[RecordedScore]) -> list[Weight]:
     totals: dict[int, Fraction] = defaultdict(Fraction)
     for score in scores:
         if score.holds_uid:
-            # the decimal number that was aggregated, not the binary one nearest to it: so that 0.1 and
-            # 0.2 tie with 0.3 as they do on paper
-            totals[score.miner_uid] += Fraction(repr(score.total_score))
+            totals[score.miner_uid] += Fraction(points(score.total_score))
     return normalise(totals)
 
 
@@ -136,7 +159,7 @@ def _miner(score: MinerScore) -> tuple[int, str]:
     return score.miner_uid, score.miner_hotkey
 
 
-def _held(score: MinerScore, holds_uid: bool) -> RecordedScore:
+def _held(score: SettledScore, holds_uid: bool) -> RecordedScore:
     return RecordedScore(**asdict(score), holds_uid=holds_uid)
 
 

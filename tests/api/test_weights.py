@@ -33,6 +33,7 @@ def score(uid, total, accepted, avg, sum_, holds_uid=True):
         "total_score": sum_,
         "scores_by_category": {"manipulation": sum_},
         "holds_uid": holds_uid,
+        "adjustment": 0.0,
     }
 
 

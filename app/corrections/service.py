@@ -1,0 +1,39 @@
+"""The rules of corrections: a result is never edited, what is decided later stands beside it.
+
+Nothing here commits: a correction is part of the transaction that brings it about.
+"""
+
+from dataclasses import replace
+
+import structlog
+
+from app.corrections import queries
+from app.corrections.models import Decision
+from app.enums import SubmissionStatus
+from app.errors import Conflict
+
+log = structlog.get_logger(__name__)
+
+# who decides what no person did
+SYSTEM = "system"
+
+
+def correct(submission_id: int, decision: Decision) -> None:
+    """Let `decision` be the effective result of a submission; raise Conflict if it has not been evaluated.
+
+    In a cycle that is not completed it counts there, else what it changes counts in the next that completes.
+    """
+    queries.lock()
+    before = queries.find_effective(submission_id)
+    if before is None:
+        raise Conflict("This submission has no result yet that could be corrected.")
+    score = round(decision.final_score, 4) if decision.status == SubmissionStatus.SCORED else 0.0
+    queries.insert(submission_id, replace(decision, final_score=score, reason=decision.reason[:2000]))
+    log.info(
+        "result_corrected",
+        submission_id=submission_id,
+        kind=decision.kind,
+        decided_by=decision.decided_by,
+        before=[before.status, before.final_score],
+        after=[decision.status, score],
+    )
