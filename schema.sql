@@ -161,11 +161,11 @@ CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 
 -- the reconciler: expired leases
 CREATE INDEX submissions_leased ON submissions (lease_expires_at) WHERE status = 'EVALUATING';
 -- is a cycle's work done; carry-over
-CREATE INDEX submissions_open ON submissions (cycle_id) WHERE status IN ('PENDING', 'EVALUATING');
+CREATE INDEX submissions_open ON submissions (cycle_id, id) WHERE status IN ('PENDING', 'EVALUATING');
 -- a starting cycle takes in who waited
 CREATE INDEX submissions_waiting ON submissions (id) WHERE cycle_id IS NULL;
 -- scores of a cycle
-CREATE INDEX submissions_cycle ON submissions (cycle_id);
+CREATE INDEX submissions_cycle ON submissions (cycle_id, id);
 -- submissions of a hotkey in the last hour
 CREATE INDEX submissions_miner_submitted ON submissions (miner_hotkey, submitted_at);
 -- exact duplicates, and the order of evaluation among equal claims
@@ -336,33 +336,59 @@ CREATE TABLE circuit_breakers (
     CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
 
--- Duplicates: fingerprints of the scored videos whose bytes were seen to have the claimed hash, and of those
--- rejected as copies or pieces, to know their miner's further pieces by.
+-- Duplicates: fingerprints of the videos that were judged, or rejected for known footage, and whose bytes were
+-- seen to have the claimed hash. Their footage is known from when they were submitted.
 CREATE TABLE fingerprints (
     submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
     miner_hotkey   text NOT NULL,
-    -- SHA-256 of the file where it was scored: no file is scored twice
+    -- SHA-256 of the file while it is scored: no file is scored twice
     content_hash   text UNIQUE CHECK (content_hash ~ '^[0-9a-f]{64}$'),
     -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
     seconds        real[] NOT NULL,
     hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
     keys           integer[] NOT NULL,
     -- ascends in the order of commits, for rows are inserted under a lock: tells what came after a look
-    remembered     bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY
+    remembered     bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY,
+    -- came after all others, whenever it was submitted: its object had kept changing
+    demoted        boolean NOT NULL DEFAULT false,
+    -- rejected by the judge: known only to those who show it for the same prompt
+    only_prompt    text REFERENCES prompts (id)
 );
 -- every video that shares a band with another; without the pending list, which each lookup would read through
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
--- The videos that share keys with another, and how many. By the index whatever the planner thinks: it expects
--- almost every row to share one of hundreds of keys, while almost none does.
-CREATE FUNCTION fingerprints_sharing(wanted integer[], at_most integer)
-RETURNS TABLE (submission_id bigint, shared bigint) LANGUAGE sql STABLE SET enable_seqscan = off AS $$
-    SELECT f.submission_id, count(*)
-    FROM (SELECT submission_id, keys FROM fingerprints WHERE keys && wanted LIMIT at_most) f,
-         unnest(f.keys) AS own (key) JOIN unnest(wanted) AS given (key) ON own.key = given.key
-    GROUP BY f.submission_id
+-- The videos that share keys with one: those before it whose footage counts against it, or the scored ones after
+-- it. A key tells the more the fewer videos have it: one that a title card has lends almost nothing. By the index
+-- whatever the planner thinks.
+CREATE FUNCTION fingerprints_sharing(
+    wanted integer[], at_most integer, given_demoted boolean, given_id bigint, given_prompt text, later boolean)
+RETURNS TABLE (submission_id bigint, likelihood double precision) LANGUAGE sql STABLE
+SET enable_seqscan = off AS $$
+    SELECT found.submission_id, sum(1.0 / found.sharing)::double precision
+    FROM (
+        SELECT hit.submission_id, count(*) OVER (PARTITION BY key) AS sharing
+        FROM unnest(wanted) AS key, LATERAL (
+            SELECT f.submission_id FROM fingerprints f
+            WHERE f.keys @> ARRAY[key] AND CASE
+                WHEN later THEN f.content_hash IS NOT NULL
+                                AND (f.demoted, f.submission_id) > (given_demoted, given_id)
+                ELSE (f.demoted, f.submission_id) < (given_demoted, given_id)
+                     AND (f.only_prompt IS NULL OR f.only_prompt = given_prompt) END
+            LIMIT at_most) hit
+    ) found GROUP BY found.submission_id
 $$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
+-- All that a scored video was compared by, kept while one that was submitted before it is open: should that turn
+-- out to show the same footage, the video is compared again.
+CREATE TABLE full_fingerprints (
+    submission_id  bigint PRIMARY KEY REFERENCES fingerprints (submission_id),
+    seconds        real[] NOT NULL,
+    hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
+    -- those of the mirror image
+    mirrored       bytea NOT NULL CHECK (octet_length(mirrored) = 32 * cardinality(seconds)),
+    -- the quality before duplicates
+    quality_score  double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1)
+);
 
 -- Submissions that a person should look at, and why.
 CREATE TABLE reviews (

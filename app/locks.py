@@ -10,6 +10,8 @@ SCHEMA = 0x6B69626F
 CYCLES = 0x6379636C
 # fingerprints are remembered ("copy"); taken after the lock of a miner, never before
 FINGERPRINTS = 0x636F7079
+# corrections are inserted, reviews opened and decided, cycles completed ("corr"); taken after all others
+CORRECTIONS = 0x636F7272
 
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B

@@ -97,12 +97,12 @@ def measure(name: str, make: Callable[[int], Bits]) -> None:
     for _ in range(TRIES):
         plain, mirrored = (Fingerprint(SECONDS, np.packbits(b, axis=1)) for b in (bits, bits[:, ::-1]))
         began = time.process_time()
-        found = duplicates.compare("own", plain, mirrored, known)
-        result = duplicates.conclude(31, "own", plain, found, known[10:])
+        found = duplicates.match_all("own", plain, mirrored, known)
+        result = duplicates.conclude("own", plain, found, known[10:])
         took.append(time.process_time() - began)
     lines = sum(each.match.lines for each in found)
     print(
-        f"| {name} | {result.report['matched_share']:.0%} | {lines} "
+        f"| {name} | {result.report.matched_share:.0%} | {lines} "
         f"| {np.median(took) * 1000:.0f} ms | {max(took) * 1000:.0f} ms |",
         flush=True,
     )

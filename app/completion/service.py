@@ -14,11 +14,15 @@ from app.cycles import queries
 from app.cycles import service as cycles
 from app.cycles.states import Step
 from app.db import db
+from app.duplicates import queries as duplicates
 from app.metagraph import service as metagraph
 from app.metagraph.models import Block
 from app.weights import service as weights
 
 log = structlog.get_logger(__name__)
+
+# beyond every submission
+NO_ID = 2**63 - 1
 
 
 def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
@@ -34,6 +38,7 @@ def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
     moment = now or queries.clock()
     cycles.advance(settings, moment)
     _, step = cycles.find_due(settings, moment)
+    duplicates.delete_full(before=queries.find_first_open() or NO_ID)
     db.session.commit()
 
     block = metagraph.refresh(settings, chain, moment, needs_block=step != Step.WAIT)

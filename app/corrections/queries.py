@@ -8,9 +8,7 @@ from sqlalchemy import text
 
 from app.corrections.models import Correction, Decision, Effective
 from app.db import execute, fetch_all, fetch_one, fetch_value
-
-# Key of the advisory lock under which corrections are inserted and cycles completed ("corr" in ASCII).
-_LOCK_KEY = 0x636F7272
+from app.locks import CORRECTIONS
 
 # After submissions AS s: the last correction of each.
 JOIN_LAST = """
@@ -48,7 +46,7 @@ def lock() -> None:
 
     To be taken after any other lock: whoever holds it waits for nobody.
     """
-    execute(_LOCK, key=_LOCK_KEY)
+    execute(_LOCK, key=CORRECTIONS)
 
 
 def find_last_id() -> int | None:

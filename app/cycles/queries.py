@@ -48,6 +48,16 @@ _HAS_OPEN = text("""
     SELECT EXISTS (SELECT 1 FROM submissions
                    WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING'))
 """)
+# Cycles that are not completed are few, and in each the first is found by the index.
+_FIND_FIRST_OPEN = text("""
+    SELECT min(first.id) FROM (
+        SELECT (SELECT min(s.id) FROM submissions s
+                WHERE s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING')) AS id
+        FROM cycles c WHERE c.status <> 'COMPLETED'
+        UNION ALL
+        SELECT min(id) FROM submissions WHERE cycle_id IS NULL AND status IN ('PENDING', 'EVALUATING')) first
+""")
+_FIND_LAST_SUBMITTED = text("SELECT max(id) FROM submissions WHERE cycle_id = :cycle_id")
 _CARRY_OVER = text("""
     UPDATE submissions SET cycle_id = (SELECT id FROM cycles WHERE status = 'ACTIVE')
     WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING')
@@ -137,6 +147,16 @@ def adopt_waiting(cycle_id: int) -> int:
 
 def has_open_submissions(cycle_id: int) -> bool:
     return fetch_value(_HAS_OPEN, cycle_id=cycle_id)
+
+
+def find_first_open() -> int | None:
+    """The id of the open submission, of whichever cycle, that was submitted first."""
+    return fetch_value(_FIND_FIRST_OPEN)
+
+
+def find_last_submitted(cycle_id: int) -> int | None:
+    """The id of the cycle's submission that was submitted last."""
+    return fetch_value(_FIND_LAST_SUBMITTED, cycle_id=cycle_id)
 
 
 def carry_over(cycle_id: int) -> int:

@@ -9,7 +9,7 @@ import structlog
 
 from app.config import Settings
 from app.cycles import queries
-from app.cycles.states import Cycle, Step, next_step
+from app.cycles.states import Cycle, Step, Waiting, next_step
 from app.db import db
 from app.errors import Conflict
 
@@ -23,7 +23,7 @@ def advance(settings: Settings, now: datetime) -> None:
     join the ACTIVE one.
     """
     active = queries.find_active()
-    if active is not None and next_step(active, True, now, deadline(settings)) == Step.CLOSE:
+    if active is not None and next_step(active, Waiting.OWN, now, deadline(settings)) == Step.CLOSE:
         _close(active, now)
         active = None
     if active is None and settings.auto_start_cycles:
@@ -68,7 +68,13 @@ def find_due(settings: Settings, now: datetime) -> tuple[Cycle | None, Step]:
     cycle = queries.find_oldest_evaluating()
     if cycle is None:
         return None, Step.WAIT
-    return cycle, next_step(cycle, queries.has_open_submissions(cycle.id), now, deadline(settings))
+    if queries.has_open_submissions(cycle.id):
+        waits_for = Waiting.OWN
+    else:
+        # nobody knows the footage of an open one yet, so any that was submitted after it may be its copy
+        first, last = queries.find_first_open(), queries.find_last_submitted(cycle.id)
+        waits_for = Waiting.EARLIER if first and last and first < last else Waiting.NOTHING
+    return cycle, next_step(cycle, waits_for, now, deadline(settings))
 
 
 def deadline(settings: Settings) -> timedelta:

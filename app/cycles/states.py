@@ -18,6 +18,16 @@ class Step(Enum):
     CARRY_OVER = auto()
 
 
+class Waiting(Enum):
+    """What work a cycle waits for."""
+
+    NOTHING = auto()
+    # a submission of its own is open
+    OWN = auto()
+    # one is open that was submitted before one of its own, which may be its copy
+    EARLIER = auto()
+
+
 @dataclass(frozen=True)
 class Cycle:
     id: int
@@ -32,12 +42,14 @@ class Cycle:
     judge_models: Sequence[str] = ()
 
 
-def next_step(cycle: Cycle, has_open_submissions: bool, now: datetime, deadline: timedelta) -> Step:
-    """Say what `cycle` needs at `now`, where open work is waited for until `deadline` after its close."""
+def next_step(cycle: Cycle, waits_for: Waiting, now: datetime, deadline: timedelta) -> Step:
+    """Say what `cycle` needs at `now`, where work is waited for until `deadline` after its close."""
     if cycle.status == CycleStatus.ACTIVE:
         return Step.CLOSE if now >= cycle.ends_at else Step.WAIT
     if cycle.closed_at is None or cycle.status == CycleStatus.COMPLETED:
         return Step.WAIT
-    if not has_open_submissions:
+    if waits_for == Waiting.NOTHING:
         return Step.COMPLETE
-    return Step.CARRY_OVER if now >= cycle.closed_at + deadline else Step.WAIT
+    if now < cycle.closed_at + deadline:
+        return Step.WAIT
+    return Step.CARRY_OVER if waits_for == Waiting.OWN else Step.COMPLETE

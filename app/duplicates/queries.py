@@ -1,55 +1,125 @@
 """SQL on the fingerprints of known videos."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
 from sqlalchemy import text
 
-from app.db import execute, fetch_all, fetch_value
+from app.corrections.queries import JOIN_LAST
+from app.db import db, execute, fetch_all, fetch_one, fetch_value
 from app.duplicates.matching import Fingerprint
 from app.locks import FINGERPRINTS, MINER_RESULTS
 
-# of the videos that share a band with one, so many are looked at, and the best of them returned
+# of the videos that have a key, so many are looked at: where there are more, the key tells nothing
 MAX_SHARING = 200
 
 _COLUMNS = """
-    f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.content_hash IS NOT NULL AS scored,
+    f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
     f.seconds, f.hashes
 """
+# of two videos: that of `f` came first and counts against the given one, or came later and is scored
+_COUNTS = """
+    (f.demoted, f.submission_id) < (:demoted, :id) AND (f.only_prompt IS NULL OR f.only_prompt = :prompt_id)
+"""
+_COMES_LATER = "(f.demoted, f.submission_id) > (:demoted, :id) AND f.content_hash IS NOT NULL"
 
 _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
-_FIND_MINER = text("SELECT miner_hotkey FROM submissions WHERE id = :id")
-_LIST_HASH_ASSERTIONS = text("""
+_FIND_SUBJECT = text("""
+    SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, false AS demoted
+    FROM submissions WHERE id = :id
+""")
+_LIST_HASH_ASSERTIONS = text(f"""
     SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
-           f.content_hash IS NOT NULL AS verified
-    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
-    WHERE s.video_hash = :video_hash AND s.status = 'SCORED' ORDER BY s.id
+           f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted
+    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id {JOIN_LAST}
+    WHERE s.video_hash = :video_hash AND s.status = 'SCORED' AND coalesce(last.status, s.status) = 'SCORED'
+    ORDER BY s.id
 """)
 _LIST_SHARING = text(f"""
-    SELECT {_COLUMNS} FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most) k
+    SELECT {_COLUMNS}
+    FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, false) k
     JOIN fingerprints f ON f.submission_id = k.submission_id
     JOIN submissions s ON s.id = f.submission_id
-    ORDER BY k.shared DESC, f.submission_id LIMIT :limit
+    ORDER BY k.likelihood DESC, f.submission_id LIMIT :limit
+""")
+_LIST_LATER = text("""
+    SELECT submission_id
+    FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
+    ORDER BY likelihood DESC, submission_id LIMIT :limit
 """)
 _LIST_SHARING_SINCE = text(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[])
+    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[]) AND {_COUNTS}
     ORDER BY f.remembered
 """)
-_LIST_RECENT = text(f"""
+_LIST_LATER_SINCE = text(f"""
+    SELECT f.submission_id FROM fingerprints f
+    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[]) AND {_COMES_LATER}
+    ORDER BY f.remembered
+""")
+_LIST_OWN = text(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.miner_hotkey = :miner_hotkey
-      AND s.submitted_at > now() - make_interval(hours => :hours)
+    WHERE f.miner_hotkey = :miner_hotkey AND {_COUNTS}
+      AND s.submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours)
     ORDER BY f.submission_id DESC LIMIT :limit
 """)
-_INSERT = text("""
-    INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys)
-    VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
-            CAST(:keys AS integer[]))
+_LIST_OWN_LATER = text(f"""
+    SELECT f.submission_id FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.miner_hotkey = :miner_hotkey AND {_COMES_LATER}
+      AND s.submitted_at < CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours)
+    ORDER BY f.submission_id LIMIT :limit
 """)
+_FIND_KNOWN = text(f"""
+    SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.submission_id = :id
+""")
+_FIND_COMPARED = text("""
+    SELECT u.seconds, u.hashes, u.mirrored, u.quality_score, e.technical_score, e.relevance_score
+    FROM full_fingerprints u JOIN evaluations e ON e.submission_id = u.submission_id
+    WHERE u.submission_id = :id
+""")
+_INSERT = text("""
+    INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys, demoted,
+                              only_prompt)
+    VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
+            CAST(:keys AS integer[]), :demoted, :only_prompt)
+""")
+_INSERT_FULL = text("""
+    INSERT INTO full_fingerprints (submission_id, seconds, hashes, mirrored, quality_score)
+    VALUES (:submission_id, CAST(:seconds AS real[]), :hashes, :mirrored, :quality_score)
+""")
+_FORGET_CONTENT = text("""
+    UPDATE fingerprints SET content_hash = NULL WHERE content_hash = :content_hash RETURNING submission_id
+""")
+_DELETE_FULL = text("DELETE FROM full_fingerprints WHERE submission_id < :id")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A video that is compared with others, and its place among them.
+
+    What came before it counts against it. One that is `demoted` came after all others.
+    """
+
+    id: int
+    submission_uuid: UUID
+    miner_hotkey: str
+    prompt_id: str
+    video_hash: str
+    submitted_at: datetime
+    demoted: bool
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        return self.demoted, self.id
+
+    @property
+    def binds(self) -> dict[str, object]:
+        return {"id": self.id, "demoted": self.demoted, "prompt_id": self.prompt_id}
 
 
 @dataclass(frozen=True)
@@ -60,30 +130,52 @@ class HashAssertion:
     submission_uuid: UUID
     miner_hotkey: str
     verified: bool
+    demoted: bool
+
+    @property
+    def place(self) -> tuple[bool, int]:
+        return self.demoted, self.submission_id
 
 
 @dataclass(frozen=True)
 class Known:
-    """A video as it is stored; not `scored`: it was rejected as a copy or a piece."""
+    """A video as it is stored. `is_take`: it may count among the takes of a scene."""
 
     submission_id: int
     submission_uuid: UUID
     miner_hotkey: str
-    scored: bool
+    is_take: bool
     seconds: list[float]
     hashes: memoryview
 
     @property
     def fingerprint(self) -> Fingerprint:
-        hashes = np.frombuffer(self.hashes, np.uint8).reshape(-1, 32)
-        return Fingerprint(np.array(self.seconds, np.float32), hashes)
+        return _fingerprint(self.seconds, self.hashes)
 
 
-def lock_miner(submission_id: int) -> str:
-    """Wait for other results of this submission's miner to be committed, and return its hotkey."""
-    hotkey = fetch_value(_FIND_MINER, id=submission_id)
-    execute(_LOCK_MINER, miner_hotkey=hotkey)
-    return hotkey
+@dataclass(frozen=True)
+class Compared:
+    """All that a scored video was compared by, and its scores before duplicates."""
+
+    seconds: list[float]
+    hashes: memoryview
+    mirrored: memoryview
+    quality_score: float
+    technical_score: float
+    relevance_score: float
+
+    @property
+    def fingerprints(self) -> tuple[Fingerprint, Fingerprint]:
+        return _fingerprint(self.seconds, self.hashes), _fingerprint(self.seconds, self.mirrored)
+
+
+def _fingerprint(seconds: list[float], hashes: memoryview) -> Fingerprint:
+    return Fingerprint(np.array(seconds, np.float32), np.frombuffer(hashes, np.uint8).reshape(-1, 32))
+
+
+def lock_miner(miner_hotkey: str) -> None:
+    """Wait for other results of this miner to be committed."""
+    execute(_LOCK_MINER, miner_hotkey=miner_hotkey)
 
 
 def lock_memory() -> None:
@@ -94,38 +186,105 @@ def lock_memory() -> None:
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
 
 
+def get_subject(submission_id: int) -> Subject:
+    subject = fetch_one(Subject, _FIND_SUBJECT, id=submission_id)
+    assert subject is not None
+    return subject
+
+
 def find_latest() -> int:
     """The number of the fingerprint that was remembered last, 0 without any."""
     return fetch_value(_FIND_LATEST)
 
 
 def list_hash_assertions(video_hash: str) -> list[HashAssertion]:
-    """The scored submissions that claim this SHA-256, the first submitted first."""
+    """The submissions that claim this SHA-256 and are scored, the first submitted first."""
     return fetch_all(HashAssertion, _LIST_HASH_ASSERTIONS, video_hash=video_hash)
 
 
-def list_sharing(keys: list[int], limit: int) -> list[Known]:
-    """The known videos that have the most of `keys`, found by index, of all cycles and miners."""
-    return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit)
+def list_sharing(keys: list[int], subject: Subject, limit: int) -> list[Known]:
+    """Of the videos that count against `subject`, the likeliest first: those with the rarest of `keys`."""
+    return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit, **subject.binds)
 
 
-def list_sharing_since(keys: list[int], since: int) -> list[Known]:
-    """The known videos that have any of `keys` and were remembered after fingerprint number `since`."""
-    return fetch_all(Known, _LIST_SHARING_SINCE, keys=keys, since=since)
+def list_later(keys: list[int], subject: Subject, limit: int) -> list[int]:
+    """Of the scored videos that came after `subject`, the ids of those that share the rarest of `keys`."""
+    binds = {"keys": keys, "at_most": MAX_SHARING, "limit": limit, **subject.binds}
+    return list(db.session.scalars(_LIST_LATER, binds))
 
 
-def list_recent(miner_hotkey: str, hours: int, limit: int) -> list[Known]:
-    """The miner's own known videos of the last hours, the latest first."""
-    return fetch_all(Known, _LIST_RECENT, miner_hotkey=miner_hotkey, hours=hours, limit=limit)
+def list_sharing_since(keys: list[int], subject: Subject, since: int) -> list[Known]:
+    """The videos with any of `keys` that count against `subject`, remembered after number `since`."""
+    return fetch_all(Known, _LIST_SHARING_SINCE, keys=keys, since=since, **subject.binds)
 
 
-def insert(submission_id: int, miner_hotkey: str, content_hash: str | None, stored: Fingerprint) -> None:
+def list_later_since(keys: list[int], subject: Subject, since: int) -> list[int]:
+    """The scored videos with any of `keys` that came after `subject`, remembered after number `since`."""
+    return list(db.session.scalars(_LIST_LATER_SINCE, {"keys": keys, "since": since, **subject.binds}))
+
+
+def list_own(subject: Subject, hours: int, limit: int) -> list[Known]:
+    """The videos of the same miner in the hours before that count against `subject`, the latest first."""
+    return fetch_all(Known, _LIST_OWN, **_window(subject, hours, limit))
+
+
+def list_own_later(subject: Subject, hours: int, limit: int) -> list[int]:
+    """The scored videos of the same miner in the hours after `subject`, the first first."""
+    return list(db.session.scalars(_LIST_OWN_LATER, _window(subject, hours, limit)))
+
+
+def _window(subject: Subject, hours: int, limit: int) -> dict[str, object]:
+    return {
+        "miner_hotkey": subject.miner_hotkey,
+        "submitted_at": subject.submitted_at,
+        "hours": hours,
+        "limit": limit,
+        **subject.binds,
+    }
+
+
+def find_known(submission_id: int) -> Known | None:
+    return fetch_one(Known, _FIND_KNOWN, id=submission_id)
+
+
+def find_compared(submission_id: int) -> Compared | None:
+    """What a scored video was compared by, if it is still kept."""
+    return fetch_one(Compared, _FIND_COMPARED, id=submission_id)
+
+
+def insert(
+    subject: Subject, content_hash: str | None, stored: Fingerprint, only_prompt: str | None = None
+) -> None:
     execute(
         _INSERT,
-        submission_id=submission_id,
-        miner_hotkey=miner_hotkey,
+        submission_id=subject.id,
+        miner_hotkey=subject.miner_hotkey,
         content_hash=content_hash,
         seconds=stored.seconds.tolist(),
         hashes=stored.hashes.tobytes(),
         keys=stored.keys() if len(stored) else [],
+        demoted=subject.demoted,
+        only_prompt=only_prompt,
     )
+
+
+def insert_full(subject: Subject, plain: Fingerprint, mirrored: Fingerprint, quality_score: float) -> None:
+    """Keep all that a scored video was compared by, and its quality before duplicates."""
+    execute(
+        _INSERT_FULL,
+        submission_id=subject.id,
+        seconds=plain.seconds.tolist(),
+        hashes=plain.hashes.tobytes(),
+        mirrored=mirrored.hashes.tobytes(),
+        quality_score=quality_score,
+    )
+
+
+def forget_content(content_hash: str) -> int | None:
+    """Let a file be scored again; return the submission that it was scored as, if it was."""
+    return fetch_value(_FORGET_CONTENT, content_hash=content_hash)
+
+
+def delete_full(before: int) -> None:
+    """Forget what videos submitted before this id were compared by: nothing earlier is open."""
+    execute(_DELETE_FULL, id=before)

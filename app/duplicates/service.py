@@ -1,18 +1,25 @@
 """Is a video new? The same bytes, the same footage, pieces of one recording, the same scene over and over.
 
-Videos are compared with the scored ones of all cycles. Of two miners who show the same footage the one who
-submitted first keeps his score, whichever was evaluated first; a miner's own count whatever their order.
+Videos are compared with all that were submitted before them and judged, of all miners and cycles. So what a
+video is worth depends on what was submitted, and in which order; the order of evaluation decides nothing: a
+video that is evaluated before one that was submitted earlier is compared again when that is evaluated, and
+its result is corrected.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from app.assessment import formula
 from app.assessment.model import Claim, Outcome
 from app.assessment.report import DuplicatesPart, MatchPart, SameScenePart, SpanPart
+from app.corrections import queries as corrections
+from app.corrections import service as correcting
+from app.corrections.models import Decision
 from app.duplicates import matching, queries
 from app.duplicates.matching import Fingerprint, Match
-from app.duplicates.queries import HashAssertion, Known
+from app.duplicates.queries import HashAssertion, Known, Subject
+from app.enums import CorrectionKind, SubmissionStatus
 
 # share of a video that may be known before it is rejected
 MAX_MATCHED = 0.8
@@ -33,21 +40,11 @@ MAX_TAKES_DEDUCTION = 0.5
 
 @dataclass(frozen=True)
 class Originality:
-    """What was found: `quality_factor` in [0, 1], why the video is rejected or None, and the report.
-
-    `late_copies` are scored videos of other miners that show this video's footage and were submitted after
-    it: nothing is taken from this one, and they are put up for review. So are `unverified_assertions`: scored
-    videos of other miners that claim the hash of this one's bytes, while nobody looked at theirs.
-    `fingerprint` is what this video, of `miner_hotkey`, is remembered by; None if nobody verified its bytes.
-    """
+    """What was found: `quality_factor` in [0, 1], why the video is rejected or None, and the report."""
 
     quality_factor: float
     rejection_reason: str | None
     report: DuplicatesPart
-    late_copies: tuple[int, ...] = ()
-    unverified_assertions: tuple[int, ...] = ()
-    miner_hotkey: str = ""
-    fingerprint: Fingerprint | None = None
 
     @property
     def of_known_footage(self) -> bool:
@@ -64,11 +61,27 @@ class Originality:
         )
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A video whose bytes were verified, under comparison: what it is remembered by, and whom it concerns.
+
+    `later` are scored videos that were submitted after it and may show its footage. `unverified` are scored
+    videos of other miners that claim the hash of its bytes, while nobody looked at theirs.
+    """
+
+    subject: Subject
+    plain: Fingerprint
+    mirrored: Fingerprint
+    originality: Originality
+    later: tuple[int, ...] = ()
+    unverified: tuple[int, ...] = ()
+
+
 NOT_COMPARED = Originality(1.0, None, DuplicatesPart(compared=False))
 
 
-def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
-    """Compare the video of `claim` with all scored ones.
+def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
+    """Compare the video of `claim` with all that came before it.
 
     Runs in the transaction that records the result. It holds up other results of the same miner from the
     start, and all others only from when it has compared, so that what both are about to remember is seen by
@@ -79,43 +92,60 @@ def judge_originality(claim: Claim, outcome: Outcome) -> Originality:
         return _judge_assertion(claim)
     if outcome.report.verified_sha256 != claim.video_hash:
         return NOT_COMPARED
-    hotkey = queries.lock_miner(claim.id)
-    if same := _find_same_file(queries.list_hash_assertions(claim.video_hash), hotkey):
-        return same
+    subject = queries.get_subject(claim.id)
+    queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
-    keys = sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
+    keys = _keys(plain, mirrored)
     latest = queries.find_latest()
-    own = queries.list_recent(hotkey, WINDOW_HOURS, WINDOW)
-    # the likeliest first
-    videos = {video.submission_id: video for video in [*queries.list_sharing(keys, COMPARED), *own]}
-    found = compare(hotkey, plain, mirrored, videos.values())
-    stored = plain.thinned()
+    found, own = _look(subject, plain, mirrored, keys)
+    later = set(queries.list_later(keys, subject, COMPARED))
+    later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
     queries.lock_memory()
-    claims = queries.list_hash_assertions(claim.video_hash)
-    if same := _find_same_file(claims, hotkey):
-        return same
-    since = queries.list_sharing_since(keys, latest)
-    found += compare(hotkey, plain, mirrored, [video for video in since if video.submission_id not in videos])
-    originality = conclude(claim.id, hotkey, plain, found, own)
-    unverified = tuple(each.submission_id for each in claims)
-    return replace(originality, unverified_assertions=unverified, miner_hotkey=hotkey, fingerprint=stored)
+    seen = {each.video.submission_id for each in found}
+    since = [
+        each for each in queries.list_sharing_since(keys, subject, latest) if each.submission_id not in seen
+    ]
+    found += match_all(subject.miner_hotkey, plain, mirrored, since)
+    later |= set(queries.list_later_since(keys, subject, latest))
+    assertions = queries.list_hash_assertions(claim.video_hash)
+    same_file = _find_same_file(assertions, subject)
+    return Comparison(
+        subject,
+        plain,
+        mirrored,
+        same_file or conclude(subject.miner_hotkey, plain, found, own),
+        tuple(sorted(later)),
+        () if same_file else tuple(each.submission_id for each in assertions if not each.verified),
+    )
+
+
+def _keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
+    return sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
+
+
+def _look(
+    subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int]
+) -> tuple[list["Found"], list[Known]]:
+    """Compare with the likeliest videos before `subject` and with its miner's own last; return those too."""
+    own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
+    # the likeliest first
+    videos = {each.submission_id: each for each in [*queries.list_sharing(keys, subject, COMPARED), *own]}
+    return match_all(subject.miner_hotkey, plain, mirrored, videos.values()), own
 
 
 def _judge_assertion(claim: Claim) -> Originality:
     """Judge a video whose bytes nobody verified by the hash that its miner claims and signed."""
     queries.lock_memory()
     scored = queries.list_hash_assertions(claim.video_hash)
-    return (
-        _same_file(scored[0], compared=False)
-        if scored
-        else Originality(1.0, None, DuplicatesPart(compared=False))
-    )
+    return _same_file(scored[0], compared=False) if scored else NOT_COMPARED
 
 
-def _find_same_file(claims: list[HashAssertion], hotkey: str) -> Originality | None:
-    """Reject verified bytes that were scored. Another miner's mere claim to them does not count."""
-    known = [each for each in claims if each.verified or each.miner_hotkey == hotkey]
-    return _same_file(known[0], compared=True) if known else None
+def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
+    """Reject verified bytes that were scored before. Another miner's mere claim to them does not count."""
+    for each in assertions:
+        if each.place < subject.place and (each.verified or each.miner_hotkey == subject.miner_hotkey):
+            return _same_file(each, compared=True)
+    return None
 
 
 def _same_file(known: HashAssertion, compared: bool) -> Originality:
@@ -124,15 +154,88 @@ def _same_file(known: HashAssertion, compared: bool) -> Originality:
     return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
-def remember(claim: Claim, originality: Originality, scored: bool) -> None:
-    """Keep the fingerprint of a video, so that later ones are compared with it.
+def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) -> list[int]:
+    """Keep the fingerprint of a video that was judged or rejected for known footage, and compare again.
 
-    One that is not `scored` takes nothing from other miners' videos; but its miner's further pieces of the
-    same recording are known by it.
+    `judged` is its outcome before duplicates, `status` its result. What came after it and was scored without
+    it is corrected. Returns the submissions that a person should look at, since this could not be done.
     """
-    if originality.fingerprint is not None:
-        content_hash = claim.video_hash if scored else None
-        queries.insert(claim.id, originality.miner_hotkey, content_hash, originality.fingerprint)
+    subject = comparison.subject
+    scored = status == SubmissionStatus.SCORED
+    known_footage = comparison.originality.of_known_footage
+    if not (scored or known_footage or judged.judge_model):
+        return []
+    later = set(comparison.later)
+    if scored:
+        # a later submission of the same file, which will be found to be that
+        later |= {queries.forget_content(subject.video_hash) or subject.id} - {subject.id}
+    queries.insert(
+        subject,
+        subject.video_hash if scored else None,
+        comparison.plain.thinned(),
+        None if scored or known_footage else subject.prompt_id,
+    )
+    if scored:
+        queries.insert_full(subject, comparison.plain, comparison.mirrored, judged.quality_score)
+    known = queries.find_known(subject.id)
+    assert known is not None
+    return [id for id in sorted(later) if not _compare_again(id, known, subject)]
+
+
+def _compare_again(id: int, known: Known, cause: Subject) -> bool:
+    """Correct the result of a scored video if it shows what is `known` of a video that came before it.
+
+    False if it could not be compared in full any more, or if a person decided its result.
+    """
+    subject = queries.get_subject(id)
+    if subject.place < cause.place:
+        return True
+    compared = queries.find_compared(id)
+    if compared is None:
+        # scored before such were kept
+        return not _may_be_copy(id, known)
+    plain, mirrored = compared.fingerprints
+    originality = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
+    if originality is None:
+        (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
+        is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
+            plain, known.fingerprint
+        )
+        if not (pair.match.frames or pair.one_recording or is_take):
+            return True
+        originality = conclude(
+            subject.miner_hotkey, plain, *_look(subject, plain, mirrored, _keys(plain, mirrored))
+        )
+    score, status = 0.0, SubmissionStatus.REJECTED
+    if originality.rejection_reason is None:
+        quality = compared.quality_score * originality.quality_factor
+        score = formula.final_score(compared.technical_score, compared.relevance_score, quality)
+        status = SubmissionStatus.SCORED
+    effective = corrections.find_effective(id)
+    if effective is None or (effective.status, effective.final_score) == (status, score):
+        return True
+    if effective.decided_by not in (None, correcting.SYSTEM):
+        return False
+    reason = originality.rejection_reason or (
+        f"A part of the video is known: submission {cause.submission_uuid} was first, though evaluated later."
+    )
+    evidence = {
+        "submission": str(cause.submission_uuid),
+        "duplicates": originality.report.model_dump(mode="json"),
+    }
+    decision = Decision(CorrectionKind.LATE_COPY, status, score, reason, correcting.SYSTEM, evidence)
+    correcting.correct(id, decision)
+    if status == SubmissionStatus.REJECTED:
+        queries.forget_content(subject.video_hash)
+    return True
+
+
+def _may_be_copy(id: int, known: Known) -> bool:
+    """Whether a video of which only the short form is kept shows footage of a `known` one, as it is."""
+    short = queries.find_known(id)
+    return short is not None and bool(
+        matching.match(short.fingerprint, short.fingerprint, known.fingerprint).frames
+    )
 
 
 @dataclass(frozen=True)
@@ -144,26 +247,23 @@ class Found:
     one_recording: bool
 
 
-def compare(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]) -> list[Found]:
-    """Compare with those of the known videos that count, in this order, while there are lines left to try."""
+def match_all(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]) -> list[Found]:
+    """Compare with the known videos, in this order, while there are lines left to try."""
     found = []
     lines = MAX_LINES
     for video in known:
+        stored = video.fingerprint
+        match = matching.match(plain, mirrored, stored, lines)
+        lines -= match.lines
         is_own = video.miner_hotkey == hotkey
-        if is_own or video.scored:
-            stored = video.fingerprint
-            match = matching.match(plain, mirrored, stored, lines)
-            lines -= match.lines
-            found.append(Found(video, match, is_own and matching.one_recording(plain, stored, match)))
+        found.append(Found(video, match, is_own and matching.one_recording(plain, stored, match)))
     return found
 
 
-def conclude(
-    submission_id: int, hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[Known]
-) -> Originality:
+def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[Known]) -> Originality:
     """Draw the conclusions from what was found in other videos and from the miner's own recent ones."""
     matched: set[int] = set()
-    matches, late_copies = [], []
+    matches = []
     whole_of: UUID | None = None
     for each in sorted(found, key=lambda each: each.video.submission_id):
         video = each.video
@@ -171,14 +271,10 @@ def conclude(
             whole_of = video.submission_uuid
         if not each.match.frames:
             continue
-        counts = video.miner_hotkey == hotkey or video.submission_id < submission_id
-        matches.append(_show(video, each.match, len(plain), counts))
-        if counts:
-            matched |= each.match.frames
-        else:
-            late_copies.append(video.submission_id)
+        matches.append(_show(video, each.match, len(plain)))
+        matched |= each.match.frames
     share = len(matched) / len(plain) if len(plain) else 0.0
-    takes = [video for video in own if video.scored and matching.shows_same_place(plain, video.fingerprint)]
+    takes = [video for video in own if video.is_take and matching.shows_same_place(plain, video.fingerprint)]
     deduction = min(MAX_TAKES_DEDUCTION, TAKE_DEDUCTION * max(0, len(takes) - FREE_TAKES))
     return Originality(
         quality_factor=(1 - share) * (1 - deduction),
@@ -195,13 +291,12 @@ def conclude(
                 deduction=round(deduction, 4),
             ),
         ),
-        late_copies=tuple(late_copies),
     )
 
 
 def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> str | None:
     if share > MAX_MATCHED:
-        most = max((match for match in matches if match.counts), key=lambda match: match.share)
+        most = max(matches, key=lambda match: match.share)
         return (
             f"{share:.0%} of the video was submitted before, most of it as {most.submission_uuid}; "
             "submit new footage."
@@ -214,7 +309,7 @@ def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> st
     return None
 
 
-def _show(video: Known, found: Match, frames: int, counts: bool) -> MatchPart:
+def _show(video: Known, found: Match, frames: int) -> MatchPart:
     spans = [
         SpanPart(
             start=round(span.start, 2),
@@ -226,4 +321,4 @@ def _show(video: Known, found: Match, frames: int, counts: bool) -> MatchPart:
         for span in found.spans
     ]
     share = round(len(found.frames) / frames, 4)
-    return MatchPart(submission_uuid=str(video.submission_uuid), share=share, counts=counts, spans=spans)
+    return MatchPart(submission_uuid=str(video.submission_uuid), share=share, counts=True, spans=spans)

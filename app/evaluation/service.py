@@ -113,8 +113,10 @@ def record_result(
     # numpy costs 11 MB, which web processes that take in no results are spared
     from app.duplicates import service as duplicates
 
-    originality = duplicates.judge_originality(claim, outcome)
-    outcome = originality.applied_to(outcome)
+    judged = outcome
+    compared = duplicates.compare(claim, judged)
+    originality = compared.originality if isinstance(compared, duplicates.Comparison) else compared
+    outcome = originality.applied_to(judged)
     verdict = formula.verdict_of(outcome, settings.min_relevance)
     report = outcome.report.model_copy(update={"verdict": formula.explain(verdict, *outcome.scores)})
     values = {
@@ -131,17 +133,16 @@ def record_result(
     if not queries.record(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    scored = verdict.status == SubmissionStatus.SCORED
-    if scored or originality.of_known_footage:
-        duplicates.remember(claim, originality, scored)
-    if report.review:
-        review_queries.insert(claim.id, report.review[:2000])
-    for copy in originality.late_copies:
-        review_queries.insert(copy, f"Shows footage of submission {claim.submission_uuid}, which was first.")
-    for other in originality.unverified_assertions:
-        review_queries.insert(
-            other, f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
-        )
+    reviews = {claim.id: report.review[:2000]} if report.review else {}
+    if isinstance(compared, duplicates.Comparison):
+        for other in compared.unverified:
+            reviews[other] = (
+                f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
+            )
+        for copy in duplicates.remember(compared, judged, verdict.status):
+            reviews[copy] = f"Shows footage of submission {claim.submission_uuid}, which was first."
+    for id, reason in reviews.items():
+        review_queries.insert(id, reason)
     breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
     db.session.commit()
     log.info(

@@ -15,6 +15,7 @@ from app.assessment.model import Outcome
 from app.assessment.report import Report
 from app.db import db
 from app.evaluation import queries, service
+from tests.corrections.conftest import correct
 from tests.evaluation.conftest import BRIEF
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 from tests.factories import make_prompt, make_submission, miner
@@ -137,10 +138,32 @@ def test_a_hash_claimed_for_other_bytes_blocks_nobody(context, submit):
     assert record(context, honest, film(1, 10))[0].status == "SCORED"
 
 
-def test_a_rejected_video_blocks_nobody(context, submit, evaluate):
-    content_hash = "ab" * 32
-    first, second = submit(ALICE, content_hash), submit(BOB, content_hash)
-    assert record(context, first, film(1, 10), relevance_score=0.1)[0].status == "REJECTED"
+@pytest.mark.parametrize("hotkey", [ALICE, BOB])
+def test_what_the_judge_rejected_is_not_judged_again_for_the_same_prompt(submit, evaluate, hotkey):
+    first, again, other = submit(ALICE), submit(hotkey), submit(hotkey)
+    assert evaluate(film(1, 10), id=first, relevance_score=0.1)[0].status == "REJECTED"
+    verdict, _ = evaluate(copied(film(1, 10)), id=again)
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    make_prompt(id="another")
+    db.session.execute(text("UPDATE submissions SET prompt_id = 'another' WHERE id = :id"), {"id": other})
+    db.session.commit()
+    # known from the copy, which was rejected as one: it was no judge's word
+    assert evaluate(copied(film(1, 10), seed=1), id=other)[0].status == "REJECTED"
+
+
+def test_what_the_judge_rejected_may_be_submitted_to_another_prompt(submit, evaluate):
+    assert evaluate(film(1, 10), relevance_score=0.1)[0].status == "REJECTED"
+    other = submit(ALICE)
+    make_prompt(id="another")
+    db.session.execute(text("UPDATE submissions SET prompt_id = 'another' WHERE id = :id"), {"id": other})
+    db.session.commit()
+    assert evaluate(copied(film(1, 10)), id=other)[0].status == "SCORED"
+
+
+def test_a_video_rejected_for_a_fault_of_its_own_blocks_nobody(context, submit):
+    first, second = submit(ALICE), submit(BOB)
+    fault = {"rejection_reason": "It is damaged.", "judge_model": None}
+    assert record(context, first, film(1, 10), **fault)[0].status == "REJECTED"
     assert record(context, second, film(1, 10))[0].status == "SCORED"
 
 
@@ -246,20 +269,75 @@ def test_pieces_of_several_videos_are_a_copy_too(evaluate):
     assert verdict.status == "REJECTED" and len(report["matches"]) == 2
 
 
-def test_the_earlier_submission_keeps_its_score_though_evaluated_later(context, submit, evaluate):
+def effective(id):
+    statement = text(
+        "SELECT coalesce(c.status, s.status), coalesce(c.final_score, s.final_score), c.reason "
+        "FROM submissions s LEFT JOIN LATERAL (SELECT * FROM corrections WHERE submission_id = s.id "
+        "ORDER BY id DESC LIMIT 1) c ON true WHERE s.id = :id"
+    )
+    row = db.session.execute(statement, {"id": id}).one()
+    db.session.rollback()
+    return row
+
+
+@pytest.mark.parametrize("hotkey", [ALICE, BOB])
+def test_a_copy_that_was_evaluated_first_is_corrected(submit, evaluate, hotkey):
+    first, copy = submit(ALICE), submit(hotkey)
+    assert evaluate(copied(film(1, 10)), id=copy)[0].status == "SCORED"
+    verdict, report = evaluate(film(1, 10), id=first)
+    assert (verdict.status, verdict.final_score, report["matches"]) == ("SCORED", 0.9, [])
+    status, score, reason = effective(copy)
+    assert (status, score) == ("REJECTED", 0) and uuid_of(first) in reason
+
+
+def test_a_copy_in_part_is_corrected_to_what_it_would_have_got(submit, evaluate):
+    bits = np.concatenate([copied(film(1, 10)), film(2, 10)])
+    first, copy, again = submit(ALICE), submit(BOB), submit(BOB)
+    assert evaluate(bits, id=copy)[0].final_score == 0.9
+    evaluate(film(1, 10), id=first)
+    expected = pytest.approx(0.75, abs=0.01)
+    assert effective(copy)[:2] == ("SCORED", expected)
+    # what is not new of the copy's own is known from it
+    assert evaluate(copied(film(2, 10)), id=again)[0].status == "REJECTED"
+
+
+def test_the_same_file_evaluated_first_is_corrected_though_it_has_no_fingerprint(context, submit):
+    content_hash = "ab" * 32
+    first, copy = submit(ALICE, content_hash), submit(BOB, content_hash)
+    assert record(context, copy, film(1, 10)[:0])[0].status == "SCORED"
+    assert record(context, first, film(1, 10)[:0])[0].status == "SCORED"
+    assert effective(copy)[:2] == ("REJECTED", 0)
+
+
+def test_what_a_person_decided_goes_up_for_review_instead(context, submit, evaluate):
     first, copy = submit(ALICE), submit(BOB)
     evaluate(copied(film(1, 10)), id=copy)
-    verdict, report = evaluate(film(1, 10), id=first)
-    assert (verdict.status, verdict.final_score) == ("SCORED", 0.9)
-    assert report["matches"][0]["counts"] is False
+    correct(copy, 0.9, kind="review", by="Ada")
+    evaluate(film(1, 10), id=first)
+    assert effective(copy)[:2] == ("SCORED", 0.9)
     reviewed, reason = db.session.execute(text("SELECT submission_id, reason FROM reviews")).one()
     assert reviewed == copy and uuid_of(first) in reason
 
 
-def test_a_miners_own_copies_count_in_any_order(submit, evaluate):
-    first, copy = submit(ALICE), submit(ALICE)
+def test_what_was_scored_before_such_were_corrected_goes_up_for_review(submit, evaluate):
+    first, copy, other = submit(ALICE), submit(BOB), submit(BOB)
     evaluate(copied(film(1, 10)), id=copy)
-    assert evaluate(film(1, 10), id=first)[0].status == "REJECTED"
+    evaluate(film(2, 10), id=other)
+    db.session.execute(text("DELETE FROM full_fingerprints"))
+    db.session.commit()
+    evaluate(film(1, 10), id=first)
+    assert db.session.execute(text("SELECT submission_id FROM reviews")).scalars().all() == [copy]
+
+
+def test_a_title_card_that_many_show_does_not_hide_the_original(submit, evaluate):
+    card = np.concatenate([film(99, 1)] * 2)
+    original = submit(ALICE)
+    evaluate(film(1, 4), id=original)
+    for n in range(12):
+        evaluate(np.concatenate([card, film(100 + n, 2)]), hotkey=miner(f"card{n}").ss58_address)
+    verdict, report = evaluate(np.concatenate([card, copied(film(1, 4))]), hotkey=BOB)
+    assert uuid_of(original) in {match["submission_uuid"] for match in report["matches"]}
+    assert verdict.status == "REJECTED"
 
 
 def test_pieces_earn_no_more_than_the_whole(evaluate):
@@ -325,8 +403,8 @@ def record_at_once(app, submissions):
 
 def test_two_copies_recorded_at_once_are_not_both_scored(context, submit):
     copies = {submit(ALICE): copied(film(1, 10), seed=seed) for seed in range(4)}
-    statuses = record_at_once(context, copies)
-    assert sorted(statuses.values()) == ["REJECTED", "REJECTED", "REJECTED", "SCORED"]
+    record_at_once(context, copies)
+    assert [effective(id)[0] for id in sorted(copies)] == ["SCORED", "REJECTED", "REJECTED", "REJECTED"]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -334,15 +412,15 @@ def test_copies_of_two_miners_recorded_at_once_see_each_other(context, submit, s
     first, second = submit(ALICE), submit(BOB)
     ten = film(seed, 10)
     statuses = record_at_once(context, {first: ten, second: copied(ten)})
-    reviewed = db.session.execute(text("SELECT submission_id FROM reviews")).scalars().all()
     assert statuses[first] == "SCORED"
     # whichever was evaluated first
-    assert (statuses[second], reviewed) in [("REJECTED", []), ("SCORED", [second])]
+    assert effective(second)[:2] == ("REJECTED", 0)
 
 
 def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit):
     both = {submit(hotkey, "ab" * 32): film(1, 10) for hotkey in (ALICE, BOB)}
-    assert sorted(record_at_once(context, both).values()) == ["REJECTED", "SCORED"]
+    record_at_once(context, both)
+    assert [effective(id)[0] for id in sorted(both)] == ["SCORED", "REJECTED"]
 
 
 def test_a_lost_lease_leaves_no_fingerprint(context, submit):

@@ -161,6 +161,26 @@ def test_a_cycle_whose_work_ends_in_mid_tick_is_completed_at_a_block_that_was_as
     ]
 
 
+def test_a_cycle_waits_for_an_open_submission_that_came_before_one_of_its_own(settings):
+    make_cycle("EVALUATING")
+    earlier = make_submission(cycle_id=make_cycle())
+    make_result(0.9, cycle_id=1)
+    tick(settings)
+    assert statuses()[1] == "EVALUATING"
+    # not beyond its deadline
+    tick(settings, 60 * MINUTE)
+    assert statuses()[1] == "COMPLETED"
+    assert cycle_of(earlier) == 2
+
+
+def test_a_cycle_does_not_wait_for_what_came_after_its_own(settings):
+    make_cycle("EVALUATING")
+    make_result(0.9, cycle_id=1)
+    make_submission(cycle_id=make_cycle())
+    tick(settings)
+    assert statuses()[1] == "COMPLETED"
+
+
 def test_overdue_work_is_carried_over_and_the_cycle_completes_without_it(settings):
     make_cycle("EVALUATING")
     make_result(0.9, cycle_id=1, miner_uid=1)
