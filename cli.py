@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluator": ("app.evaluator.commands", "Evaluate submissions pulled over HTTP."),
     "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
+    "reviews": ("app.reviews.commands", "Look at what needs a person, and decide it."),
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),

@@ -148,6 +148,14 @@ CREATE TABLE submissions (
     final_score         double precision CHECK (final_score >= 0 AND final_score <= 1),
     -- the prompt's requirements when the submission was accepted, which the video is checked against
     requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
+    -- attempts that failed by what the video alone can bring about; and those of them in which its object changed,
+    -- after some of which the submission comes after all others
+    suspect_attempts    integer NOT NULL DEFAULT 0 CHECK (suspect_attempts >= 0),
+    changes             integer NOT NULL DEFAULT 0 CHECK (changes >= 0),
+    demoted             boolean NOT NULL DEFAULT false,
+    -- a person is to look at it: it is not claimed, and in no cycle until that is over
+    held_at             timestamptz CONSTRAINT submissions_held CHECK (
+                            held_at IS NULL OR status = 'PENDING' AND cycle_id IS NULL),
     -- requests to a judge in its whole life, whoever evaluated it, but for those that were the judge's own fault
     judge_calls         integer NOT NULL DEFAULT 0 CHECK (judge_calls >= 0),
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
@@ -157,13 +165,13 @@ CREATE TABLE submissions (
     CHECK (status <> 'REJECTED' OR final_score = 0)
 );
 -- evaluate/fetch and the reconciler: the due ones, oldest first
-CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 'PENDING';
+CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 'PENDING' AND held_at IS NULL;
 -- the reconciler: expired leases
 CREATE INDEX submissions_leased ON submissions (lease_expires_at) WHERE status = 'EVALUATING';
 -- is a cycle's work done; carry-over
 CREATE INDEX submissions_open ON submissions (cycle_id, id) WHERE status IN ('PENDING', 'EVALUATING');
 -- a starting cycle takes in who waited
-CREATE INDEX submissions_waiting ON submissions (id) WHERE cycle_id IS NULL;
+CREATE INDEX submissions_waiting ON submissions (id) WHERE cycle_id IS NULL AND held_at IS NULL;
 -- scores of a cycle
 CREATE INDEX submissions_cycle ON submissions (cycle_id, id);
 -- submissions of a hotkey in the last hour
@@ -204,8 +212,8 @@ CREATE TABLE evaluations (
     relevance_score   double precision NOT NULL CHECK (relevance_score BETWEEN 0 AND 1),
     quality_score     double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1),
     rejection_reason  text CHECK (char_length(rejection_reason) BETWEEN 1 AND 2000),
-    -- 'worker' (a job of ours) or 'evaluator' (over HTTP)
-    evaluated_by      text NOT NULL CHECK (evaluated_by IN ('worker', 'evaluator')),
+    -- 'worker' (a job of ours), 'evaluator' (over HTTP), or 'person' (in a review, of what could not be judged)
+    evaluated_by      text NOT NULL CHECK (evaluated_by IN ('worker', 'evaluator', 'person')),
     -- model and version of the prompt template that judged; null where no judge was asked
     judge_model       text CHECK (char_length(judge_model) <= 200),
     prompt_version    text CHECK (char_length(prompt_version) <= 50),
@@ -390,11 +398,30 @@ CREATE TABLE full_fingerprints (
     quality_score  double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1)
 );
 
--- Submissions that a person should look at, and why.
+-- Submissions that a person should look at, and why; and what was decided.
 CREATE TABLE reviews (
-    submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
-    reason         text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
-    opened_at      timestamptz NOT NULL DEFAULT now()
+    submission_id    bigint PRIMARY KEY REFERENCES submissions (id),
+    reason           text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
+    opened_at        timestamptz NOT NULL DEFAULT now(),
+    -- REJECTED also when it is the system that found nothing in the miner's favour
+    state            text NOT NULL DEFAULT 'OPEN' CHECK (state IN ('OPEN', 'ACCEPTED', 'REJECTED', 'JUDGED_AGAIN')),
+    -- the time that a person has counts from here
+    waits_since      timestamptz NOT NULL DEFAULT now(),
+    closed_at        timestamptz,
+    decided_by       text CHECK (char_length(decided_by) BETWEEN 1 AND 200),
+    decision_reason  text CHECK (char_length(decision_reason) BETWEEN 1 AND 2000),
+    CHECK ((state = 'OPEN') = (closed_at IS NULL)),
+    CHECK ((closed_at IS NULL) = (decided_by IS NULL)),
+    CHECK ((closed_at IS NULL) = (decision_reason IS NULL))
+);
+CREATE INDEX reviews_open ON reviews (waits_since) WHERE state = 'OPEN';
+
+-- Attempts that failed by what a video alone can bring about, by miner and UTC day.
+CREATE TABLE suspect_attempts (
+    miner_hotkey  text NOT NULL,
+    day           date NOT NULL,
+    n             integer NOT NULL CHECK (n > 0),
+    PRIMARY KEY (miner_hotkey, day)
 );
 
 -- The judge's valid answers by what it was asked: the same frames are not paid for twice.

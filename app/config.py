@@ -322,6 +322,9 @@ class Settings:
     evaluation_deadline_minutes: float = _setting(
         120.0, _number(0.05, 100_000), "minutes after a cycle's end until open work is carried over"
     )
+    review_deadline_days: float = _setting(
+        21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
+    )
     evaluation_lease_seconds: int = _setting(600, _integer(5, 86_400), "lease of a remote evaluator's claim")
     # processes
     port: int = _setting(8000, _integer(1, 65535), "port of the API")

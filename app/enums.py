@@ -58,6 +58,8 @@ class EvaluatedBy(StrEnum):
     # a job of ours, or an evaluator over HTTP
     WORKER = "worker"
     EVALUATOR = "evaluator"
+    # in a review, of a video that could not be judged
+    PERSON = "person"
 
 
 class CorrectionKind(StrEnum):
@@ -68,6 +70,13 @@ class CorrectionKind(StrEnum):
     APPEAL = "appeal"
     TAKEDOWN = "takedown"
     OPERATOR = "operator"
+
+
+class ReviewState(StrEnum):
+    OPEN = "OPEN"
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    JUDGED_AGAIN = "JUDGED_AGAIN"
 
 
 class Dependency(StrEnum):

@@ -103,5 +103,12 @@ class TransientError(Exception):
         self.suspect_video = suspect_video
 
 
+class ChangingVideo(TransientError):
+    """Storage gave other bytes each time: only who holds the upload's address can bring that about."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason, suspect_video=True)
+
+
 class Deferred(TransientError):
     """Nothing failed, but it has to wait for `retry_after` seconds: goes back without counting as a fault."""

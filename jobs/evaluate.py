@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from flask import Flask, current_app
 from rq import get_current_job
+from rq.timeouts import JobTimeoutException
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.assessment import pipeline
@@ -121,6 +122,8 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
         log.warning("lease_lost", reason=str(lost))
     except TransientError as fault:
         _release(claim, lease, fault)
+    except JobTimeoutException as error:
+        _release(claim, lease, TransientError(f"It took too long: {error}", suspect_video=True))
     except Exception as error:
         log.exception("evaluation_failed")
         _release(claim, lease, TransientError(f"{type(error).__name__}: {error}"))

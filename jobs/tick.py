@@ -6,6 +6,7 @@ from app import ticks
 from app.clients.chain import Chain
 from app.completion import service as completion
 from app.evaluation import reconcile
+from app.reviews import service as reviews
 
 
 def tick_cycles() -> None:
@@ -15,11 +16,12 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Make expired claims claimable again, and queue a job for each due submission that has none."""
+    """Make expired claims claimable again, queue a job for each due submission, decide overdue reviews."""
     settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
 
     def work() -> None:
         reconcile.return_expired_claims()
+        reviews.decide_overdue(settings)
         reconcile.dispatch(redis, settings)
 
     ticks.run("reconcile", work)

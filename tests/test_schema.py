@@ -259,6 +259,7 @@ CHECKED = {
     ("submissions", "status"): enums.SubmissionStatus,
     ("cycles", "status"): enums.CycleStatus,
     ("evaluations", "evaluated_by"): enums.EvaluatedBy,
+    ("reviews", "state"): enums.ReviewState,
     ("corrections", "kind"): enums.CorrectionKind,
     ("circuit_breakers", "name"): enums.Dependency,
 }

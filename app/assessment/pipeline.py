@@ -31,7 +31,7 @@ from app.assessment.report import (
     VideoPart,
 )
 from app.enums import Dependency
-from app.errors import TransientError, Unavailable
+from app.errors import ChangingVideo, TransientError, Unavailable
 from app.version import VERSION
 from app.video import control, ffmpeg, stills
 from app.video.download import Missing, download
@@ -133,7 +133,7 @@ def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: C
             return digest
     if digest != before:
         # not counted against storage: a miner who uploads all the time must not stop the evaluation of others
-        raise TransientError("Storage gives other bytes each time.")
+        raise ChangingVideo("Storage gives other bytes each time.")
     return digest
 
 

@@ -43,7 +43,8 @@ _COMPLETE = text("""
                       judge_models = CAST(:judge_models AS text[]), last_correction_id = :last_correction_id
     WHERE id = :id
 """)
-_ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL")
+# Held ones wait for a person, not for a cycle.
+_ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL AND held_at IS NULL")
 _HAS_OPEN = text("""
     SELECT EXISTS (SELECT 1 FROM submissions
                    WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING'))
@@ -55,7 +56,9 @@ _FIND_FIRST_OPEN = text("""
                 WHERE s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING')) AS id
         FROM cycles c WHERE c.status <> 'COMPLETED'
         UNION ALL
-        SELECT min(id) FROM submissions WHERE cycle_id IS NULL AND status IN ('PENDING', 'EVALUATING')) first
+        SELECT min(id) FROM submissions
+        WHERE cycle_id IS NULL AND status IN ('PENDING', 'EVALUATING') AND (:with_held OR held_at IS NULL)
+    ) first
 """)
 _FIND_LAST_SUBMITTED = text("SELECT max(id) FROM submissions WHERE cycle_id = :cycle_id")
 _CARRY_OVER = text("""
@@ -149,9 +152,9 @@ def has_open_submissions(cycle_id: int) -> bool:
     return fetch_value(_HAS_OPEN, cycle_id=cycle_id)
 
 
-def find_first_open() -> int | None:
+def find_first_open(with_held: bool) -> int | None:
     """The id of the open submission, of whichever cycle, that was submitted first."""
-    return fetch_value(_FIND_FIRST_OPEN)
+    return fetch_value(_FIND_FIRST_OPEN, with_held=with_held)
 
 
 def find_last_submitted(cycle_id: int) -> int | None:

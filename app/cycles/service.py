@@ -72,7 +72,7 @@ def find_due(settings: Settings, now: datetime) -> tuple[Cycle | None, Step]:
         waits_for = Waiting.OWN
     else:
         # nobody knows the footage of an open one yet, so any that was submitted after it may be its copy
-        first, last = queries.find_first_open(), queries.find_last_submitted(cycle.id)
+        first, last = queries.find_first_open(with_held=False), queries.find_last_submitted(cycle.id)
         waits_for = Waiting.EARLIER if first and last and first < last else Waiting.NOTHING
     return cycle, next_step(cycle, waits_for, now, deadline(settings))
 

@@ -29,7 +29,7 @@ _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_SUBJECT = text("""
-    SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, false AS demoted
+    SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
     FROM submissions WHERE id = :id
 """)
 _LIST_HASH_ASSERTIONS = text(f"""

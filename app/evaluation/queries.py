@@ -16,11 +16,11 @@ from app.db import execute, fetch_all, fetch_one, fetch_value
 # submitted is the original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken; as
 # a join, planned with statistics of an emptier table, it read all pending rows.
 _DUE = """
-    s.status = 'PENDING' AND s.not_before <= now()
+    s.status = 'PENDING' AND s.held_at IS NULL AND s.not_before <= now()
     AND NOT EXISTS (
         SELECT 1 FROM submissions earlier
         WHERE earlier.video_hash = s.video_hash AND earlier.id < s.id
-          AND earlier.status IN ('PENDING', 'EVALUATING')
+          AND earlier.status IN ('PENDING', 'EVALUATING') AND earlier.held_at IS NULL AND NOT earlier.demoted
         OFFSET 0)
 """
 _CLAIM_COLUMNS = """
@@ -54,7 +54,8 @@ _CLAIM = text(f"""
 _COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) due")
 _COUNT_OPEN = text("""
     SELECT (SELECT count(*) FROM (
-                SELECT 1 FROM submissions WHERE status = 'PENDING' LIMIT :at_most) p) AS pending,
+                SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL LIMIT :at_most) p
+           ) AS pending,
            (SELECT count(*) FROM (
                 SELECT 1 FROM submissions WHERE status = 'EVALUATING' LIMIT :at_most) e) AS evaluating
 """)
@@ -65,15 +66,19 @@ _EXTEND = text("""
 _RELEASE = text(f"""
     UPDATE submissions SET
         status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
+        suspect_attempts = suspect_attempts + CAST(:is_suspect AS integer),
+        changes = changes + CAST(:is_change AS integer),
+        demoted = demoted OR changes + CAST(:is_change AS integer) >= :most_changes,
         last_fault = CASE WHEN :is_fault THEN :reason ELSE last_fault END,
         not_before = now() + greatest(
             make_interval(secs => :at_least),
             CASE WHEN :is_fault THEN {_back_off("faults")} ELSE interval '0' END)
     WHERE id = :id AND claim_token = :claim_token
-    RETURNING not_before
+    RETURNING id, not_before, miner_hotkey, suspect_attempts, last_fault,
+              CAST(:is_suspect AS boolean) AS is_suspect
 """)
 # The first expiry costs no wait, nor its place before later rows: its worker is gone and another takes over.
-# From the second on the row backs off, for it may be what kills the workers.
+# From the second on the row backs off, and its video is suspect: it may be what kills the workers.
 _RETURN_EXPIRED = text(f"""
     WITH expired AS (
         SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
@@ -81,9 +86,16 @@ _RETURN_EXPIRED = text(f"""
     )
     UPDATE submissions s SET
         status = 'PENDING', {_FREE}, faults = faults + 1,
+        suspect_attempts = suspect_attempts + CAST(faults > 0 AS integer),
         last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' expired.',
         not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_back_off("faults - 1")} END
     FROM expired WHERE s.id = expired.id
+    RETURNING s.id, s.not_before, s.miner_hotkey, s.suspect_attempts, s.last_fault, s.faults > 1 AS is_suspect
+""")
+_COUNT_SUSPECT = text("""
+    INSERT INTO suspect_attempts AS a (miner_hotkey, day, n)
+    VALUES (:miner_hotkey, (now() AT TIME ZONE 'UTC')::date, 1)
+    ON CONFLICT (miner_hotkey, day) DO UPDATE SET n = a.n + 1 RETURNING n
 """)
 _RECORD = text(f"""
     WITH done AS (
@@ -119,6 +131,18 @@ _FIND_REPORT = text("""
 class OpenCounts:
     pending: int
     evaluating: int
+
+
+@dataclass(frozen=True)
+class Released:
+    """A row that is PENDING again; `is_suspect`: by what its video alone can bring about."""
+
+    id: int
+    not_before: datetime
+    miner_hotkey: str
+    suspect_attempts: int
+    last_fault: str | None
+    is_suspect: bool
 
 
 @dataclass(frozen=True)
@@ -161,21 +185,42 @@ def extend_lease(claim: Claim, lease_seconds: float) -> bool:
     return bool(execute(_EXTEND, id=claim.id, claim_token=claim.claim_token, lease_seconds=lease_seconds))
 
 
-def release(claim: Claim, reason: str, is_fault: bool, at_least: float) -> datetime | None:
-    """Return the row to PENDING, due in `at_least` seconds or later; None if it is not ours any more."""
-    return fetch_value(
+def release(
+    claim: Claim,
+    reason: str,
+    at_least: float,
+    *,
+    is_fault: bool,
+    is_suspect: bool,
+    is_change: bool,
+    most_changes: int,
+) -> Released | None:
+    """Return the row to PENDING, due in `at_least` seconds or later; None if it is not ours any more.
+
+    After `most_changes` attempts in which its object changed it is demoted.
+    """
+    return fetch_one(
+        Released,
         _RELEASE,
         id=claim.id,
         claim_token=claim.claim_token,
         reason=reason,
-        is_fault=is_fault,
         at_least=at_least,
+        is_fault=is_fault,
+        is_suspect=is_suspect,
+        is_change=is_change,
+        most_changes=most_changes,
     )
 
 
-def return_expired(limit: int) -> int:
-    """Return up to `limit` rows whose lease has ended to PENDING, and how many there were."""
-    return execute(_RETURN_EXPIRED, limit=limit)
+def return_expired(limit: int) -> list[Released]:
+    """Return up to `limit` rows whose lease has ended to PENDING."""
+    return fetch_all(Released, _RETURN_EXPIRED, limit=limit)
+
+
+def count_suspect(miner_hotkey: str) -> int:
+    """Count an attempt that this miner's video alone can have brought about; return today's."""
+    return fetch_value(_COUNT_SUSPECT, miner_hotkey=miner_hotkey)
 
 
 def record(claim: Claim, values: dict[str, Any], report: Report) -> bool:

@@ -6,7 +6,7 @@ from redis import Redis
 from app.config import Settings
 from app.db import db
 from app.enums import EvaluatedBy
-from app.evaluation import breaker, queries
+from app.evaluation import breaker, queries, service
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 
 log = structlog.get_logger(__name__)
@@ -19,9 +19,10 @@ def return_expired_claims() -> int:
     total = 0
     while True:
         returned = queries.return_expired(BATCH)
+        service.hold_spent(returned)
         db.session.commit()
-        total += returned
-        if returned < BATCH:
+        total += len(returned)
+        if len(returned) < BATCH:
             break
     if total:
         log.warning("leases_expired", submissions=total)

@@ -8,7 +8,7 @@ from spectree import Response as Answers
 
 from app.assessment.report import Report
 from app.enums import EvaluatedBy
-from app.errors import TransientError
+from app.errors import ChangingVideo, TransientError
 from app.evaluation import models, service
 from app.web.api import Problem, spec
 from app.web.auth import require_evaluator
@@ -83,11 +83,13 @@ def count_judge_calls(json: models.JudgeCallsIn) -> models.JudgeCallsOut:
     resp=Answers(HTTP_200=models.ReleaseOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
 )
 def release(json: models.ReleaseIn) -> models.ReleaseOut:
-    """Give a claimed submission back after a fault that is not its video's; it is tried again later."""
+    """Give a claimed submission back after a fault that is not its video's; it is tried again later.
+
+    `suspect_video`: the video alone may have brought it about. After some such attempts a person looks.
+    """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
-    service.release(
-        claim, TransientError(json.reason, suspect_video=json.suspect_video), EvaluatedBy.EVALUATOR
-    )
+    fault = TransientError(json.reason, suspect_video=json.suspect_video)
+    service.release(claim, ChangingVideo(json.reason) if json.video_changes else fault, EvaluatedBy.EVALUATOR)
     return models.ReleaseOut(success=True, submission_uuid=claim.submission_uuid)
 
 

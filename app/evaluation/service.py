@@ -4,6 +4,7 @@ A claim is a lease in the database: a token and an end. Whoever holds the token 
 the submission back or record its one result; whoever lost it can do none of the three.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
@@ -14,12 +15,12 @@ from app.assessment.report import Report
 from app.config import OFFLINE_MODEL, Settings
 from app.db import autocommit, db
 from app.enums import EvaluatedBy, SubmissionStatus
-from app.errors import Conflict, Deferred, NotFound, TransientError, invalid_field
+from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientError, invalid_field
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
-from app.evaluation.queries import OpenCounts
+from app.evaluation.queries import OpenCounts, Released
 from app.redaction import stripped
-from app.reviews import queries as review_queries
+from app.reviews import service as reviews
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +28,11 @@ log = structlog.get_logger(__name__)
 WORKER_LEASE_SECONDS = 30.0
 # Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
 COUNT_AT_MOST = 1000
+# What a single video alone can bring about (answers without sense, refusals, time-outs, changing bytes,
+# killed evaluators) is tried so many times in a submission's life, and so often for all videos of a hotkey
+# in a UTC day. Then a person looks.
+MAX_SUSPECT_ATTEMPTS = 3
+MAX_SUSPECT_ATTEMPTS_A_DAY = 12
 # How far a remote evaluator's final score may be from ours.
 FORMULA_TOLERANCE = 0.001
 
@@ -81,25 +87,49 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
     Does nothing if the claim is not ours any more.
     """
     reason = stripped(str(fault))[:1000] or type(fault).__name__
-    due_again = queries.release(
-        claim, reason, not isinstance(fault, Deferred), at_least=fault.retry_after or 0
+    released = queries.release(
+        claim,
+        reason,
+        fault.retry_after or 0,
+        is_fault=not isinstance(fault, Deferred),
+        is_suspect=fault.suspect_video,
+        is_change=isinstance(fault, ChangingVideo),
+        most_changes=MAX_SUSPECT_ATTEMPTS,
     )
-    if due_again is None:
+    if released is None:
         db.session.rollback()
         return
+    hold_spent([released])
     if fault.dependency:
         breaker.count_failure(fault.dependency, reason, claim.id)
     else:
         # if it was a probe, it told nothing: the next need not wait for its end
         breaker.release_probes(by)
     db.session.commit()
-    log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again.isoformat())
+    due_again = released.not_before.isoformat()
+    log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again)
+
+
+def hold_spent(released: Sequence[Released]) -> None:
+    """Put suspect videos up for review whose attempts, or whose miner's of the day, are spent.
+
+    Until a person has looked they are not claimed again. The caller commits.
+    """
+    # all are counted before the first is held, and in one order, so that two never wait for each other
+    suspects = sorted((each for each in released if each.is_suspect), key=lambda each: each.miner_hotkey)
+    for each, today in [(each, queries.count_suspect(each.miner_hotkey)) for each in suspects]:
+        if each.suspect_attempts >= MAX_SUSPECT_ATTEMPTS or today > MAX_SUSPECT_ATTEMPTS_A_DAY:
+            reviews.hold(each.id, f"It could not be evaluated: {each.last_fault}"[:2000])
 
 
 def release_all(claimed_by: str, fault: TransientError) -> None:
-    """Give back whatever `claimed_by` holds, like `release`."""
+    """Give back whatever `claimed_by` holds, like `release`, since it was killed.
+
+    What kills its evaluator a second time is suspect.
+    """
     for claim in queries.list_claims(claimed_by):
-        release(claim, fault)
+        suspect = claim.attempt > 1 and not isinstance(fault, Deferred)
+        release(claim, TransientError(fault.reason, suspect_video=True) if suspect else fault)
 
 
 def record_result(
@@ -133,16 +163,16 @@ def record_result(
     if not queries.record(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    reviews = {claim.id: report.review[:2000]} if report.review else {}
+    to_review = {claim.id: report.review[:2000]} if report.review else {}
     if isinstance(compared, duplicates.Comparison):
         for other in compared.unverified:
-            reviews[other] = (
+            to_review[other] = (
                 f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
             )
         for copy in duplicates.remember(compared, judged, verdict.status):
-            reviews[copy] = f"Shows footage of submission {claim.submission_uuid}, which was first."
-    for id, reason in reviews.items():
-        review_queries.insert(id, reason)
+            to_review[copy] = f"Shows footage of submission {claim.submission_uuid}, which was first."
+    for id, reason in to_review.items():
+        reviews.open_review(id, reason)
     breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
     db.session.commit()
     log.info(

@@ -89,6 +89,10 @@ class _Work(Collector):
         accepted.add_metric([], totals.total_submissions)
         yield accepted
         yield _gauge("oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds)
+        yield _gauge("reviews_open", "Submissions that a person should look at", backlog.reviews_open)
+        yield _gauge(
+            "oldest_review_seconds", "Age of the oldest open review", backlog.oldest_review_seconds or 0
+        )
         yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)
         yield _gauge(
             "active_cycle_overdue_seconds",

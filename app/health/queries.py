@@ -15,12 +15,17 @@ _TOTALS = text("""
            (SELECT max(last_started_at) FROM ticks) AS scheduler_last_tick_at
 """)
 _BACKLOG = text("""
-    SELECT (SELECT count(*) FROM submissions WHERE status = 'PENDING') AS pending,
+    SELECT (SELECT count(*) FROM submissions WHERE status = 'PENDING' AND held_at IS NULL) AS pending,
            (SELECT count(*) FROM submissions WHERE status = 'EVALUATING') AS evaluating,
-           (SELECT count(*) FROM submissions WHERE status = 'PENDING' AND not_before > now()) AS backing_off,
+           (SELECT count(*) FROM submissions
+            WHERE status = 'PENDING' AND held_at IS NULL AND not_before > now()) AS backing_off,
            (SELECT extract(epoch FROM now() - not_before)::double precision FROM submissions
-            WHERE status = 'PENDING' AND not_before <= now() ORDER BY not_before, id LIMIT 1)
+            WHERE status = 'PENDING' AND held_at IS NULL AND not_before <= now()
+            ORDER BY not_before, id LIMIT 1)
                AS oldest_due_seconds,
+           (SELECT count(*) FROM reviews WHERE state = 'OPEN') AS reviews_open,
+           (SELECT extract(epoch FROM now() - min(opened_at))::double precision FROM reviews
+            WHERE state = 'OPEN') AS oldest_review_seconds,
            (SELECT count(*) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycles,
            (SELECT extract(epoch FROM now() - ends_at)::double precision FROM cycles WHERE status = 'ACTIVE')
                AS active_cycle_overdue_seconds,
@@ -161,6 +166,9 @@ class Backlog:
     backing_off: int
     # since the one that waits longest became due; None while none does
     oldest_due_seconds: float | None
+    reviews_open: int
+    # None while none is open
+    oldest_review_seconds: float | None
     evaluating_cycles: int
     active_cycle_overdue_seconds: float | None
     judge_tokens_today: int

@@ -1,22 +1,42 @@
 """What a review is on the wire."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from app.fields import QueryModel, Timestamp
+from app.enums import ReviewState, SubmissionStatus
+from app.fields import QueryModel, RequestModel, Text, Timestamp
 
 
 class ReviewQuery(QueryModel):
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    state: ReviewState = ReviewState.OPEN
+
+
+class ReviewIn(RequestModel):
+    """A decision: `judge_again` is for a submission that has no result yet."""
+
+    decision: Literal["accept", "reject", "judge_again"]
+    reason: Annotated[Text, Field(min_length=1, max_length=2000)]
+    by: Annotated[Text, Field(min_length=1, max_length=200)]
 
 
 class ReviewOut(BaseModel):
-    """Why a person should look at a submission."""
+    """Why a person should look at a submission, and what was decided.
+
+    `status` and `final_score` are what counts now. `is_held`: it could not be evaluated and is not tried
+    meanwhile.
+    """
 
     submission_uuid: UUID
     miner_uid: int
-    status: str
+    status: SubmissionStatus
+    final_score: float | None
+    is_held: bool
+    state: ReviewState
     reason: str
     opened_at: Timestamp
+    closed_at: Timestamp | None
+    decided_by: str | None
+    decision_reason: str | None

@@ -2,36 +2,142 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 
-from app.db import execute, fetch_all
+from app.assessment.report import Report
+from app.corrections.queries import JOIN_LAST
+from app.db import execute, fetch_all, fetch_one
 
-_INSERT = text("""
-    INSERT INTO reviews (submission_id, reason) VALUES (:submission_id, :reason)
-    ON CONFLICT (submission_id) DO NOTHING
+# the status and score are the effective ones
+_SELECT = f"""
+    SELECT r.submission_id, s.uuid AS submission_uuid, s.miner_uid, coalesce(last.status, s.status) AS status,
+           coalesce(last.final_score, s.final_score) AS final_score, s.held_at IS NOT NULL AS is_held,
+           r.state, r.reason, r.opened_at, r.closed_at, r.decided_by, r.decision_reason
+    FROM reviews r JOIN submissions s ON s.id = r.submission_id {JOIN_LAST}
+"""
+
+_OPEN = text("""
+    INSERT INTO reviews AS r (submission_id, reason) VALUES (:submission_id, :reason)
+    ON CONFLICT (submission_id) DO UPDATE SET
+        state = 'OPEN', reason = excluded.reason, opened_at = now(), waits_since = now(), closed_at = NULL,
+        decided_by = NULL, decision_reason = NULL
+    WHERE r.state <> 'OPEN'
 """)
-_LIST = text("""
-    SELECT s.uuid AS submission_uuid, s.miner_uid, s.status, r.reason, r.opened_at
-    FROM reviews r JOIN submissions s ON s.id = r.submission_id
-    ORDER BY r.opened_at DESC, r.submission_id DESC LIMIT :limit
+_CLOSE = text("""
+    UPDATE reviews SET state = :state, closed_at = now(), decided_by = :decided_by, decision_reason = :reason
+    WHERE submission_id = :submission_id
+""")
+_WAIT_ANEW = text("UPDATE reviews SET waits_since = now() WHERE submission_id = :submission_id")
+_LIST = text(f"""
+    {_SELECT} WHERE r.state = :state ORDER BY r.opened_at DESC, r.submission_id DESC LIMIT :limit
+""")
+_FIND = text(f"{_SELECT} WHERE s.uuid = :uuid")
+# Not those that are being judged again: they are decided by their result.
+_FIND_OVERDUE = text(f"""
+    {_SELECT} WHERE r.state = 'OPEN' AND r.waits_since < now() - make_interval(secs => :seconds)
+                AND (s.final_score IS NOT NULL OR s.held_at IS NOT NULL)
+    ORDER BY r.waits_since, r.submission_id LIMIT 1
+""")
+_FIND_FINDINGS = text("""
+    SELECT e.technical_score, e.relevance_score, e.quality_score, v.report
+    FROM evaluations e LEFT JOIN verification_reports v ON v.submission_id = e.submission_id
+    WHERE e.submission_id = :submission_id
+""")
+_HOLD = text("UPDATE submissions SET held_at = now(), cycle_id = NULL WHERE id = :submission_id")
+_LET_GO = text("UPDATE submissions SET held_at = NULL, not_before = now() WHERE id = :submission_id")
+_TAKE = text("""
+    UPDATE submissions SET status = 'EVALUATING', held_at = NULL, claim_token = gen_random_uuid(),
+                           claimed_by = 'review', lease_expires_at = now()
+    WHERE id = :submission_id
+""")
+_REFUSE = text("""
+    WITH done AS (
+        UPDATE submissions SET status = 'REJECTED', final_score = 0, evaluated_at = now(),
+                               claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL
+        WHERE id = :submission_id RETURNING id
+    ), result AS (
+        INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score,
+                                 rejection_reason, evaluated_by)
+        SELECT id, 0, 0, 0, :reason, 'person' FROM done RETURNING submission_id
+    )
+    INSERT INTO verification_reports (submission_id, report)
+    SELECT submission_id, CAST(:report AS jsonb) FROM result
 """)
 
 
 @dataclass(frozen=True)
 class Review:
+    """A question to a person; `is_held`: the submission has no result and is not claimed meanwhile."""
+
+    submission_id: int
     submission_uuid: UUID
     miner_uid: int
     status: str
+    final_score: float | None
+    is_held: bool
+    state: str
     reason: str
     opened_at: datetime
+    closed_at: datetime | None
+    decided_by: str | None
+    decision_reason: str | None
 
 
-def insert(submission_id: int, reason: str) -> None:
-    """Put a submission up for review; the first reason stands."""
-    execute(_INSERT, submission_id=submission_id, reason=reason)
+@dataclass(frozen=True)
+class Findings:
+    """What the evaluation of a submission found."""
+
+    technical_score: float
+    relevance_score: float
+    quality_score: float
+    report: dict[str, Any] | None
 
 
-def list_latest(limit: int) -> list[Review]:
-    return fetch_all(Review, _LIST, limit=limit)
+def open_review(submission_id: int, reason: str) -> None:
+    """Put a submission up for review, also once more; while one is open its reason stands."""
+    execute(_OPEN, submission_id=submission_id, reason=reason)
+
+
+def close(submission_id: int, state: str, decided_by: str, reason: str) -> None:
+    execute(_CLOSE, submission_id=submission_id, state=state, decided_by=decided_by, reason=reason)
+
+
+def wait_anew(submission_id: int) -> None:
+    """Let the time that a person has begin anew."""
+    execute(_WAIT_ANEW, submission_id=submission_id)
+
+
+def list_latest(state: str, limit: int) -> list[Review]:
+    return fetch_all(Review, _LIST, state=state, limit=limit)
+
+
+def find(uuid: UUID) -> Review | None:
+    return fetch_one(Review, _FIND, uuid=uuid)
+
+
+def find_overdue(seconds: float) -> Review | None:
+    """The open review that has waited longest, if it has so for these seconds and can be decided."""
+    return fetch_one(Review, _FIND_OVERDUE, seconds=seconds)
+
+
+def find_findings(submission_id: int) -> Findings | None:
+    return fetch_one(Findings, _FIND_FINDINGS, submission_id=submission_id)
+
+
+def hold(submission_id: int) -> None:
+    """Take a PENDING submission out of the queue and out of its cycle."""
+    execute(_HOLD, submission_id=submission_id)
+
+
+def let_go(submission_id: int) -> None:
+    """Let a held submission be claimed again, now; it joins the ACTIVE cycle."""
+    execute(_LET_GO, submission_id=submission_id)
+
+
+def refuse(submission_id: int, reason: str, report: Report) -> None:
+    """Reject a held submission that has no evaluation."""
+    execute(_TAKE, submission_id=submission_id)
+    execute(_REFUSE, submission_id=submission_id, reason=reason, report=report.dump_json())
