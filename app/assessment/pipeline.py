@@ -47,6 +47,10 @@ STILLS = 8
 MISSING_BELIEVED_AT = 3
 
 
+# Why a video with these frames will be rejected for known footage, or None: asked before the judge is paid.
+FindKnown = Callable[[tuple[FrameHash, ...]], str | None]
+
+
 class Assessor(Protocol):
     """Who answers what the judge is asked."""
 
@@ -59,14 +63,18 @@ def evaluate(
     judge: Assessor,
     workdir: Path,
     check_lease: Callable[[], None],
+    find_known: FindKnown = lambda frames: None,
 ) -> Outcome:
     """Download the video of `claim` from what `open_url` returns, and evaluate it.
 
     Works in a directory of its own under `workdir`, which is gone in the end. `check_lease` is called often,
-    so it must be cheap; what it raises ends the evaluation. Raises TransientError where that is not to blame.
+    so it must be cheap; what it raises ends the evaluation. `find_known` is asked before the judge. Raises
+    TransientError where the video is not to blame.
     """
     with _directory(workdir) as directory:
-        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, directory / "video")
+        run = _Run(
+            claim.brief, claim.declared, judge, check_lease, directory, directory / "video", find_known
+        )
         try:
             with run.stage("download"):
                 run.digest = _fetch(claim, open_url, run.path, check_lease)
@@ -152,6 +160,7 @@ class _Run:
     check_lease: Callable[[], None]
     directory: Path
     path: Path
+    find_known: FindKnown = lambda frames: None
     digest: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
     seconds: dict[str, float] = field(default_factory=dict)
@@ -181,6 +190,10 @@ class _Run:
             with self.stage("scan"):
                 scanned = scan(self.path, probed, self.check_lease)
             self._note(scanned)
+            with self.stage("known"):
+                known = self.find_known(self.fingerprint)
+            if known:
+                return self.reject(known)
             with self.stage("stills"):
                 targets = stills.targets(probed, STILLS, scanned.measures.motion_peak)
                 frames = stills.take(self.path, probed, targets, self.directory)

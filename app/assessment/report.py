@@ -163,6 +163,7 @@ class StageSeconds(Part):
     download: float | None = None
     probe: float | None = None
     scan: float | None = None
+    known: float | None = None
     stills: float | None = None
     judge: float | None = None
     confirm: float | None = None

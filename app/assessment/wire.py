@@ -32,7 +32,7 @@ _FRAME = struct.Struct("!f32s32s")
 Score = Annotated[float, Field(ge=0, le=1)]
 
 
-def _pack(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
+def pack_fingerprint(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
     """As many frames, evenly spread, as base64 takes `max_bytes` for."""
     fitting = max(1, max_bytes * 3 // 4 // _FRAME.size)
     frames = frames[:: -(-len(frames) // fitting) or 1]
@@ -80,6 +80,9 @@ def _check_fingerprint(value: str) -> str:
     return value
 
 
+PackedFingerprint = Annotated[str, AfterValidator(_check_fingerprint)]
+
+
 class Findings(RequestModel):
     """What an evaluator of ours found beyond the scores.
 
@@ -92,7 +95,7 @@ class Findings(RequestModel):
     judge_model: ShortText | None = None
     prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
     report: Report = Field(default_factory=Report)
-    fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] = ""
+    fingerprint: PackedFingerprint = ""
     reasoning: Annotated[Text, Field(max_length=MAX_REASON)] = ""
 
 
@@ -147,5 +150,5 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
         "quality_score": outcome.quality_score,
         "final_score": 0.0 if outcome.rejection_reason else formula.final_score(*outcome.scores),
         "rejection_reason": _cut(outcome.rejection_reason, MAX_REASON),
-        "metadata": {FINDINGS: findings | {"fingerprint": _pack(outcome.fingerprint, room)}},
+        "metadata": {FINDINGS: findings | {"fingerprint": pack_fingerprint(outcome.fingerprint, room)}},
     }

@@ -20,6 +20,7 @@ from app.duplicates import matching, queries
 from app.duplicates.matching import Fingerprint, Match
 from app.duplicates.queries import HashAssertion, Known, Subject
 from app.enums import CorrectionKind, SubmissionStatus
+from app.video.frames import FrameHash
 
 # share of a video that may be known before it is rejected
 MAX_MATCHED = 0.8
@@ -117,6 +118,21 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
         tuple(sorted(later)),
         () if same_file else tuple(each.submission_id for each in assertions if not each.verified),
     )
+
+
+def find_known(submission_id: int, frames: tuple[FrameHash, ...]) -> str | None:
+    """Why a video whose bytes were verified would be rejected now for known footage, or None.
+
+    Asked before the judge is paid; holds up nobody. What is known only grows, so recording the result comes
+    to the same.
+    """
+    subject = queries.get_subject(submission_id)
+    same_file = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
+    if same_file:
+        return same_file.rejection_reason
+    plain, mirrored = matching.fingerprints(frames)
+    found, own = _look(subject, plain, mirrored, _keys(plain, mirrored))
+    return conclude(subject.miner_hotkey, plain, found, own).rejection_reason
 
 
 def _keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:

@@ -7,7 +7,15 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.assessment.model import MAX_JUDGE_CALLS, Claim, Outcome
-from app.assessment.wire import FINDINGS, MAX_METADATA_KIB, ClaimOut, Findings, Score, unpack_fingerprint
+from app.assessment.wire import (
+    FINDINGS,
+    MAX_METADATA_KIB,
+    ClaimOut,
+    Findings,
+    PackedFingerprint,
+    Score,
+    unpack_fingerprint,
+)
 from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
 from app.redaction import stripped
 
@@ -78,6 +86,20 @@ class ReleaseIn(RequestModel):
     # nothing is wrong with the evaluator, so that only the video is left to blame; its object kept changing
     suspect_video: bool = False
     video_changes: bool = False
+
+
+class PrecheckIn(RequestModel):
+    """A video whose bytes have the submitted hash, by the fingerprint that `metadata.kibotos` has as well."""
+
+    submission_id: SubmissionId
+    claim_token: Token
+    fingerprint: PackedFingerprint
+
+
+class PrecheckOut(BaseModel):
+    """Why the video will be rejected for known footage; null: ask the judge."""
+
+    rejection_reason: str | None
 
 
 class ReleaseOut(BaseModel):

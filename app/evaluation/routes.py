@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from spectree import Response as Answers
 
 from app.assessment.report import Report
+from app.assessment.wire import unpack_fingerprint
 from app.enums import EvaluatedBy
 from app.errors import ChangingVideo, TransientError
 from app.evaluation import models, service
@@ -38,6 +39,18 @@ def fetch(json: models.FetchIn) -> models.FetchOut:
         pending=counts.pending,
         evaluating=counts.evaluating,
     )
+
+
+@blueprint.post("/v1/evaluate/precheck")
+@require_evaluator
+@spec.validate(
+    resp=Answers(HTTP_200=models.PrecheckOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
+)
+def precheck(json: models.PrecheckIn) -> models.PrecheckOut:
+    """Tell whether a claimed video will be rejected for known footage, so that the judge need not be paid."""
+    claim = service.get_live_claim(json.submission_id, json.claim_token)
+    reason = service.find_known_footage(claim, unpack_fingerprint(json.fingerprint))
+    return models.PrecheckOut(rejection_reason=reason)
 
 
 @blueprint.post("/v1/evaluate/submit")

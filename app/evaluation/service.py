@@ -21,6 +21,7 @@ from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.queries import OpenCounts, Released
 from app.redaction import stripped
 from app.reviews import service as reviews
+from app.video.frames import FrameHash
 
 log = structlog.get_logger(__name__)
 
@@ -184,6 +185,18 @@ def record_result(
         reason=verdict.rejection_reason,
     )
     return verdict
+
+
+def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
+    """Why the claimed video, whose bytes were verified, will be rejected for known footage, or None.
+
+    Asked before the judge is paid.
+    """
+    from app.duplicates import service as duplicates
+
+    reason = duplicates.find_known(claim.id, frames)
+    db.session.rollback()
+    return reason
 
 
 def record_reported(

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from pydantic import BaseModel, ValidationError
 from app.assessment import pipeline, wire
 from app.assessment.model import Claim, LeaseLost, Outcome
 from app.clients.backend import Backend, Refused
-from app.errors import DomainError, TransientError, Unavailable
+from app.errors import ChangingVideo, DomainError, TransientError, Unavailable
 from app.fields import storable
 from app.version import VERSION
+from app.video.frames import FrameHash
 
 log = structlog.get_logger(__name__)
 
@@ -27,6 +29,8 @@ FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
 # A result sent in the last moment of a lease would come too late.
 LEASE_MARGIN_SECONDS = 5.0
+# of the base64 in a question whether footage is known; the backend takes bodies of 1 MiB
+MAX_FINGERPRINT_BYTES = 512 * 1024
 
 
 class _Fetched(BaseModel):
@@ -126,16 +130,17 @@ class EvaluatorRunner:
                 raise LeaseLost("The lease ended before the evaluation did.")
 
         try:
-            judge = self._judge_for(claim)
-            outcome = pipeline.evaluate(claim, lambda: url, judge, directory, check_lease)
+            judge, find_known = self._judge_for(claim), partial(self._find_known, claim)
+            outcome = pipeline.evaluate(claim, lambda: url, judge, directory, check_lease, find_known)
             self._submit(claim, outcome)
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))
         except TransientError as fault:
-            self._release(claim.id, str(claim.claim_token), fault.reason, fault.suspect_video)
+            self._release(claim.id, str(claim.claim_token), fault)
         except Exception as error:
             log.exception("evaluation_failed")
-            self._release(claim.id, str(claim.claim_token), f"{type(error).__name__}: {error}")
+            unforeseen = TransientError(f"{type(error).__name__}: {error}")
+            self._release(claim.id, str(claim.claim_token), unforeseen)
 
     def _release_unread(self, row: dict[str, Any], error: ValidationError) -> None:
         """Release a row that this version does not understand; if that cannot be, its lease simply ends."""
@@ -148,7 +153,24 @@ class EvaluatorRunner:
             self._faults_in_a_row += 1
             log.warning("row_not_understood", reason=reason)
         else:
-            self._release(handle.id, handle.claim_token, reason)
+            self._release(handle.id, handle.claim_token, TransientError(reason))
+
+    def _find_known(self, claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
+        """Ask whether the footage is known, before the judge is paid; None also if nobody can tell.
+
+        Then it shows when the result is recorded.
+        """
+        body = {
+            "submission_id": claim.id,
+            "claim_token": str(claim.claim_token),
+            "fingerprint": wire.pack_fingerprint(frames, MAX_FINGERPRINT_BYTES),
+        }
+        try:
+            return self._backend.post("/v1/evaluate/precheck", body, once=True)["rejection_reason"]
+        except DomainError as error:
+            # the backend is away, or older than this question
+            log.info("known_footage_not_asked", reason=error.detail)
+            return None
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:
         """Report the result, again and again while the backend is away; raise LeaseLost if it comes late.
@@ -178,18 +200,17 @@ class EvaluatorRunner:
                 log.info("result_reported", answer=answer)
                 return
 
-    def _release(
-        self, submission_id: int, claim_token: str, reason: str, suspect_video: bool = False
-    ) -> None:
+    def _release(self, submission_id: int, claim_token: str, fault: TransientError) -> None:
         """Let the backend hand the submission to another; if that fails, its lease simply ends."""
         # a video that fails alone is no reason to slow down
-        self._faults_in_a_row = 0 if suspect_video else self._faults_in_a_row + 1
-        log.warning("evaluation_released", reason=reason)
+        self._faults_in_a_row = 0 if fault.suspect_video else self._faults_in_a_row + 1
+        log.warning("evaluation_released", reason=fault.reason)
         body = {
             "submission_id": submission_id,
             "claim_token": claim_token,
-            "reason": storable(reason)[:1000],
-            "suspect_video": suspect_video,
+            "reason": storable(fault.reason)[:1000],
+            "suspect_video": fault.suspect_video,
+            "video_changes": isinstance(fault, ChangingVideo),
         }
         try:
             self._backend.post("/v1/evaluate/release", body)
