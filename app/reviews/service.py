@@ -93,12 +93,13 @@ def decide_overdue(settings: Settings) -> int:
     What has no score is judged again, and its review stays open.
     """
     decided = 0
-    while True:
+    seconds = settings.review_deadline_days * 86_400
+    # asked before the lock, which is taken for nothing almost always, and under it
+    while queries.find_overdue(seconds):
         corrections.lock()
-        review = queries.find_overdue(settings.review_deadline_days * 86_400)
+        review = queries.find_overdue(seconds)
         if review is None:
-            db.session.rollback()
-            return decided
+            break
         reason = f"No person decided within {settings.review_deadline_days:g} days."
         if review.final_score is None:
             queries.let_go(review.submission_id)
@@ -112,6 +113,8 @@ def decide_overdue(settings: Settings) -> int:
         db.session.commit()
         decided += 1
         log.info("review_overdue", submission_id=review.submission_id)
+    db.session.rollback()
+    return decided
 
 
 def _correct(review: Review, status: SubmissionStatus, score: float, reason: str, by: str) -> None:

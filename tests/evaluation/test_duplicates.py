@@ -309,6 +309,23 @@ def test_the_same_file_evaluated_first_is_corrected_though_it_has_no_fingerprint
     assert effective(copy)[:2] == ("REJECTED", 0)
 
 
+def test_an_object_that_kept_changing_comes_after_all_others(submit, evaluate):
+    churned, honest = submit(ALICE), submit(BOB)
+    db.session.execute(text("UPDATE submissions SET demoted = true WHERE id = :id"), {"id": churned})
+    db.session.commit()
+    evaluate(copied(film(1, 10)), id=honest)
+    verdict, _ = evaluate(film(1, 10), id=churned)
+    assert verdict.status == "REJECTED" and uuid_of(honest) in verdict.rejection_reason
+    assert effective(honest)[:2] == ("SCORED", 0.9)
+    # nor does it matter which is evaluated first
+    churned, honest = submit(ALICE), submit(BOB)
+    db.session.execute(text("UPDATE submissions SET demoted = true WHERE id = :id"), {"id": churned})
+    db.session.commit()
+    evaluate(film(2, 10), id=churned)
+    assert evaluate(copied(film(2, 10)), id=honest)[0].status == "SCORED"
+    assert effective(churned)[:2] == ("REJECTED", 0)
+
+
 def test_what_a_person_decided_goes_up_for_review_instead(context, submit, evaluate):
     first, copy = submit(ALICE), submit(BOB)
     evaluate(copied(film(1, 10)), id=copy)
