@@ -47,7 +47,10 @@ _FIND_FINDINGS = text("""
     WHERE e.submission_id = :submission_id
 """)
 _HOLD = text("UPDATE submissions SET held_at = now(), cycle_id = NULL WHERE id = :submission_id")
-_LET_GO = text("UPDATE submissions SET held_at = NULL, not_before = now() WHERE id = :submission_id")
+# judged again, it may cost as many requests to the judge once more: that is what was decided
+_LET_GO = text("""
+    UPDATE submissions SET held_at = NULL, not_before = now(), judge_calls = 0 WHERE id = :submission_id
+""")
 _TAKE = text("""
     UPDATE submissions SET status = 'EVALUATING', held_at = NULL, claim_token = gen_random_uuid(),
                            claimed_by = 'review', lease_expires_at = now()
