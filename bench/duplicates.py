@@ -88,7 +88,9 @@ def run(*arguments: object) -> None:
 
 
 def hashed(path: Path) -> tuple[matching.Fingerprint, matching.Fingerprint]:
-    return matching.fingerprints(scan(path, probe(path), lambda: None).fingerprint)
+    # a seed of its own for each, as each claim has
+    scanned = scan(path, probe(path), path.stem, path.parent, lambda: None)
+    return matching.fingerprints(scanned.fingerprint)
 
 
 def measure(sources: dict[str, Path], directory: Path) -> None:

@@ -10,6 +10,8 @@ from tests.videos import footage, run_ffmpeg
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 SOURCE = ("-stream_loop", "-1", "-i", footage("bunny"))
+# longer, so that it need not repeat itself
+LONG_SOURCE = ("-i", footage("bikes"))
 
 CODECS = ("h264", "h265", "vp8", "vp9", "av1")
 # which of them ffmpeg can write into which container
@@ -48,9 +50,9 @@ def _ffmpeg(name, *arguments):
     return make
 
 
-def _filmed(name, *options, filters="scale=640:480,setsar=1", seconds=3):
+def _filmed(name, *options, filters="scale=640:480,setsar=1", seconds=3, source=SOURCE):
     """A maker of footage, encoded as H.264 with `options`, into the file `name`."""
-    return _ffmpeg(name, *SOURCE, "-t", seconds, "-an", "-vf", filters, *H264, *options)
+    return _ffmpeg(name, *source, "-t", seconds, "-an", "-vf", filters, *H264, *options)
 
 
 def _changed(make, name, change):
@@ -165,11 +167,15 @@ ACCEPTED = {
     "10 bits, 4:4:4": _filmed("deep.mkv", "-pix_fmt", "yuv444p10le", "-profile:v", "high444"),
     "interlaced": _filmed("interlaced.mp4", "-flags", "+ilme+ildct", "-x264-params", "tff=1"),
     "every frame a keyframe": _filmed("intra.avi", "-g", "1"),
-    "one keyframe in all": _filmed("long-gop.mp4", "-g", "9999", "-sc_threshold", "0", seconds=12),
+    "one keyframe in all": _filmed(
+        "long-gop.mp4", "-g", "9999", "-sc_threshold", "0", seconds=10, source=LONG_SOURCE
+    ),
     "120 frames a second": _filmed("fast.mp4", filters="fps=120,scale=640:480"),
     "wide pixels": _filmed("anamorphic.mp4", filters="scale=480:480,setsar=4/3"),
     "an extension that lies": _changed(_mkv, "really-mkv.avi", bytes),
-    "few flipped bits": _changed(_filmed("long.mp4", seconds=12), "few-flips.mp4", flip(3)),
+    "few flipped bits": _changed(
+        _filmed("long.mp4", seconds=10, source=LONG_SOURCE), "few-flips.mp4", flip(3)
+    ),
 }  # fmt: skip
 
 REFUSED = {

@@ -33,7 +33,7 @@ from app.assessment.report import (
 from app.enums import Dependency
 from app.errors import ChangingVideo, TransientError, Unavailable
 from app.version import VERSION
-from app.video import control, ffmpeg, stills
+from app.video import control, ffmpeg
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
 from app.video.frames import FrameHash
@@ -75,6 +75,7 @@ def evaluate(
         run = _Run(
             claim.brief, claim.declared, judge, check_lease, directory, directory / "video", find_known
         )
+        run.frame_seed = frame_seed(claim)
         try:
             with run.stage("download"):
                 run.digest = _fetch(claim, open_url, run.path, check_lease)
@@ -92,6 +93,14 @@ def evaluate(
         return run.evaluate()
 
 
+def frame_seed(claim: Claim) -> str:
+    """Return what the moments that are looked at follow from: the SHA-256 of the claim's token.
+
+    The token is drawn when the claim is made, so no miner can know it; the report keeps its hash.
+    """
+    return hashlib.sha256(claim.claim_token.bytes).hexdigest()
+
+
 def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Path) -> Outcome:
     """Evaluate a local file as if it had been submitted, with nothing wrong declared. Raises TransientError.
 
@@ -99,7 +108,7 @@ def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Pat
     """
     with _directory(workdir) as directory:
         run = _Run(brief, None, judge, lambda: None, directory, file)
-        run.digest = _sha256(file)
+        run.digest = run.frame_seed = _sha256(file)
         if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
             return run.reject(f"It is larger than {max_bytes / 1e6:g} MB.")
         return run.evaluate()
@@ -162,6 +171,7 @@ class _Run:
     path: Path
     find_known: FindKnown = lambda frames: None
     digest: str = ""
+    frame_seed: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
     seconds: dict[str, float] = field(default_factory=dict)
     checks: list[Check] = field(default_factory=list)
@@ -188,15 +198,15 @@ class _Run:
             if rejection := technical.rejection(self.checks):
                 return self.reject(rejection)
             with self.stage("scan"):
-                scanned = scan(self.path, probed, self.check_lease)
+                scanned = scan(self.path, probed, self.frame_seed, self.directory, self.check_lease)
             self._note(scanned)
             with self.stage("known"):
                 known = self.find_known(self.fingerprint)
             if known:
                 return self.reject(known)
-            with self.stage("stills"):
-                targets = stills.targets(probed, STILLS, scanned.measures.motion_peak)
-                frames = stills.take(self.path, probed, targets, self.directory)
+            frames = scanned.stills(STILLS)
+            if not frames:
+                raise MediaFault("None of its pictures can be shown to the judge.")
         except MediaFault as fault:
             with self.stage("confirm"):
                 self._confirm()
@@ -221,14 +231,19 @@ class _Run:
 
     def _note(self, scanned: Scan) -> None:
         """Take up what the scan found. Raises MediaFault if it is no moving picture."""
-        deductions = quality.deductions(scanned.measures, scanned.damaged)
+        damaged = scanned.faults.damaged.share
+        deductions = quality.deductions(scanned.faults)
         self.quality = quality.score(deductions)
         self.fingerprint = scanned.fingerprint
+        self.report.frame_seed = self.frame_seed
         self.report.measures = _measured(scanned)
         self.report.quality = QualityPart(score=self.quality, deductions=deductions)
-        if scanned.damaged > technical.MAX_DAMAGED:
-            raise MediaFault(f"{scanned.damaged:.0%} of its frames are damaged.")
-        if reason := quality.still(scanned.measures):
+        if damaged > technical.MAX_DAMAGED:
+            raise MediaFault(
+                f"{damaged:.0%} of its frames are damaged; at most {technical.MAX_DAMAGED:.0%} may be. "
+                "Record or encode it again."
+            )
+        if reason := quality.rejection(scanned.faults):
             raise MediaFault(reason)
 
     def _confirm(self) -> None:
@@ -298,7 +313,9 @@ def _describe(probed: Probe) -> VideoPart:
 
 
 def _measured(scanned: Scan) -> MeasuresPart:
-    found = vars(scanned.measures) | {"damaged": scanned.damaged}
-    rounded = {name: round(value, 4) for name, value in found.items() if isinstance(value, float)}
+    means = {
+        name: round(value, 4) for name, value in vars(scanned.measures).items() if isinstance(value, float)
+    }
+    shares = {name: round(found.share, 4) for name, found in vars(scanned.faults).items()}
     cuts = [round(seconds, 3) for seconds in scanned.measures.cuts]
-    return MeasuresPart(frames=scanned.measures.frames, cuts=cuts, **rounded)
+    return MeasuresPart(frames=scanned.measures.frames, cuts=cuts, **means, **shares)

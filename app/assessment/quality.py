@@ -1,46 +1,80 @@
 """Quality: 1 less what was measured against the video. Pure rules."""
 
 from app.assessment.report import Deduction
-from app.video.measures import Measures
+from app.video.measures import Faults, Found
 
 # A video of which this share stands still or is black is a picture, not a video: it is rejected.
 STILL_SHARE = 0.95
+# So is one of which this share consists of shots that nobody can follow, or cannot be known again.
+BRIEF_SHARE = 0.3
+UNKNOWABLE_SHARE = 0.5
 
-
-# name, share of the video that is let pass, factor on what is above it, what to tell the miner
+# name, share of the video that is let pass, factor on what is above it, what to tell the miner, the remedy
 _RULES = (
-    ("black", 0.02, 1.0, "black"),
-    ("frozen", 0.1, 1.0, "a still picture"),
-    ("blurred", 0.1, 0.7, "blurred"),
-    ("badly_exposed", 0.1, 0.5, "too dark or burnt out"),
-    ("damaged", 0.0, 1.0, "damaged"),
+    ("black", 0.02, 1.0, "is black", "Cut that off, or film with light"),
+    # waiting is a part of many tasks
+    ("frozen", 0.6, 1.5, "shows nothing that moves", "Film the action itself, and cut long waits short"),
+    ("repeated", 0.1, 1.0, "was shown before in it", "Show everything once"),
+    ("brief_shots", 0.02, 1.5, "is in shots of under 1 s", "Film in one take, without inserted frames"),
+    ("blurred", 0.1, 0.7, "is blurred", "Clean the lens and set the focus"),
+    ("badly_exposed", 0.1, 0.15, "is too dark or burnt out", "Change the light or the exposure"),
+    ("drawn", 0.1, 0.7, "is drawn, not filmed", "Film with a camera"),
+    ("unhashable", 0.1, 1.0, "has too little contrast or detail", "Film with more light and contrast"),
+    ("damaged", 0.0, 1.0, "is damaged", "Record or encode it again"),
 )
 
 
-def deductions(measures: Measures, damaged: float) -> list[Deduction]:
-    """Return all deductions, those of 0 points included. `damaged` is the share of damaged frames."""
-    values = {**vars(measures), "damaged": damaged}
+def deductions(faults: Faults) -> list[Deduction]:
+    """Return all deductions, those of 0 points included."""
+    found: dict[str, Found] = vars(faults)
     return [
         Deduction(
             name=name,
-            value=round(values[name], 4),
+            value=round(found[name].share, 4),
             threshold=threshold,
             factor=factor,
-            points=round(factor * max(values[name] - threshold, 0.0), 4),
-            reason=f"{values[name]:.0%} of the video is {noun}.",
+            points=round(factor * max(found[name].share - threshold, 0.0), 4),
+            reason=_reason(found[name], what, threshold, remedy),
         )
-        for name, threshold, factor, noun in _RULES
+        for name, threshold, factor, what, remedy in _RULES
     ]
+
+
+def _reason(found: Found, what: str, threshold: float, remedy: str) -> str:
+    at = "" if found.at is None else f", from {found.at:.1f} s on"
+    told = f"{found.share:.0%} of the video {what}{at}; {threshold:.0%} is let pass."
+    return f"{told} {remedy}." if found.share > threshold else told
 
 
 def score(found: list[Deduction]) -> float:
     return max(0.0, 1.0 - sum(deduction.points for deduction in found))
 
 
-def still(measures: Measures) -> str | None:
-    """Return why this is not a video but a picture, or None if it is one."""
-    if measures.black >= STILL_SHARE:
-        return "it is black throughout."
-    if measures.frozen >= STILL_SHARE:
-        return "it shows one still picture throughout."
+def rejection(faults: Faults) -> str | None:
+    """Return why this is no video that can be used, or None if it is one."""
+    unknowable = Found(faults.black.share + faults.unhashable.share, faults.unhashable.at)
+    for found, limit, what, remedy in (
+        (faults.black, STILL_SHARE, "it is black throughout", "film with light"),
+        (
+            faults.frozen,
+            STILL_SHARE,
+            "it shows one still picture throughout",
+            "film something that moves of itself",
+        ),
+        (
+            faults.brief_shots,
+            BRIEF_SHARE,
+            "it flickers: other pictures are put in, or its shots are under 1 s long",
+            "film in one take",
+        ),
+        (
+            unknowable,
+            UNKNOWABLE_SHARE,
+            "it has too little contrast or detail to be told from other videos",
+            "film with more light and contrast",
+        ),
+    ):
+        if found.share >= limit:
+            at = "" if found.at is None else f", from {found.at:.1f} s on"
+            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted); {remedy}."
     return None

@@ -53,7 +53,12 @@ class TechnicalPart(Part):
 
 
 class MeasuresPart(Part):
-    """Shares of the frames, means of 1, times in seconds."""
+    """Shares of the video, means of 1, times in seconds.
+
+    `frames` are the moments that were looked at. Reports of before these were measured have no `repeated`
+    (shown before in the same video), `brief_shots` (in shots of under a second), `drawn` (not filmed) and
+    `unhashable` (too little in it to be known again).
+    """
 
     frames: int
     black: float
@@ -66,6 +71,10 @@ class MeasuresPart(Part):
     motion_peak: float
     cuts: list[float]
     damaged: float
+    repeated: float | None = None
+    brief_shots: float | None = None
+    drawn: float | None = None
+    unhashable: float | None = None
 
 
 class Deduction(Part):
@@ -196,8 +205,9 @@ class VerdictPart(Part):
 class Report(BaseModel):
     """The verification report of one submission.
 
-    `verified_sha256` is the hash of the bytes that were evaluated, `keyframes` are the stills the judge saw,
-    `review` is why a person should look at it, `metadata` is what an evaluator of others sent along.
+    `verified_sha256` is the hash of the bytes that were evaluated, `frame_seed` is what the times follow from
+    that were looked at (app/video/stills.py says how), `keyframes` are the stills the judge saw, `review` is
+    why a person should look at it, `metadata` is what an evaluator of others sent along.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, validate_assignment=True)
@@ -206,6 +216,7 @@ class Report(BaseModel):
     verified_sha256: str | None = Field(
         default=None, validation_alias=AliasChoices("verified_sha256", "sha256")
     )
+    frame_seed: str | None = None
     video: VideoPart | None = None
     technical: TechnicalPart | None = None
     measures: MeasuresPart | None = None

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.errors import TransientError
-from app.video import ffmpeg, stills
+from app.video import ffmpeg
 from app.video.ffmpeg import CONTROL_LIMITS, MediaFault
 from app.video.probe import probe
 from app.video.scan import scan
@@ -16,8 +16,7 @@ DECODERS = {
     "vp9": ("vp9",),
     "av1": ("libdav1d", "av1"),
 }
-# Frames that need others, and a second keyframe to seek to: every option of the real calls is used. Any
-# ffmpeg has the encoder.
+# Frames that need others. Any ffmpeg has the encoder.
 CLIP = (
     "-f",
     "lavfi",
@@ -30,7 +29,6 @@ CLIP = (
     "-bf",
     "0",
 )
-STILLS = 8
 
 
 def check(directory: Path) -> None:
@@ -46,9 +44,9 @@ def check(directory: Path) -> None:
         )
         with making as running:
             running.stdout.read()
-        probed = probe(clip)
-        scan(clip, probed, lambda: None)
-        stills.take(clip, probed, stills.targets(probed, STILLS), directory)
+        scanned = scan(clip, probe(clip), "control", directory, lambda: None)
+        if not scanned.pictures or scanned.faults.damaged.share:
+            raise TransientError("The media tools do not work: a clip of our own is not decoded whole.")
     except MediaFault as fault:
         raise TransientError(f"The media tools do not work: {fault}") from fault
     finally:

@@ -1,88 +1,83 @@
-"""Stills for the judge: a few frames of a video as JPEG, got by seeking instead of decoding everything."""
+"""Which moments of a video are looked at, and which of them the judge sees. Pure rules.
 
+The times follow from the video's length and a seed that its maker cannot know, and from nothing else:
+whoever has the report can work them out again.
+"""
+
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
-from app.video.ffmpeg import INPUT_OPTIONS, MediaFault, ResourceLimits, start
-from app.video.frames import Still
 from app.video.probe import Probe
 
-LONG_SIDE = 768
-# at this share of the video's length the first still is taken, and as far from its end the last
+# moments a second; fewer in videos of more than MOST in all, more in those of fewer than LEAST
+RATE = 8
+LEAST_MOMENTS = 48
+MOST_MOMENTS = 2400
+# Pictures that are kept in the judge's size, spread over the video without the margins: this share of its
+# length at either end. The judge is shown some of them.
+CANDIDATES = 32
 MARGIN = 0.05
 # a still this near to the peak of motion, in seconds, shows it
 PEAK_DISTANCE = 0.3
 
-# at the most it decodes what a scan does
-LIMITS = ResourceLimits(cpu_seconds=300, wall_seconds=600, file_bytes=4 * 2**20)
 
-# Some demuxers seek up to 0.13 s before the wanted time, to be sure of frames that are shown before they
-# are decoded: aim as much behind a keyframe, or they return the one before.
-KEYFRAME_AIM = 0.15
+def moments(probe: Probe, seed: str) -> list[float]:
+    """Return the seconds that are looked at: one in each of equal slices of the video.
 
-
-def targets(probe: Probe, count: int, peak: float | None = None) -> list[float]:
-    """Choose `count` distinct frames, uniform over the video without its margins, plus the one at `peak`.
-
-    Where there are keyframes enough they stand in for the frames wanted, each the nearest not yet taken.
+    Slice k of n begins at k / rate seconds, where rate is 8 a second, but at least 48 and at most 2400 in
+    all, and at most one a frame. Its moment lies u / rate later, where u is the first eight bytes of the
+    SHA-256 of "{seed}:{k}", as a big-endian number divided by 2 ** 64. At each moment the frame counts that a
+    player shows then: the last one that begins no later.
     """
-    first, last = MARGIN * probe.duration, (1 - MARGIN) * probe.duration
-    keyframes = [time for time in probe.keyframes if first <= time <= last]
-    pool = keyframes if len(keyframes) >= count else [time for time in probe.times if first <= time <= last]
-    chosen = []
-    for number in range(min(count, len(pool))):
-        wanted = first + (last - first) * number / max(count - 1, 1)
-        nearest = min(pool, key=lambda time: abs(time - wanted))
-        pool.remove(nearest)
-        chosen.append(nearest)
-    if peak is not None:
-        at_peak = min(probe.times, key=lambda time: abs(time - peak))
-        if all(abs(time - at_peak) >= PEAK_DISTANCE for time in chosen):
-            chosen.append(at_peak)
+    duration = max(probe.duration, 0.001)
+    rate = min(max(RATE, LEAST_MOMENTS / duration), MOST_MOMENTS / duration, max(probe.fps, 1 / duration))
+    found = [(number + _chance(seed, number)) / rate for number in range(max(1, round(duration * rate)))]
+    return [time for time in found if time < duration] or [0.0]
+
+
+def _chance(seed: str, number: int) -> float:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:8]) / 2**64
+
+
+def at_keyframes(probe: Probe, wanted: Sequence[float]) -> list[float]:
+    """Return the times of the keyframes that stand for the `wanted` moments, each once."""
+    return sorted({probe.keyframes[max(bisect_right(probe.keyframes, time) - 1, 0)] for time in wanted})
+
+
+def candidates(seconds: Sequence[float], duration: float) -> list[int]:
+    """Return which of the moments, by index, are kept in the judge's size."""
+    inner = [
+        index for index, time in enumerate(seconds) if MARGIN * duration <= time <= (1 - MARGIN) * duration
+    ] or list(range(len(seconds)))
+    count = min(CANDIDATES, len(inner))
+    return [inner[(2 * number + 1) * len(inner) // (2 * count)] for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture that the judge may be shown: its second, how much moves in it, and whether it belongs to its
+    neighbours in time."""
+
+    seconds: float
+    motion: float
+    belongs: bool
+
+
+def choose(found: Sequence[Candidate], count: int) -> list[int]:
+    """Choose `count` stills, by index, uniform over the candidates, plus the one in which most moves.
+
+    A picture that does not belong to its neighbours is never shown: it may have been put in for the judge.
+    """
+    eligible = [index for index, candidate in enumerate(found) if candidate.belongs]
+    if not eligible:
+        return []
+    chosen: list[int] = []
+    for number in range(min(count, len(eligible))):
+        middle = (2 * number + 1) * (len(found) - 1) / (2 * count)
+        chosen.append(min(set(eligible) - set(chosen), key=lambda index: (abs(index - middle), index)))
+    peak = max(eligible, key=lambda index: found[index].motion)
+    if all(abs(found[index].seconds - found[peak].seconds) >= PEAK_DISTANCE for index in chosen):
+        chosen.append(peak)
     return sorted(chosen)
-
-
-def take(path: Path, probe: Probe, wanted: Sequence[float], directory: Path) -> list[Still]:
-    """Get the frames at the `wanted` times of `probe.times` with one start of ffmpeg.
-
-    Those that need the same keyframe are decoded together, the others in parallel. Times are those of the
-    frames really got, in order and distinct. Frames that do not decode are left out; MediaFault if none does.
-    """
-    groups: dict[int, list[float]] = {}
-    for time in wanted:
-        groups.setdefault(max(bisect_right(probe.keyframes, time) - 1, 0), []).append(time)
-    width, height = probe.fit(LONG_SIDE)
-    inputs, outputs = [], []
-    for number, (keyframe, times) in enumerate(groups.items()):
-        if keyframe:
-            inputs += ["-noaccurate_seek", "-seek_timestamp", "1", "-ss", f"{_aim(probe, keyframe):.6f}"]
-        # a lone keyframe is decoded faster without threads to start
-        inputs += ["-threads", "1" if times == [probe.keyframes[keyframe]] else "0"]
-        inputs += [*INPUT_OPTIONS, "-i", f"file:{path}"]
-        filters = f"scale={width}:{height}:flags=area,format=yuvj420p"
-        if times != [probe.keyframes[keyframe]]:
-            near = "+".join(f"lt(abs(t-{probe.start + time:.6f}),0.0005)" for time in times)
-            filters = f"select='{near}',{filters}"
-        outputs += ["-map", f"{number}:{probe.stream}", "-vf", filters, "-frames:v", str(len(times))]
-        # into files named by the milliseconds of the frames really got
-        outputs += ["-fps_mode", "passthrough", "-enc_time_base", "1:1000", "-q:v", "4"]
-        outputs += ["-f", "image2", "-frame_pts", "1", f"file:{directory}/still-%d.jpg"]
-    arguments = ["-nostdin", "-y", "-copyts", *inputs, *outputs]
-    with start("ffmpeg", arguments, LIMITS, reads=path, writes=directory) as running:
-        running.stdout.read()
-    frames = []
-    for file in directory.glob("still-*.jpg"):
-        seconds = int(file.stem.removeprefix("still-")) / 1000 - probe.start
-        frames.append(Still(round(seconds, 3), file.read_bytes()))
-        file.unlink()
-    if not frames:
-        raise MediaFault("No frame of it can be decoded.")
-    return sorted(frames, key=lambda frame: frame.seconds)
-
-
-def _aim(probe: Probe, keyframe: int) -> float:
-    """Return the time stamp to seek to, to land on the keyframe of that index and not on one beside it."""
-    time = probe.keyframes[keyframe]
-    later = probe.keyframes[keyframe + 1 :][:1] or (probe.duration,)
-    return probe.start + time + min(KEYFRAME_AIM, (later[0] - time) / 2)

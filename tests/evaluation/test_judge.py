@@ -25,13 +25,11 @@ KEY = "key-of-the-tests"
 
 @pytest.fixture(scope="module")
 def frames(videos):
-    from app.video import stills
     from app.video.probe import probe
+    from app.video.scan import scan
 
     path = videos.make("bikes", seconds=3)
-    probed = probe(path)
-    wanted = stills.targets(probed, 4)
-    return tuple(stills.take(path, probed, wanted, path.parent))
+    return tuple(scan(path, probe(path), "seed", path.parent, lambda: None).pictures[:4])
 
 
 @pytest.fixture

@@ -8,14 +8,20 @@ import pytest
 from PIL import Image
 
 from app.errors import TransientError
-from app.video import stills
 from app.video.ffmpeg import MediaFault
 from app.video.probe import Probe, probe
-from app.video.scan import expected_cpu_seconds, scan
+from app.video.scan import expected_cpu_seconds, hash_frame, scan
+from tests.odd_videos import ACCEPTED
+from tests.videos import run_ffmpeg
 
 FPS = 25
+few_flipped_bits = ACCEPTED["few flipped bits"]
 # each frame is plain, and two levels brighter than the one before
 RAMP = "format=yuv420p,geq=lum=16+2*mod(N\\,100):cb=128:cr=128"
+
+
+def scanned(path, seed="seed", **options):
+    return scan(path, probe(path), seed, path.parent, lambda: None, **options)
 
 
 def shown_frame(still):
@@ -35,7 +41,7 @@ def shown_frame(still):
         ("vp9", "webm", 250),
     ],
 )
-def test_stills_are_of_the_frames_they_say(videos, tmp_path, codec, container, gop):
+def test_stills_are_of_the_frames_they_say(videos, codec, container, gop):
     options = ["-g", gop]
     if codec == "h264":
         # AVI has no times for frames that are shown in another order than they are stored
@@ -49,21 +55,88 @@ def test_stills_are_of_the_frames_they_say(videos, tmp_path, codec, container, g
         filters=(RAMP,),
         options=options,
     )
-    found = probe(path)
-    taken = stills.take(path, found, stills.targets(found, 8, peak=2.0), tmp_path)
+    pictures = scanned(path).pictures
 
-    assert len(taken) >= 8
-    for still in taken:
-        assert shown_frame(still) == pytest.approx(round(still.seconds * FPS) % 100, abs=1)
+    assert len(pictures) >= 28
+    for still in pictures:
+        assert shown_frame(still) == pytest.approx(int(still.seconds * FPS) % 100, abs=1)
+
+
+def test_stills_are_no_larger_than_the_judge_needs(videos):
+    path = videos.make("bunny", size="1280x720", seconds=2)
+    for still in scanned(path).pictures[:3]:
+        image = Image.open(io.BytesIO(still.jpeg))
+        assert (image.format, image.size) == ("JPEG", (768, 432))
+
+
+def test_nothing_is_left_behind(videos, tmp_path):
+    path = videos.make("bikes")
+    scan(path, probe(path), "seed", tmp_path, lambda: None)
+    assert not list(tmp_path.iterdir())
+
+    class LeaseOver(Exception):
+        pass
+
+    def check_lease():
+        raise LeaseOver
+
+    with pytest.raises(LeaseOver):
+        scan(path, probe(path), "seed", tmp_path, check_lease)
     assert not list(tmp_path.iterdir())
 
 
-def test_stills_are_no_larger_than_the_judge_needs(videos, tmp_path):
-    path = videos.make("bunny", size="1280x720", seconds=2)
-    found = probe(path)
-    for still in stills.take(path, found, stills.targets(found, 3), tmp_path):
-        image = Image.open(io.BytesIO(still.jpeg))
-        assert (image.format, image.size) == ("JPEG", (768, 432))
+def near(one, other):
+    """How many bits two hashes differ by."""
+    return (int.from_bytes(one) ^ int.from_bytes(other)).bit_count()
+
+
+@pytest.mark.parametrize("seed", ["one", "other"])
+def test_what_the_judge_may_see_is_hashed(videos, seed):
+    path = videos.make("bikes", seconds=8)
+    found = scanned(path, seed=seed)
+    hashes = {each.seconds: each.pdq for each in found.fingerprint}
+    for still in found.pictures:
+        image = Image.open(io.BytesIO(still.jpeg)).convert("L")
+        shown = hash_frame(np.asarray(image), still.seconds)
+        assert near(shown.pdq, hashes[still.seconds]) <= 24
+
+
+def test_a_flat_film_is_known_again(videos):
+    plain, flat = (
+        {each.seconds: each.pdq for each in scanned(videos.make("bunny", filters=filters)).fingerprint}
+        for filters in ((), ("eq=contrast=0.2",))
+    )
+    assert len(flat) == len(plain)
+    assert np.median([near(plain[seconds], flat[seconds]) for seconds in plain]) <= 31
+
+
+def test_what_cannot_be_known_again_is_told(videos):
+    found = scanned(videos.make("color=gray", filters=("noise=alls=2:allf=t",)))
+    assert (found.faults.unhashable.share, found.fingerprint) == (1, ())
+    # black is told as black
+    found = scanned(videos.make("bikes", filters=("drawbox=t=fill:c=black:enable=gt(t\\,1.5)",)))
+    assert found.faults.black.share == pytest.approx(0.5, abs=0.06)
+    assert found.faults.unhashable.share == 0
+
+
+def test_a_damaged_film_is_always_seen_alike(videos):
+    path = few_flipped_bits(videos)
+    one, other = scanned(path), scanned(path)
+    assert one.faults.damaged.share > 0
+    assert one == other
+
+
+def test_a_picture_that_changes_its_size_is_scanned_on(videos, tmp_path):
+    parts = [videos.make("bikes", size=size, container="mkv", seconds=2) for size in ("640x480", "480x360")]
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"file '{part}'\n" for part in parts))
+    path = videos.directory / "two-sizes.mkv"
+    run_ffmpeg("-f", "concat", "-safe", "0", "-i", listed, "-c", "copy", path)
+    found = scanned(path)
+    assert found.measures.frames == 48
+    assert found.pictures[-1].seconds > 3.5
+    # both halves show the same
+    assert found.faults.repeated.share == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -73,14 +146,14 @@ def test_stills_are_no_larger_than_the_judge_needs(videos, tmp_path):
 def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
     path = videos.make("bikes", seconds=8, codec=codec, container=container, options=("-g", "25"))
     found = probe(path)
-    whole = scan(path, found, lambda: None)
     # what the file's bytes take, and half of its pixels
-    sparse = scan(path, found, lambda: None, most_cpu_seconds=between(found))
+    whole, sparse = scanned(path), scanned(path, most_cpu_seconds=between(found))
 
-    assert 3 <= sparse.measures.frames < whole.measures.frames / 3
-    assert (sparse.damaged, whole.damaged) == (0, 0)
+    assert 3 <= sparse.measures.frames <= len(found.keyframes) < whole.measures.frames / 3
+    assert (sparse.faults.damaged.share, whole.faults.damaged.share) == (0, 0)
     # no frame is counted twice
-    assert (sparse.measures.frozen, whole.measures.frozen) == (0, 0)
+    assert len({still.jpeg for still in sparse.pictures}) == len(sparse.pictures) > 0
+    assert sparse.faults.frozen.share == 0
     assert sparse.fingerprint
 
 
@@ -128,16 +201,20 @@ def test_what_takes_too_long_is_refused_before_it_is_decoded(
     # there is no such file: what is not refused before fails to open
     expected = (MediaFault, "keyframe every .* smaller") if refused else (TransientError, "No such file")
     with pytest.raises(expected[0], match=expected[1]):
-        scan(tmp_path / "absent", found, lambda: None)
+        scan(tmp_path / "absent", found, "seed", tmp_path, lambda: None)
 
 
 def test_measures_tell_black_frozen_and_blurred_parts(videos):
-    def measures(*filters):
+    def faults(*filters):
         # without the edges of coarse blocks
-        path = videos.make("bunny", seconds=5, filters=filters, options=("-crf", "10"))
-        return scan(path, probe(path), lambda: None).measures
+        return scanned(videos.make("bunny", seconds=5, filters=filters, options=("-crf", "10"))).faults
 
-    assert measures("drawbox=t=fill:c=black:enable=gt(t\\,2.5)").black == pytest.approx(0.5, abs=0.06)
-    assert measures("gblur=sigma=12:enable=gt(t\\,2.5)").blurred == pytest.approx(0.5, abs=0.06)
-    assert measures("loop=loop=62:size=1:start=62").frozen == pytest.approx(0.5, abs=0.06)
-    assert measures("eq=brightness=-0.45").badly_exposed > 0.9
+    for name, filters in {
+        "black": "drawbox=t=fill:c=black:enable=gt(t\\,2.5)",
+        "blurred": "gblur=sigma=12:enable=gt(t\\,2.5)",
+        "frozen": "loop=loop=62:size=1:start=62",
+    }.items():
+        found = getattr(faults(filters), name)
+        assert found.share == pytest.approx(0.5, abs=0.07), name
+        assert found.at == pytest.approx(2.5, abs=0.3), name
+    assert faults("eq=brightness=-0.45").badly_exposed.share > 0.9

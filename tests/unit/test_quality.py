@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from app.assessment import quality
-from app.video.measures import FrameMeasures, Measures, blur, cuts, measure, summarise
+from app.video import motion, shots
+from app.video.measures import Faults, Found, blur, is_drawn, measure, stretched
 
 chance = np.random.default_rng(1)
 # sharp edges everywhere
@@ -17,81 +18,203 @@ def smoothed(frame, size):
 
 
 def test_black_is_black_and_not_blurred_or_dark_as_well():
-    frame = measure(0, BLACK, None)
+    frame = measure(0, BLACK)
     assert (frame.black, frame.blurred, frame.badly_exposed) == (True, False, False)
 
 
 def test_blur_grows_with_smoothing():
     values = [blur(smoothed(SHARP, size)) for size in (1, 5, 15, 41)]
     assert values == sorted(values)
-    assert not measure(0, SHARP, None).blurred
-    assert measure(0, smoothed(SHARP, 41), None).blurred
+    assert not measure(0, SHARP).blurred
+    assert measure(0, smoothed(SHARP, 41)).blurred
+
+
+def test_noise_is_not_taken_for_sharpness():
+    noisy = smoothed(SHARP, 25) + chance.normal(0, 1.5, SHARP.shape)
+    assert measure(0, noisy.clip(0, 255).astype(np.uint8)).blurred
+    noisy = SHARP + chance.normal(0, 10, SHARP.shape)
+    assert not measure(0, noisy.clip(0, 255).astype(np.uint8)).blurred
 
 
 @pytest.mark.parametrize("level", [15, 252])
 def test_dim_and_burnt_frames_are_badly_exposed(level):
     frame = np.full_like(SHARP, level)
     frame[:40] = 90
-    assert measure(0, frame, None).badly_exposed
-    assert not measure(0, SHARP, None).badly_exposed
+    assert measure(0, frame).badly_exposed
+    assert not measure(0, SHARP).badly_exposed
 
 
-def test_a_frame_like_the_one_before_is_frozen_and_a_small_movement_is_not():
-    moved = SHARP.copy()
-    moved[100:124, 200:224] = 0
-    assert measure(0.25, SHARP, SHARP).frozen
-    assert not measure(0.25, moved, SHARP).frozen
-    assert not measure(0, SHARP, None).frozen
+def test_what_is_drawn_has_areas_of_one_level():
+    drawn = SHARP.repeat(4, axis=0).repeat(4, axis=1)[: SHARP.shape[0], : SHARP.shape[1]]
+    assert is_drawn(drawn)
+    assert not is_drawn(scene(0))
+    # what is burnt out is flat as well
+    assert not is_drawn(np.full_like(SHARP, 255))
 
 
-def frames(*changes):
-    return [
-        FrameMeasures(number / 4, 0.5, 0, 0, 0.4, change, change)
-        for number, change in enumerate((None, *changes))
-    ]
+def test_contrast_is_stretched_as_far_as_there_is_a_picture():
+    flat = scene(0) * 0.2 + 100
+    assert np.ptp(stretched(flat)) > 200
+    assert np.ptp(stretched(scene(0) * 0.001)) < 10
 
 
-def test_a_cut_is_a_change_far_above_those_around_it():
-    assert cuts(frames(0.02, 0.03, 0.4, 0.02, 0.03)) == [0.75]
-    # a shaken camera changes all the time
-    assert cuts(frames(0.2, 0.3, 0.4, 0.3, 0.2)) == []
+def scene(shift, size=(108, 192), seed=2):
+    """A smooth picture without an end, moved by `shift` pixels."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    waves = sum(
+        random.uniform(0.5, 1) * np.sin(a * rows + b * (columns + shift) + c)
+        for a, b, c in random.uniform(0.05, 0.4, (12, 3))
+    )
+    return (127 + 25 * waves).clip(0, 255).astype(np.float32)
 
 
-def test_the_peak_of_motion_is_no_cut_and_within_the_margins():
-    summary = summarise(frames(0.01, 0.02, 0.5, 0.01, 0.08, 0.02, 0.01, 0.01))
-    assert summary.cuts == (0.75,)
-    assert summary.motion_peak == 1.25
+def film(frames):
+    """Moments at 8 a second."""
+    return np.array(frames).clip(0, 255).astype(np.uint8), [number / 8 for number in range(len(frames))]
 
 
-def measures(**changes):
-    values = {
-        "frames": 40, "black": 0.0, "frozen": 0.0, "blurred": 0.0, "badly_exposed": 0.0,
-        "mean_brightness": 0.5, "mean_blur": 0.4, "mean_motion": 0.05, "motion_peak": 5.0, "cuts": (),
-    }  # fmt: skip
-    return Measures(**values | changes)
+def with_hand(picture, place):
+    """The picture, and something of its own that lies over it at `place`."""
+    changed = picture.copy()
+    changed[40:70, place : place + 30] = scene(0, (30, 30), seed=9) / 2
+    return changed
+
+
+def test_a_picture_that_only_moves_as_a_whole_is_still():
+    noise = np.random.default_rng(3).normal(0, 1, (40, 108, 192))
+    for frames in (
+        [scene(0) for _ in range(40)],
+        [scene(0) + noise[number] for number in range(40)],
+        [scene(1.7 * number) for number in range(40)],
+        # from one picture to another
+        [scene(0) * (1 - number / 39) + scene(0, seed=5) * number / 39 for number in range(40)],
+    ):
+        small, seconds = film(frames)
+        assert motion.frozen(small, seconds, ()).share > 0.95
+
+
+def test_what_moves_of_itself_is_a_film_even_before_a_moving_camera():
+    for shift in (0, 1.7):
+        small, seconds = film([with_hand(scene(shift * number), 3 * number) for number in range(40)])
+        assert motion.frozen(small, seconds, ()).share < 0.2
+
+
+def test_a_wait_counts_as_long_as_it_takes():
+    frames = [with_hand(scene(0), 3 * min(number, 20)) for number in range(40)]
+    small, seconds = film(frames)
+    found = motion.frozen(small, seconds, ())
+    assert found.share == pytest.approx(0.5, abs=0.1)
+    assert found.at == pytest.approx(2.5, abs=0.4)
+
+
+def thumbnails(numbers, seed=4):
+    """Thumbnails of a film that is at the frame of each number, 25 a second."""
+    frames = [scene(number / 2, (18, 32), seed).ravel() for number in numbers]
+    return np.array(frames, np.uint8).reshape(-1, 18 * 32), np.arange(len(frames)) / 25
 
 
 @pytest.mark.parametrize(
-    ("changes", "damaged", "expected"),
+    ("numbers", "expected"),
     [
-        ({}, 0, 1.0),
-        ({"black": 0.02, "frozen": 0.1, "blurred": 0.1, "badly_exposed": 0.1}, 0, 1.0),
-        ({"black": 0.52}, 0, 0.5),
-        ({"frozen": 0.6}, 0, 0.5),
-        ({"blurred": 0.6}, 0, 0.65),
-        ({"badly_exposed": 0.6}, 0, 0.75),
-        ({}, 0.04, 0.96),
-        ({"frozen": 0.6, "blurred": 0.6}, 0, 0.15),
-        ({"frozen": 1.0, "blurred": 1.0}, 0.1, 0.0),
+        (range(125), 0),
+        ([number % 25 for number in range(250)], 0.9),
+        ([min(number % 100, 100 - number % 100) for number in range(200)], 0.75),
+        ([0] * 125, 0),
+    ],
+    ids=["once", "a second, ten times", "to and fro", "still"],
+)
+def test_what_was_shown_before_is_told(numbers, expected):
+    assert motion.repeated(*thumbnails(numbers)).share == pytest.approx(expected, abs=0.13)
+
+
+def split(numbers, foreign=()):
+    frames, seconds = thumbnails(numbers)
+    others, _ = thumbnails(numbers, seed=8)
+    for index in foreign:
+        frames[index] = others[index]
+    return shots.find(frames, seconds, len(frames) / 25)
+
+
+def test_one_foreign_frame_is_found_and_the_shot_goes_on():
+    found = split(range(100), foreign=[40])
+    assert found.starts == ()
+    assert found.brief == ((1.6, 1.64),)
+    assert found.is_brief(1.61) and not found.is_brief(1.64)
+    assert found.brief_shots(4.0) == Found(pytest.approx(0.01), 1.6)
+
+
+def test_a_cut_starts_a_shot_and_a_short_shot_is_none():
+    assert split(range(100), foreign=range(50, 100)) == shots.Shots((2.0,), ())
+    assert split(range(100), foreign=range(50, 60)).brief == ((2.0, 2.4),)
+    assert split(range(100), foreign=range(0, 100, 2)).brief_shots(4.0).share >= 0.5
+
+
+def test_of_two_pictures_that_take_turns_the_one_that_stays_is_the_shot():
+    found = split(range(102), foreign=range(0, 102, 6))
+    assert found.brief_shots(102 / 25).share == pytest.approx(1 / 6, abs=0.01)
+    assert all(found.is_brief(number / 25 + 0.001) == (number % 6 == 0) for number in range(102))
+
+
+def test_a_fast_camera_makes_no_shots():
+    # it gathers way and stops again
+    gone = np.cumsum(np.concatenate([np.full(30, 0.2), np.linspace(0.2, 3, 15), np.linspace(3, 0.2, 15)]))
+    assert split(gone) == shots.Shots((), ())
+
+
+def test_without_frames_there_are_no_shots():
+    for count in (0, 1, 2):
+        assert split(range(count)).brief == ()
+
+
+def faults(**changes):
+    values = dict.fromkeys(Faults.__dataclass_fields__, Found(0.0))
+    return Faults(**values | {name: Found(share, 1.5) for name, share in changes.items()})
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 1.0),
+        ({"black": 0.02, "frozen": 0.6, "repeated": 0.1, "blurred": 0.1, "badly_exposed": 0.1}, 1.0),
+        ({"brief_shots": 0.02, "unhashable": 0.1, "drawn": 0.1}, 1.0),
+        ({"black": 0.52}, 0.5),
+        ({"frozen": 0.8}, 0.7),
+        ({"repeated": 0.9}, 0.2),
+        ({"brief_shots": 0.12}, 0.85),
+        ({"blurred": 0.6}, 0.65),
+        ({"badly_exposed": 1.0}, 0.865),
+        ({"drawn": 1.0}, 0.37),
+        ({"unhashable": 0.4}, 0.7),
+        ({"damaged": 0.04}, 0.96),
+        ({"frozen": 0.8, "blurred": 0.6}, 0.35),
+        ({"frozen": 0.94, "blurred": 1.0}, 0.0),
     ],
 )
-def test_quality_is_1_less_what_is_above_each_threshold(changes, damaged, expected):
-    deductions = quality.deductions(measures(**changes), damaged)
+def test_quality_is_1_less_what_is_above_each_threshold(changes, expected):
+    deductions = quality.deductions(faults(**changes))
     assert quality.score(deductions) == pytest.approx(expected)
     assert 1 - sum(each.points for each in deductions) <= quality.score(deductions)
 
 
-def test_a_picture_is_no_video():
-    assert "still picture" in quality.still(measures(frozen=0.95))
-    assert "black" in quality.still(measures(black=0.95))
-    assert quality.still(measures(frozen=0.94, black=0.94)) is None
+def test_a_deduction_tells_the_second_the_threshold_and_the_remedy():
+    (told,) = [each.reason for each in quality.deductions(faults(black=0.5)) if each.points]
+    assert (
+        told == "50% of the video is black, from 1.5 s on; 2% is let pass. Cut that off, or film with light."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"frozen": 0.95}, "still picture"),
+        ({"black": 0.95}, "black"),
+        ({"brief_shots": 0.3}, "flickers"),
+        ({"unhashable": 0.5}, "too little contrast"),
+        ({"unhashable": 0.3, "black": 0.3}, "too little contrast"),
+        ({"frozen": 0.94, "black": 0.05, "brief_shots": 0.29, "unhashable": 0.4}, None),
+    ],
+)
+def test_what_is_no_usable_video_is_rejected(changes, reason):
+    told = quality.rejection(faults(**changes))
+    assert (told is None) if reason is None else (reason in told)

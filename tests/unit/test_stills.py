@@ -1,42 +1,89 @@
+import hashlib
+import uuid
+from itertools import pairwise
+
 import pytest
 
-from app.video.stills import PEAK_DISTANCE, targets
+from app.video.stills import CANDIDATES, Candidate, at_keyframes, candidates, choose, moments
 from tests.unit.test_technical import make_probe
 
-
-def gop(frames):
-    """A minute at 25 frames a second with a keyframe every `frames` frames."""
-    times = tuple(number / 25 for number in range(1500))
-    return make_probe(duration=60.0, times=times, keyframes=times[::frames])
+SEED = uuid.UUID(int=7).hex
 
 
-@pytest.mark.parametrize("frames", [1, 12, 250, 1500])
-@pytest.mark.parametrize("count", [5, 8])
-def test_stills_are_distinct_uniform_and_within_the_margins(frames, count):
-    probe = gop(frames)
-    chosen = targets(probe, count)
-    assert len(set(chosen)) == count
-    assert chosen == sorted(chosen)
-    assert chosen[0] >= 3.0
-    assert chosen[-1] <= 57.0
-    # never further from where they should be than a keyframe is
-    step = 54.0 / (count - 1)
-    assert all(abs(time - (3.0 + step * number)) <= 10.0 for number, time in enumerate(chosen))
+def film(seconds, fps=25, keyframe_every=12):
+    times = tuple(number / fps for number in range(round(seconds * fps)))
+    return make_probe(duration=float(seconds), times=times, keyframes=times[::keyframe_every])
 
 
-def test_keyframes_stand_in_where_there_are_enough():
-    probe = gop(250)
-    assert set(targets(probe, 5)) <= set(probe.keyframes)
-    assert not set(targets(gop(1500), 5)) <= set(gop(1500).keyframes)
+@pytest.mark.parametrize(("seconds", "expected"), [(1, 25), (3, 48), (60, 480), (300, 2400), (900, 2400)])
+def test_one_moment_lies_in_each_slice(seconds, expected):
+    found = moments(film(seconds), SEED)
+    rate = expected / seconds
+    assert len(found) == expected
+    assert [int(time * rate + 1e-9) for time in found] == list(range(expected))
 
 
-def test_the_peak_of_motion_is_added_unless_it_is_shown_already():
-    probe = gop(250)
-    chosen = targets(probe, 5)
-    assert set(targets(probe, 5, peak=25.51)) - set(chosen) == {25.52}
-    assert targets(probe, 5, peak=chosen[2] + PEAK_DISTANCE / 2) == chosen
+def test_anyone_can_work_the_moments_out_again():
+    # as docs/design.md tells
+    def chance(number):
+        return int.from_bytes(hashlib.sha256(f"{SEED}:{number}".encode()).digest()[:8], "big") / 2**64
+
+    assert moments(film(10), SEED) == [(number + chance(number)) / 8 for number in range(80)]
 
 
-def test_a_video_of_few_frames_gives_what_it_has():
-    probe = make_probe(duration=1.0, times=(0.0, 0.4, 0.8), keyframes=(0.0,))
-    assert targets(probe, 8) == [0.4, 0.8]
+def test_nobody_can_tell_the_moments_without_the_seed():
+    one, other = (moments(film(60), seed) for seed in ("one", "other"))
+    # their places within their slices have nothing in common
+    places = [time * 8 % 1 for time in one]
+    assert max(abs(sum(place < share for place in places) / 480 - share) for share in (0.25, 0.5, 0.75)) < 0.1
+    assert sum(abs(a - b) < 0.005 for a, b in zip(one, other, strict=True)) < 60
+
+
+def test_keyframes_stand_for_the_moments_once_each():
+    probe = film(10)
+    found = at_keyframes(probe, moments(probe, SEED))
+    assert set(found) <= set(probe.keyframes)
+    assert found == sorted(set(found))
+
+
+@pytest.mark.parametrize("seconds", [1, 3, 60, 300])
+def test_candidates_are_spread_over_the_video_without_its_margins(seconds):
+    found = moments(film(seconds), SEED)
+    chosen = candidates(found, seconds)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) >= min(CANDIDATES, len(found) * 0.85)
+    assert all(0.05 * seconds <= found[index] <= 0.95 * seconds for index in chosen)
+    gaps = [later - earlier for earlier, later in pairwise(chosen)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+def made(motion=None, foreign=(), count=32):
+    motion = motion or {}
+    return [
+        Candidate(number * 2.0, motion.get(number, 0.01), number not in foreign) for number in range(count)
+    ]
+
+
+def test_stills_are_uniform_and_the_one_in_which_most_moves_is_among_them():
+    chosen = choose(made({13: 0.2}), 8)
+    assert len(chosen) == 9
+    assert 13 in chosen
+    others = [index for index in chosen if index != 13]
+    assert all(3 <= later - earlier <= 5 for earlier, later in pairwise(others))
+
+
+def test_the_peak_of_motion_is_not_shown_twice():
+    known = choose(made({0: 0.2}, count=8), 8)
+    assert known == list(range(8))
+
+
+def test_what_does_not_belong_to_its_neighbours_is_never_shown():
+    foreign = set(range(0, 32, 2))
+    chosen = choose(made({4: 0.9}, foreign), 8)
+    assert len(chosen) >= 8
+    assert not foreign & set(chosen)
+    assert choose(made(foreign=set(range(32))), 8) == []
+
+
+def test_a_video_of_few_pictures_shows_what_it_has():
+    assert choose(made(count=3), 8) == [0, 1, 2]

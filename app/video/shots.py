@@ -1,0 +1,116 @@
+"""Where a video jumps to another picture, and what of it is too short to be a shot. Pure, over numpy arrays.
+
+Every decoded frame counts here, as a row of the few grey pixels of its thumbnail: a single foreign frame is
+found.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.video.measures import Found
+
+Thumbnails = NDArray[np.uint8]
+
+# A step to the next frame can be a jump if the thumbnail changes by this much of its own contrast. It is one
+# if the steps beside it are so many times smaller; if the picture is back soon after, as the way there shows
+# that is so much shorter than the step; or if it changes by so much that no camera moves that fast.
+JUMP = 0.35
+CALM = 2.5
+BACK = 0.5
+JUMP_ANYWAY = 1.0
+# Frames that a picture may be away: the shot goes on when it is back.
+AWAY_FRAMES = 5
+# grey levels that count as contrast in the plainest picture
+LEAST_CONTRAST = 6.0
+# shots shorter than this, in seconds, are no shots
+BRIEF_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Shots:
+    """The times at which new shots begin, and the spans (start, end) of what is too brief to be one."""
+
+    starts: tuple[float, ...]
+    brief: tuple[tuple[float, float], ...]
+
+    def is_brief(self, seconds: float) -> bool:
+        return any(start <= seconds < end for start, end in self.brief)
+
+    def brief_shots(self, duration: float) -> Found:
+        """Return how much of a video is too brief to be a shot."""
+        share = sum(end - start for start, end in self.brief) / duration if duration > 0 else 0.0
+        return Found(min(share, 1.0), self.brief[0][0] if self.brief else None)
+
+
+def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) -> Shots:
+    """Split a video, given by all its frames and their times, into shots."""
+    ways = _Ways(thumbnails)
+    starts, brief = [0.0], []
+    # where the picture came last
+    came, index = 0, 1
+    while index < len(seconds):
+        # of two pictures that take turns, the one that stays for longer is the shot
+        if away := ways.frames_away(index, min(AWAY_FRAMES, index - came)):
+            brief.append((float(seconds[index]), float(seconds[index + away])))
+            came = index = index + away
+        elif ways.jumps(index):
+            starts.append(float(seconds[index]))
+            came = index
+        index += 1
+    shots = list(pairwise([*starts, duration]))
+    # without a jump there is one shot, however short the video
+    if len(shots) > 1:
+        brief += [(start, end) for start, end in shots if end - start < BRIEF_SECONDS]
+    return Shots(tuple(starts[1:]), tuple(_joined(brief)))
+
+
+def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the spans in order, those that overlap or touch as one."""
+    joined: list[tuple[float, float]] = []
+    for start, end in sorted(spans):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+class _Ways:
+    """How far frames are from each other, in parts of the larger contrast of both."""
+
+    def __init__(self, thumbnails: Thumbnails):
+        frames = thumbnails.astype(np.float32)
+        # lamps that flicker make no other picture
+        self._frames = frames - frames.mean(axis=1, keepdims=True)
+        self._contrast = np.maximum(np.abs(self._frames).mean(axis=1), LEAST_CONTRAST)
+        # the step to each frame from the one before; none to the first, and none behind the last
+        self._steps = np.zeros(len(frames) + 1, np.float32)
+        changes = np.abs(np.diff(self._frames, axis=0)).mean(axis=1)
+        self._steps[1:-1] = changes / np.maximum(self._contrast[1:], self._contrast[:-1])
+
+    def _between(self, one: int, other: int) -> float:
+        change = np.abs(self._frames[one] - self._frames[other]).mean()
+        return float(change / max(self._contrast[one], self._contrast[other]))
+
+    def jumps(self, index: int) -> bool:
+        """Whether the frame is of another shot than the one before."""
+        step = self._steps[index]
+        beside = max(self._steps[index - 1], self._steps[index + 1])
+        return bool(step >= JUMP_ANYWAY or (step >= JUMP and step >= CALM * beside))
+
+    def frames_away(self, index: int, most: int) -> int:
+        """For how many frames, up to `most`, another picture stands in the shot from this one on; or 0."""
+        step = self._steps[index]
+        if step >= JUMP:
+            for away in range(1, most + 1):
+                back = index + away
+                if back == len(self._frames):
+                    break
+                if self._steps[back] >= JUMP and self._between(index - 1, back) <= BACK * min(
+                    step, self._steps[back]
+                ):
+                    return away
+        return 0
