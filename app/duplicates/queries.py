@@ -39,12 +39,23 @@ _LIST_HASH_ASSERTIONS = text(f"""
     WHERE s.video_hash = :video_hash AND s.status = 'SCORED' AND coalesce(last.status, s.status) = 'SCORED'
     ORDER BY s.id
 """)
+# The likeliest, and of those that are not far behind the first submitted: decoys that look more like a copy
+# than its original does come after the original.
 _LIST_SHARING = text(f"""
     SELECT {_COLUMNS}
-    FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, false) k
+    FROM (
+        SELECT submission_id,
+               row_number() OVER (ORDER BY likelihood DESC, submission_id) AS by_likelihood,
+               row_number() OVER (ORDER BY likelihood < most / 20, submission_id) AS by_time
+        FROM (
+            SELECT submission_id, likelihood, max(likelihood) OVER () AS most
+            FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, false)
+        ) sharing
+    ) k
     JOIN fingerprints f ON f.submission_id = k.submission_id
     JOIN submissions s ON s.id = f.submission_id
-    ORDER BY k.likelihood DESC, f.submission_id LIMIT :limit
+    WHERE k.by_likelihood <= :limit OR k.by_time <= :limit
+    ORDER BY k.by_likelihood
 """)
 _LIST_LATER = text("""
     SELECT submission_id
@@ -203,7 +214,10 @@ def list_hash_assertions(video_hash: str) -> list[HashAssertion]:
 
 
 def list_sharing(keys: list[int], subject: Subject, limit: int) -> list[Known]:
-    """Of the videos that count against `subject`, the likeliest first: those with the rarest of `keys`."""
+    """Of the videos that count against `subject`, the likeliest first: those with the rarest of `keys`.
+
+    The `limit` likeliest, and the `limit` that were submitted first of those that are not far behind.
+    """
     return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit, **subject.binds)
 
 

@@ -24,7 +24,7 @@ from app.video.frames import FrameHash
 
 # share of a video that may be known before it is rejected
 MAX_MATCHED = 0.8
-# frames whose hashes are looked up, and the likeliest videos that are compared with in full
+# frames whose hashes are looked up; the likeliest videos, and as many of the first, are compared with in full
 LOOKED_UP = 60
 COMPARED = 10
 # lines through other videos that are tried for one video, and once more through those that were recorded

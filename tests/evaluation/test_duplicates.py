@@ -346,6 +346,17 @@ def test_what_was_scored_before_such_were_corrected_goes_up_for_review(submit, e
     assert db.session.execute(text("SELECT submission_id FROM reviews")).scalars().all() == [copy]
 
 
+def test_decoys_that_look_more_like_the_copy_do_not_hide_the_original(submit, evaluate):
+    copy = copied(film(1, 6))
+    original, *decoys = submit(ALICE), *(submit(miner(f"decoy{n}").ss58_address) for n in range(12))
+    evaluate(film(1, 6), id=original)
+    for seed, decoy in enumerate(decoys):
+        # the copy's own frames, and so all its keys, in another order
+        evaluate(np.random.default_rng(seed).permutation(copy), id=decoy)
+    verdict, _ = evaluate(copy, hotkey=BOB)
+    assert verdict.status == "REJECTED" and uuid_of(original) in verdict.rejection_reason
+
+
 def test_a_title_card_that_many_show_does_not_hide_the_original(submit, evaluate):
     card = np.concatenate([film(99, 1)] * 2)
     original = submit(ALICE)
