@@ -37,6 +37,10 @@ class _Fetched(BaseModel):
     submissions: list[dict[str, Any]]
 
 
+class _Known(BaseModel):
+    rejection_reason: str | None
+
+
 class _Handle(BaseModel):
     """What gives a submission back, whatever else its row says."""
 
@@ -166,10 +170,11 @@ class EvaluatorRunner:
             "fingerprint": wire.pack_fingerprint(frames, MAX_FINGERPRINT_BYTES),
         }
         try:
-            return self._backend.post("/v1/evaluate/precheck", body, once=True)["rejection_reason"]
-        except DomainError as error:
+            answer = self._backend.post("/v1/evaluate/precheck", body, once=True)
+            return _Known.model_validate(answer).rejection_reason
+        except (DomainError, ValidationError) as error:
             # the backend is away, or older than this question
-            log.info("known_footage_not_asked", reason=error.detail)
+            log.info("known_footage_not_asked", reason=str(error))
             return None
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:

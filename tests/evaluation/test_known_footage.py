@@ -10,7 +10,7 @@ from sqlalchemy import text
 from app.assessment import pipeline, wire
 from app.db import db
 from app.evaluation import service
-from app.evaluator.runner import Evaluator
+from app.evaluator.runner import EvaluatorRunner
 from tests.evaluation.conftest import make_claim
 from tests.evaluation.footage import copied, film, hashes
 from tests.evaluation.test_duplicates import ALICE, BOB, record, take_up, uuid_of
@@ -95,7 +95,7 @@ def test_a_remote_evaluator_asks_under_its_claim(app, client):
     record(app, first, film(1, 6))
     claim = take_up(copy)
     frames = hashes(copied(film(1, 6)))
-    evaluator = Evaluator(ClientBackend(client), None, 1)
+    evaluator = EvaluatorRunner(ClientBackend(client), lambda claim: None, 1)
     assert uuid_of(first) in evaluator._find_known(claim, frames)
     body = {
         "submission_id": copy,
@@ -105,6 +105,16 @@ def test_a_remote_evaluator_asks_under_its_claim(app, client):
     assert client.post("/v1/evaluate/precheck", json=body).status_code == 409
     body |= {"claim_token": str(claim.claim_token), "fingerprint": "AAAA"}
     assert client.post("/v1/evaluate/precheck", json=body).status_code == 422
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"rejection_reason": 7}, None])
+def test_an_answer_that_makes_no_sense_leaves_it_to_the_judge(answer):
+    class Backend:
+        def post(self, path, body, once=False):
+            return answer
+
+    evaluator = EvaluatorRunner(Backend(), lambda claim: None, 1)
+    assert evaluator._find_known(take_up(submit()), hashes(film(1, 6))) is None
 
 
 def test_a_known_video_is_remembered_though_nobody_judged_it(app):
