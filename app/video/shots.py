@@ -27,6 +27,8 @@ AWAY_FRAMES = 5
 LEAST_CONTRAST = 6.0
 # shots shorter than this, in seconds, are no shots
 BRIEF_SECONDS = 1.0
+# a frame may be shown this much before its time, in seconds, by how times are rounded
+ROUNDING = 0.001
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Shots:
     brief: tuple[tuple[float, float], ...]
 
     def is_brief(self, seconds: float) -> bool:
-        return any(start <= seconds < end for start, end in self.brief)
+        return any(start - ROUNDING <= seconds < end for start, end in self.brief)
 
     def brief_shots(self, duration: float) -> Found:
         """Return how much of a video is too brief to be a shot."""
