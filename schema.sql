@@ -364,6 +364,14 @@ CREATE TABLE fingerprints (
 );
 -- every video that shares a band with another; without the pending list, which each lookup would read through
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
+-- What workers of the release before call while an upgrade is under way. To be dropped by the next release.
+CREATE FUNCTION fingerprints_sharing(wanted integer[], at_most integer)
+RETURNS TABLE (submission_id bigint, shared bigint) LANGUAGE sql STABLE SET enable_seqscan = off AS $$
+    SELECT f.submission_id, count(*)
+    FROM (SELECT submission_id, keys FROM fingerprints WHERE keys && wanted LIMIT at_most) f,
+         unnest(f.keys) AS own (key) JOIN unnest(wanted) AS given (key) ON own.key = given.key
+    GROUP BY f.submission_id
+$$;
 -- The videos that share keys with one: those before it whose footage counts against it, or the scored ones after
 -- it. A key tells the more the fewer videos have it: one that a title card has lends almost nothing. By the index
 -- whatever the planner thinks.

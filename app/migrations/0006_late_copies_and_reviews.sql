@@ -4,7 +4,7 @@
 ALTER TABLE fingerprints
     ADD COLUMN demoted boolean NOT NULL DEFAULT false,
     ADD COLUMN only_prompt text REFERENCES prompts (id);
-DROP FUNCTION fingerprints_sharing(integer[], integer);
+-- the one of two parameters stays for workers of the release before
 CREATE FUNCTION fingerprints_sharing(
     wanted integer[], at_most integer, given_demoted boolean, given_id bigint, given_prompt text, later boolean)
 RETURNS TABLE (submission_id bigint, likelihood double precision) LANGUAGE sql STABLE
