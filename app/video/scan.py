@@ -6,6 +6,7 @@ can be meant for one of them only.
 
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.video import motion, shots, stills
+from app.video.damage import damaged
 from app.video.ffmpeg import INPUT_OPTIONS, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
 from app.video.measures import (
@@ -225,7 +227,7 @@ def _decode(
     measured: list[FrameMeasures] = []
     count = 0
     try:
-        # the log's last lines tell how many frames were decoded
+        # the log tells which of them are damaged
         with start("ffmpeg", arguments, LIMITS, log_level="verbose", reads=path, writes=directory) as running:
             while len(raw := running.stdout.read(width * height)) == width * height:
                 if count == len(small):
@@ -243,14 +245,16 @@ def _decode(
         thumbnails.unlink(missing_ok=True)
         for file in directory.glob("still-*.jpg"):
             file.unlink()
-    damaged = _damaged(running.log, len(plan.frames))
+    # those before its last frame: by then it has come to an end, or was never decoded up to there
+    reached = bisect_left(plan.moments, plan.frames[-1])
+    share = damaged(running.log, len(plan.frames), uncovered=(reached - 1 - count) / len(plan.moments))
     return _Decoded(
         small=small[:count],
         measured=measured,
         thumbnails=every[: len(every) // PIXELS * PIXELS].reshape(-1, PIXELS),
         pictures=pictures,
-        damaged=damaged,
-        faulty=damaged > 0 or bool(re.search(r"\[(error|fatal)\]", running.log)),
+        damaged=share,
+        faulty=share > 0 or bool(re.search(r"\[(error|fatal)\]", running.log)),
     )
 
 
@@ -293,13 +297,6 @@ def _times(probe: Probe, count: int) -> NDArray[np.float64]:
         return np.asarray(probe.times)
     # what is damaged, or coded in fields, has fewer pictures than packets
     return np.linspace(0, probe.duration, count, endpoint=False)
-
-
-def _damaged(log: str, packets: int) -> float:
-    """Return the share of a video's packets that gave no frame or a corrupt one, by ffmpeg's log."""
-    decoded = re.search(r"(\d+) frames decoded", log)
-    missing = packets - int(decoded[1]) if decoded else 0
-    return min(1.0, (max(missing, 0) + log.count("corrupt decoded frame")) / packets)
 
 
 def _hashes(

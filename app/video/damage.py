@@ -1,0 +1,18 @@
+"""How much of a video is damaged: what ffmpeg's log says of it, in the words of 5.1 and of 9."""
+
+# one a picture, but not for every codec and every version
+_PICTURES = ("corrupt decoded frame", " MV errors in ")
+_PACKETS = ("Error submitting packet to decoder", "Decoding error", "Error while decoding stream")
+# a packet of which nothing is to be shown: parameters, or the end of a picture
+_NO_PICTURE = "no frame!"
+
+
+def damaged(log: str, pictures: int, uncovered: float = 0.0) -> float:
+    """Return the share of a video's `pictures` that do not decode, or not cleanly.
+
+    `uncovered` is the share of its time, at its end, for which nothing was decoded. A packet that gave no
+    picture does not count: it may be a second field, a frame that is never shown, or hold parameters.
+    """
+    unclean = max(log.count(sign) for sign in _PICTURES)
+    failed = sum(log.count(sign) for sign in _PACKETS) - log.count(_NO_PICTURE)
+    return min(1.0, (unclean + max(failed, 0)) / pictures + max(uncovered, 0.0))
