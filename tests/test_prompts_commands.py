@@ -26,12 +26,18 @@ def listed(run, *options):
 
 
 def test_the_starter_set_loads_and_spreads_over_the_categories(run):
-    assert run("load", str(STARTER)).stdout == "50 added, 0 changed.\n"
+    assert run("load", str(STARTER)).stdout == "55 added, 0 changed.\n"
     counts = {name: len(listed(run, "--category", name.value)) for name in TAXONOMY}
-    assert counts == dict.fromkeys(TAXONOMY, 10)
+    assert counts == dict.fromkeys(TAXONOMY, 11)
     scenarios = [each["scenario"] for each in listed(run)]
     repeats = [s for n, s in enumerate(scenarios) if is_near_repeat(s, scenarios[:n])]
     assert repeats == []
+
+
+def test_the_starter_prompts_for_robots_take_their_frame_rates():
+    robots = [each for each in read_prompts(STARTER) if "robot" in each.scenario]
+    assert {each.category for each in robots} == set(TAXONOMY)
+    assert {(each.requirements["min_fps"], each.requirements["max_fps"]) for each in robots} == {(5, 60)}
 
 
 def test_every_task_of_the_starter_set_is_in_the_taxonomy():

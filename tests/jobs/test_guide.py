@@ -140,7 +140,7 @@ def test_the_guide_from_its_first_command_to_its_last(guide):
         printed[command] = guide.run(command)
 
     assert printed["kibotos db init"].startswith("The schema is in place")
-    assert "50 added" in printed["kibotos prompts load app/prompts/starter.json"]
+    assert "55 added" in printed["kibotos prompts load app/prompts/starter.json"]
     assert "manipulation-01 is retired" in printed["kibotos prompts retire manipulation-01"]
     (created,) = [text for command, text in printed.items() if "/v1/admin/prompts" in command]
     assert json.loads(created)["id"] == "manip-001"

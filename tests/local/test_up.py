@@ -26,12 +26,12 @@ def test_it_runs_the_processes_of_the_procfile():
 def test_it_starts_serves_stops_and_goes_on(up):
     up.start().ready()
     prompts = requests.get(f"{up.url}/v1/prompts").json()
-    assert len(prompts) == 50
+    assert len(prompts) == 55
     assert len(requests.get(f"{up.url}/v1/prompts/categories").json()) == 5
     assert requests.get(f"{up.url}/ready").json()["status"] == "ready"
     status = eventually(lambda: (s := requests.get(f"{up.url}/v1/status").json())["workers"] and s)
     assert eventually(lambda: requests.get(f"{up.url}/v1/cycles/status").json()["active_cycle_id"]) == 1
-    assert status["total_prompts"] == 50
+    assert status["total_prompts"] == 55
     first = up.environ()
     assert stat.S_IMODE((up.data / "env").stat().st_mode) == 0o600
     assert len(first["ADMIN_TOKEN"]) >= 32 and first["ADMIN_TOKEN"] != first["EVALUATOR_TOKEN"]
