@@ -4,9 +4,12 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from app.local.samples import FOOTAGE, footage
-from app.video.ffmpeg import tool
+import imageio_ffmpeg
 
+from app.local.samples import FOOTAGE, footage
+
+# The wheel's, whatever the machine has: the files are the same everywhere, and some options are new.
+FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ENCODERS = {
     "h264": ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"],
     "h265": [
@@ -87,6 +90,6 @@ class Videos:
 
 def run_ffmpeg(*arguments):
     """Run ffmpeg; what it complains of is in the error if it fails."""
-    command = [tool("ffmpeg"), "-v", "error", "-y", "-nostdin", *map(str, arguments)]
+    command = [FFMPEG, "-v", "error", "-y", "-nostdin", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ from typing import Any
 from app.assessment.formula import REJECTING, TECHNICAL_WEIGHTS, technical_score
 from app.assessment.model import Declared
 from app.assessment.report import Check
+from app.video.containers import MIN_PRESENT
 from app.video.probe import Probe
 
 DEFAULT_LIMITS = {
@@ -23,8 +24,6 @@ CODECS = {"h264": "H.264", "hevc": "H.265", "vp8": "VP8", "vp9": "VP9", "av1": "
 
 # share by which what is declared may differ from what is measured
 DECLARED_TOLERANCE = 0.05
-# share of the declared length that must be there; less is a torn upload or a false header
-MIN_PRESENT = 0.95
 # share of the frames that may fail to decode
 MAX_DAMAGED = 0.1
 # A file is read up to so many times its allowed size: up to there it only loses the points for its size.
@@ -54,8 +53,9 @@ def check(
     """Return the seven checks of a file of `size_bytes`.
 
     `probe` is None where the file could not even be opened; `fault` is what was found wrong with it, in
-    opening or in decoding. What is declared wrong by more than DECLARED_TOLERANCE costs the points of its
-    check, without rejecting; `declared` is None where nothing is, and then nothing is compared.
+    opening or in decoding. What is declared is right if it is what was measured, or what the file's own
+    headers say, as a miner's tools show it. What is wrong by more than DECLARED_TOLERANCE costs the points of
+    its check, without rejecting; `declared` is None where nothing is, and then nothing is compared.
     """
     bounds = limits(requirements)
     if probe is None:
@@ -101,16 +101,14 @@ def _check(name: str, value: Any, threshold: Any, faults: list[str], rejects: bo
 
 def _readable(probe: Probe, fault: str | None) -> Check:
     faults = [f"The file is no usable video: {fault}"] if fault else []
-    declared = probe.declared_duration or probe.duration
-    present = min(probe.duration / declared, 1.0) if declared else 0.0
     if len(probe.times) < 2:
         faults.append("The file holds a single picture, not a video.")
-    elif present < MIN_PRESENT and declared - probe.duration > 1:
+    elif probe.present < MIN_PRESENT:
         faults.append(
-            f"Only {probe.duration:.1f} s of the {declared:.1f} s that the file declares are there; "
-            "upload the whole file."
+            f"Only {probe.duration:.1f} s, {probe.present:.0%} of the video that the file declares, are "
+            "there; upload the whole file."
         )
-    return _check("readable", round(present, 4), MIN_PRESENT, faults)
+    return _check("readable", round(probe.present, 4), MIN_PRESENT, faults)
 
 
 def _one_of(name: str, value: str, accepted: Mapping[str, str], noun: str) -> Check:
@@ -128,7 +126,8 @@ def _resolution(probe: Probe, declared: Declared | None, bounds: Mapping[str, fl
     if declared:
         # a phone's portrait is declared either way
         sides = sorted((declared.width, declared.height))
-        if any(_differs(*pair) for pair in zip(sides, sorted((width, height)), strict=True)):
+        known = (sorted((width, height)), sorted(probe.coded_size))
+        if all(_differs(sides[0], short) or _differs(sides[1], long) for short, long in known):
             faults.append(f"{declared.width}x{declared.height} is declared; it is {width}x{height}.")
     return _check("resolution", f"{width}x{height}", f"at least {least[0]:g}x{least[1]:g}", faults)
 
@@ -138,7 +137,7 @@ def _fps(probe: Probe, declared: Declared | None, bounds: Mapping[str, float]) -
     faults = []
     if not least * (1 - ROUNDING) <= probe.fps <= most * (1 + ROUNDING):
         faults.append(f"{probe.fps:.2f} frames a second are not within {least:g} and {most:g}.")
-    if declared and _differs(declared.fps, probe.fps):
+    if declared and all(_differs(declared.fps, rate) for rate in (probe.fps, *probe.rates)):
         faults.append(f"{declared.fps:g} frames a second are declared; it has {probe.fps:.2f}.")
     return _check("fps", round(probe.fps, 3), f"{least:g} to {most:g}", faults)
 
@@ -148,7 +147,8 @@ def _duration(probe: Probe, declared: Declared | None, bounds: Mapping[str, floa
     faults = []
     if outside := not least * (1 - ROUNDING) <= probe.duration <= most * (1 + ROUNDING):
         faults.append(f"The video lasts {probe.duration:.2f} s, not between {least:g} and {most:g} s.")
-    if declared and _differs(declared.duration, probe.duration):
+    known = (probe.duration, probe.declared_duration or probe.duration)
+    if declared and all(_differs(declared.duration, length) for length in known):
         faults.append(f"{declared.duration:g} s are declared; it lasts {probe.duration:.2f} s.")
     return _check("duration", round(probe.duration, 3), f"{least:g} to {most:g} s", faults, rejects=outside)
 

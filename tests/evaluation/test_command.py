@@ -9,7 +9,7 @@ from werkzeug.serving import make_server
 
 from cli import kibotos
 from tests.factories import make_prompt
-from tests.odd_videos import REFUSED
+from tests.odd_videos import KINDS
 from tests.vlm_server import MODEL
 
 TASK = ["--task", "grasp", "--scenario", "Pick up a mug"]
@@ -45,7 +45,7 @@ def test_the_report_as_json(run, videos, vlm):
 
 
 def test_a_rejected_video_exits_with_1(run, videos):
-    result = run(REFUSED["MP4 torn, index at the front"](videos), *TASK)
+    result = run(KINDS["MP4 torn, index at the front"].make(videos), *TASK)
     assert result.exit_code == 1
     assert "REJECTED" in result.output
 

@@ -20,7 +20,7 @@ from app.assessment import pipeline
 from app.assessment.model import LeaseLost
 from app.errors import TransientError
 from tests.evaluation.conftest import FixedJudge, children, make_claim
-from tests.odd_videos import REFUSED
+from tests.odd_videos import KINDS
 
 # of each file once: before a test breaks the tools
 claim_on = functools.cache(make_claim)
@@ -131,7 +131,7 @@ def good(videos):
 
 @pytest.fixture(scope="module")
 def torn(videos):
-    return REFUSED["MP4 torn, index at the front"](videos)
+    return KINDS["MP4 torn, index at the front"].make(videos)
 
 
 # said twice, that there is no such object is believed

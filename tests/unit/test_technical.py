@@ -15,11 +15,14 @@ def make_probe(**changes):
         "stream": 0,
         "width": 640,
         "height": 480,
+        "coded_size": (640, 480),
         "rotation": 0,
         "size_bytes": 1_000_000,
         "start": 0.0,
         "duration": 10.0,
         "declared_duration": 10.0,
+        "present": 1.0,
+        "rates": (25.0,),
         "times": tuple(number / 25 for number in range(250)),
         "keyframes": (0.0,),
     }
@@ -54,7 +57,7 @@ def test_a_flawless_video_passes_all_seven_checks():
         ({"duration": 0.9, "declared_duration": 0.9}, "duration", True),
         ({"duration": 302.0, "declared_duration": 302.0}, "duration", True),
         ({"times": (0.0,)}, "readable", True),
-        ({"declared_duration": 20.0}, "readable", True),
+        ({"present": 0.5}, "readable", True),
         ({"times": tuple(number / 14 for number in range(140))}, "fps", False),
         ({"times": tuple(number / 125 for number in range(1250))}, "fps", False),
     ],
@@ -100,6 +103,31 @@ def test_a_false_declaration_costs_its_checks_points_but_does_not_reject(declare
 @pytest.mark.parametrize("declared", [{"duration": 10.5}, {"width": 660}, {"fps": 24}])
 def test_a_declaration_may_be_5_percent_off(declared):
     assert score(checks(declared=dataclasses.replace(TRUTH, **declared))[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "declared"),
+    [
+        # sound that goes on for longer, as a player and `ffprobe -show_format` tell it
+        ({"declared_duration": 12.0}, {"duration": 12}),
+        ({"declared_duration": 12.0}, {"duration": 10}),
+        # a phone that films at a nominal 30, in the dark at 24
+        ({"rates": (24.0, 30.0)}, {"fps": 30}),
+        # wide pixels: 1440 x 1080 shown as 1920 x 1080, and turned
+        ({"width": 1920, "height": 1080, "coded_size": (1440, 1080)}, {"width": 1440, "height": 1080}),
+        ({"width": 1080, "height": 1920, "coded_size": (1440, 1080)}, {"width": 1920, "height": 1080}),
+    ],
+)
+def test_a_declaration_may_be_what_the_headers_say(changes, declared):
+    probe = make_probe(**changes)
+    truth = Declared(probe.duration, probe.width, probe.height, probe.fps)
+    assert score(checks(probe, dataclasses.replace(truth, **declared))[1]) == 1
+
+
+def test_a_size_is_declared_whole():
+    """The width of one and the height of the other are no size of the video."""
+    found = make_probe(width=1920, height=1080, coded_size=(1440, 1080))
+    assert not checks(found, dataclasses.replace(TRUTH, width=1440, height=810))[0]["resolution"].passed
 
 
 @pytest.mark.parametrize(
