@@ -1,7 +1,7 @@
-"""Request and response models' base types, their validation, and the OpenAPI document.
+"""The validation of requests and responses, and the OpenAPI document.
 
-One library, spectree with pydantic, does all three. A route names its models in its signature and in
-`@spec.validate(resp=…)`; what reaches the route has been checked.
+spectree with pydantic does both. A route names its models in its signature and in `@spec.validate(resp=…)`.
+A request reaches the route only after it was checked.
 """
 
 import math
@@ -42,7 +42,7 @@ class FieldError(BaseModel):
 
 
 class ValidationProblem(Problem):
-    """A 422: which fields are wrong, and how."""
+    """The error 422: it names the wrong fields, and says what is wrong with each."""
 
     errors: list[FieldError]
 
@@ -88,7 +88,7 @@ def _check_answer(_req: Request, _response: Response, error: Any, _instance: Any
 
 
 class Unchecked(Answers):
-    """Answers that come out of their models and are not held against them a second time: large ones."""
+    """Large answers, which are not validated a second time: their models wrote them."""
 
     def find_model(self, code: int) -> None:
         return None
@@ -118,7 +118,7 @@ class _Request(Request):
     """A request whose JSON is read at a bounded cost."""
 
     def get_json(self, *args: Any, **kwargs: Any) -> Any:
-        # what stands inside of strings is counted as well: it is a bound, not a count
+        # commas inside strings are counted too: this is an upper bound, not an exact count
         if sum(map(self.get_data().count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
             raise invalid_field("body", f"must not hold more than {MAX_JSON_VALUES:,} values.")
         return super().get_json(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Roles: who may call what, and how they prove who they are."""
+"""Roles: who may call which endpoint, and how callers prove who they are."""
 
 import hmac
 import time
@@ -31,10 +31,10 @@ _CLIENT_PREFIXES = ("sec-", "x-bittensor-")
 
 
 def is_open() -> bool:
-    """Whether the request needs no credentials: development, and it comes straight from this machine.
+    """Whether the request needs no credentials: in development, if it comes straight from this machine.
 
-    A proxy or tunnel on this machine gives itself away by the headers it adds, or by a Host that is not
-    this machine's (which also stops web pages that rebind their name to 127.0.0.1).
+    A proxy or tunnel on this machine is recognised by the headers that it adds, or by a Host that is not
+    this machine's. The check of Host also stops web pages that rebind their name to 127.0.0.1.
     """
     if not current_app.extensions["settings"].development:
         return False
@@ -47,7 +47,7 @@ def _foreign_headers() -> list[str]:
 
 
 def _unauthorized(detail: str, challenge: str = "Bearer") -> Unauthorized:
-    """A 401; where development would let the request pass but for its headers, it says so."""
+    """A 401. If only the headers of the request keep it from passing in development, it says so."""
     if current_app.extensions["settings"].development and (foreign := _foreign_headers()):
         detail += (
             " Without credentials only requests straight from this machine pass; "
@@ -64,7 +64,7 @@ def _host() -> str:
 
 
 def _matches(given: str, tokens: tuple[str, ...]) -> bool:
-    """Whether `given` is one of `tokens`, in a time that does not tell which or how nearly."""
+    """Whether `given` is one of `tokens`. The time it takes does not reveal how much of a token is right."""
     # headers reach WSGI decoded as latin-1
     candidate = given.encode("latin-1", "replace")
     return any([hmac.compare_digest(candidate, token.encode()) for token in tokens])
@@ -112,10 +112,10 @@ require_metrics = _require_token("metrics")
 
 
 def require_miner(view: Callable) -> Callable:
-    """Decorate a view: 401 unless the request is signed by btauth/1; its signer becomes g.miner_hotkey.
+    """Decorate a view: 401 unless the request is signed by btauth/1. g.miner_hotkey is then the signer.
 
-    Where no credentials are needed an unsigned request passes, and g.miner_hotkey is None. The nonce is used
-    up from then on, whatever becomes of the request: PostgreSQL remembers it for all web processes.
+    Where no credentials are needed, an unsigned request passes and g.miner_hotkey is None. The nonce is used
+    up from then on, even if the request fails. PostgreSQL remembers it for all web processes.
     """
 
     @wraps(view)

@@ -1,7 +1,7 @@
-"""btauth/1, the bittensor SDK's signed HTTP requests (`bittensor.http_auth`): the verifying half.
+"""Verifies btauth/1, the signed HTTP requests of the bittensor SDK (`bittensor.http_auth`).
 
-Rebuilt on bittensor_core, since the SDK itself would cost each web process 45 MB. Pure: remembering the
-nonces is the caller's part.
+It is written anew on bittensor_core, since the SDK itself would cost each web process 45 MB. It is pure: the
+caller remembers the nonces.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ class Caller:
 
 
 def verify(headers: Headers, body: bytes, *, method: str, target: str, now_ns: int) -> Caller:
-    """Return who signed the request; raise NotAuthenticated unless it was signed now, as it is, and for us.
+    """Return the hotkey that signed the request. Raise NotAuthenticated if the signature is wrong or old.
 
-    `target` is path and query as they were sent. We have no hotkey: a request that is bound to a receiver is
-    meant for somebody else, who might have passed it on.
+    `target` is path and query as they were sent. We have no hotkey. So a request that is bound to a receiver
+    is meant for somebody else, who might have passed it on to us.
     """
     if headers.get("X-Bittensor-Version") != "1":
         raise NotAuthenticated("Sign the request with btauth/1 headers (bittensor.http_auth.sign).")

@@ -1,9 +1,9 @@
-"""One client's connection: requests are read whole and answers are sent without holding a thread.
+"""One client's connection. It holds no thread while a request is read or an answer is sent.
 
-llhttp (by httptools) reads HTTP, asyncio moves the bytes, PEP 3333 is the border to the application.
+llhttp (through httptools) reads HTTP, asyncio moves the bytes, and PEP 3333 is the border to the application.
 
-waitress was tried in its place. It takes a length beside chunks; a megabyte in chunks of one byte costs it a
-third of a second; and who is refused while he still sends loses the answer with the connection.
+waitress was tried in its place. It accepts a length together with chunks. It takes a third of a second for a
+megabyte in chunks of one byte. And a client that it refuses while it still sends loses the answer.
 """
 
 import asyncio
@@ -34,11 +34,11 @@ MAX_CHUNKS = 4096
 READ_SECONDS = 30
 # A client must take some of its answer this often.
 SEND_SECONDS = 60
-# What is still on its way when an error is answered is read and dropped: a connection that is closed with
-# unread bytes is reset, and the client loses the answer.
+# After an error is answered, the rest of the request is read and dropped. If a connection is closed with
+# unread bytes, it is reset, and the client loses the answer.
 LINGER_SECONDS = 10
 LINGER_BYTES = 16 * 1024 * 1024
-# Of an answer that the application streams, so much is kept in memory and the rest in a file.
+# If the application streams an answer, this much is kept in memory and the rest in a file.
 SPOOL_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 
@@ -95,10 +95,10 @@ class Host(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """Reads a request, has it served, sends the answer, and begins again.
+    """Reads a request, passes it on, sends the answer, and begins again.
 
-    A request that comes before the last is answered (pipelining) ends the connection after that answer, as
-    HTTP allows; its client sends it again.
+    A client may send a request before the last one is answered (pipelining). Then the connection ends after
+    that answer, as HTTP allows, and the client sends the request again.
     """
 
     def __init__(self, host: Host, origin: Origin):
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it is the client's turn: nothing of ours is lost with the connection."""
+        """Whether we wait for the client, so that the connection can be closed without losing an answer."""
         return self._state in {State.IDLE, State.READING, State.LINGERING}
 
     def abort(self) -> None:
@@ -409,9 +409,9 @@ def _head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def call(application: Callable, environ: Environ) -> Answer:
-    """Let a WSGI application answer, and return all of it.
+    """Let a WSGI application answer, and return the whole answer.
 
-    What it streams has to end, and gets its length here.
+    A streamed answer must end. Its length is added here.
     """
     started: list[Any] = []
     written: list[bytes] = []

@@ -20,11 +20,11 @@ threads = _settings.web_threads
 worker_class = "app.web.gunicorn_worker.BufferingWorker"
 logger_class = "app.web.gunicorn_worker.PlainLogger"
 errorlog = None  # no handler of its own: see its class
-# a request waits for its dependencies at most half of this; a worker that hangs longer is replaced
+# A request waits for what it depends on at most half of this. A worker that hangs longer is replaced.
 timeout = 60
 graceful_timeout = 30
-# longer than proxies keep theirs (nginx 60 s, Heroku's router 90 s), so that we never close one that
-# a proxy is just sending a request on; a kept connection costs no thread
+# Longer than proxies keep theirs (nginx 60 s, Heroku's router 90 s). So we never close a connection on which
+# a proxy is just sending a request. A kept connection costs no thread.
 keepalive = 95
 control_socket_disable = True
 
@@ -34,7 +34,7 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
 
 def on_starting(server):
-    """Refuse to be open to others in development, and begin with no counts of an earlier run."""
+    """Refuse to listen for other machines in development, and delete the counts of an earlier run."""
     try:
         for host, _port in (address for address in server.cfg.address if isinstance(address, tuple)):
             _settings.require_bind(host)

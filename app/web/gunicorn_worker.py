@@ -32,11 +32,11 @@ class PlainLogger(Logger):
 
 
 class BufferingWorker(Worker):
-    """A request gets one of the `threads` when it is whole, and its answer is sent without one.
+    """Gives a request a thread only when the request is complete. No thread is held to send the answer.
 
-    So a client that sends or reads slowly costs a connection and no thread. gunicorn's own threads read from
-    the socket and write to it: as many dawdlers as there are threads stop a process. Of gunicorn this needs
-    its base class of workers and its settings, no private parts.
+    So a slow client costs a connection and no thread. gunicorn's own threads read from the socket and write
+    to it, so a few slow clients can stop a process. This class uses gunicorn's base class of workers and its
+    settings, and no private parts.
     """
 
     @classmethod
@@ -109,7 +109,7 @@ class BufferingWorker(Worker):
         task.add_done_callback(self._opening.discard)
 
     def _make_room(self) -> None:
-        """Close the connection whose client we have waited for longest; raise OSError if we wait for none."""
+        """Close the connection whose client we have waited for longest. Raise OSError if there is none."""
         waiting = [each for each in self.connections if each.is_waiting]
         if not waiting:
             raise OSError("all connections are being answered")

@@ -1,4 +1,4 @@
-"""Answers that are worked out once for all callers."""
+"""Answers that are computed once for all callers."""
 
 import time
 from collections import OrderedDict
@@ -18,7 +18,7 @@ class _Answer:
 class Kept:
     """Keeps large answers for some seconds, up to MAX_BYTES of them in a process.
 
-    While one caller works out an answer anew, the others get the old one; where there is none, they wait.
+    While one caller computes an answer anew, the others get the old one. If there is none yet, they wait.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Kept:
         self._changed = Condition()
 
     def get(self, key: Hashable, seconds: float, work_out: Callable[[], bytes]) -> bytes:
-        """Return the answer for `key`, at most `seconds` old unless it is being worked out at this moment."""
+        """Return the answer for `key`. It is at most `seconds` old, unless it is being computed just now."""
         with self._changed:
             while key in self._under_way and key not in self._answers:
                 self._changed.wait()

@@ -1,7 +1,7 @@
-"""The OpenAPI document and the page to read it.
+"""The OpenAPI document and the page that shows it.
 
-What spectree cannot know is added here: who may call an endpoint, and what every endpoint of its kind may
-answer besides (401 where a token is needed, 413 where there is a body, and so on).
+This module adds what spectree cannot know: who may call an endpoint, and the errors that all endpoints of a
+kind share (401 where a token is needed, 413 where there is a body, and so on).
 """
 
 import re
@@ -13,9 +13,9 @@ from flask import Flask, Response, current_app, jsonify, render_template
 from app.web.api import Problem, spec
 
 _SECURITY_SCHEMES = {
-    "admin": {"type": "http", "scheme": "bearer", "description": "One of ADMIN_TOKEN."},
-    "evaluator": {"type": "http", "scheme": "bearer", "description": "One of EVALUATOR_TOKEN."},
-    "metrics": {"type": "http", "scheme": "bearer", "description": "One of METRICS_TOKEN or ADMIN_TOKEN."},
+    "admin": {"type": "http", "scheme": "bearer", "description": "From ADMIN_TOKEN."},
+    "evaluator": {"type": "http", "scheme": "bearer", "description": "From EVALUATOR_TOKEN."},
+    "metrics": {"type": "http", "scheme": "bearer", "description": "From METRICS_TOKEN or ADMIN_TOKEN."},
     "miner": {
         "type": "apiKey",
         "in": "header",
@@ -26,15 +26,15 @@ _SECURITY_SCHEMES = {
 
 _ERRORS = {
     400: "The body is not a JSON object",
-    401: "No or bad credentials",
-    403: "Known but not allowed",
+    401: "The credentials are missing or wrong",
+    403: "The credentials are right, but the caller may not do this",
     404: "Not found",
-    409: "In conflict with how things stand",
+    409: "The request contradicts the current state; `detail` says what to do",
     413: "The body is larger than 1 MiB",
     415: "The body is not JSON",
-    422: "A field is missing or wrong",
-    429: "Too many; Retry-After says when there is room again",
-    503: "Something this depends on is out of reach; try again after Retry-After",
+    422: "A field is missing or wrong; `errors` names it",
+    429: "The quota is used up; try again after the seconds in Retry-After",
+    503: "The database or another service is out of reach; try again after the seconds in Retry-After",
 }
 
 

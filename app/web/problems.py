@@ -68,7 +68,7 @@ def _http_exception(error: HTTPException) -> Response:
 
 
 def _database_error(error: Exception) -> Response:
-    """503 while PostgreSQL is away or out of connections; any other database error is ours to look into."""
+    """503 while PostgreSQL is out of reach or has no free connection. Any other database error is a bug."""
     if not is_away(error):
         return _unexpected(error)
     log.warning("database_unavailable", error=describe(error))

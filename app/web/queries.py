@@ -4,7 +4,7 @@ from sqlalchemy import text
 
 from app.db import execute
 
-# Whoever finds old ones takes some away; who else is doing so is not waited for.
+# Each insert also deletes some old nonces. It does not wait for another one that is deleting the same.
 _USE_NONCE = text("""
     WITH old AS (
         DELETE FROM nonces WHERE (hotkey, nonce) IN (

@@ -1,4 +1,4 @@
-"""Answers that are worked out once for all callers."""
+"""Answers that are computed once for all callers."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
