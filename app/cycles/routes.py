@@ -12,7 +12,7 @@ blueprint = Blueprint("cycles", __name__)
 
 
 class CyclesStatus(BaseModel):
-    """Where the cycles stand; `evaluating_cycle_id` is the oldest one that waits for its evaluations."""
+    """The current cycles. `evaluating_cycle_id` is the oldest cycle that waits for its evaluations."""
 
     active_cycle_id: int | None
     active_cycle_started_at: Timestamp | None
@@ -24,5 +24,5 @@ class CyclesStatus(BaseModel):
 @blueprint.get("/v1/cycles/status")
 @spec.validate(resp=Answers(HTTP_200=CyclesStatus), tags=["cycles"])
 def get_cycles_status() -> CyclesStatus:
-    """Tell which cycle is active, being evaluated and last completed."""
+    """Return which cycle is active, which is being evaluated and which was completed last."""
     return CyclesStatus.model_validate(queries.get_overview(), from_attributes=True)

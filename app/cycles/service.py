@@ -1,6 +1,6 @@
-"""The rules of cycles: when one closes and the next starts, by the clock or by an operator's hand.
+"""The rules of cycles: when one closes and the next starts, by the clock or by an operator's command.
 
-Every change is made under one advisory lock, in one transaction.
+Every change is one transaction under one advisory lock.
 """
 
 from datetime import datetime, timedelta
@@ -17,10 +17,10 @@ log = structlog.get_logger(__name__)
 
 
 def advance(settings: Settings, now: datetime) -> None:
-    """Do what is due at `now`; the caller holds the lock on cycles and commits.
+    """Do what is due at `now`. The caller holds the lock on cycles and commits.
 
-    Closes the ACTIVE cycle when its time is up and starts the next one. Submissions that wait without a cycle
-    join the ACTIVE one.
+    Closes the ACTIVE cycle when its time is over and starts the next one. Submissions that wait without a
+    cycle join the ACTIVE cycle.
     """
     active = queries.find_active()
     if active is not None and next_step(active, Waiting.OWN, now, deadline(settings)) == Step.CLOSE:

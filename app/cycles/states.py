@@ -14,7 +14,7 @@ class Step(Enum):
     WAIT = auto()
     CLOSE = auto()
     COMPLETE = auto()
-    # its open submissions move on to the next cycle, then it completes without them
+    # its open submissions move to the next cycle, then it completes without them
     CARRY_OVER = auto()
 
 
@@ -24,7 +24,7 @@ class Waiting(Enum):
     NOTHING = auto()
     # a submission of its own is open
     OWN = auto()
-    # one is open that was submitted before one of its own, which may be its copy
+    # a submission is open that came before one of the cycle's own, which may be a copy of it
     EARLIER = auto()
 
 
@@ -43,7 +43,7 @@ class Cycle:
 
 
 def next_step(cycle: Cycle, waits_for: Waiting, now: datetime, deadline: timedelta) -> Step:
-    """Say what `cycle` needs at `now`, where work is waited for until `deadline` after its close."""
+    """Return what `cycle` needs at `now`. It waits for its work until `deadline` after its close."""
     if cycle.status == CycleStatus.ACTIVE:
         return Step.CLOSE if now >= cycle.ends_at else Step.WAIT
     if cycle.closed_at is None or cycle.status == CycleStatus.COMPLETED:

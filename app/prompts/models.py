@@ -37,7 +37,7 @@ class CategoryCount:
 
 
 class PromptOut(BaseModel):
-    """A task miners are asked to film."""
+    """A task that miners are asked to film."""
 
     id: str
     category: Category
@@ -57,7 +57,10 @@ class CategoryCountOut(BaseModel):
 
 
 class PromptQuery(QueryModel):
-    """`category`: an unknown one has no prompts, an empty one is none; so clients in the field have it."""
+    """Which prompts to list. An unknown `category` has no prompts. An empty `category` means all of them.
+
+    Clients in the field rely on both.
+    """
 
     category: str | None = None
     active_only: bool = True
@@ -76,14 +79,14 @@ class PromptFilter:
 
 @dataclass(frozen=True)
 class ListVersion:
-    """Two lists of prompts with the same version hold the same, save for the counts of submissions."""
+    """Two lists of prompts with the same version are equal, except for the counts of submissions."""
 
     rows: int
     transactions: int
 
 
 class RequirementLimits(RequestModel):
-    """Limits a prompt may set in place of the defaults; other keys are kept for people and the judge."""
+    """Limits that a prompt may set instead of the defaults. Other keys are for people and the judge."""
 
     min_width: Annotated[Whole, Field(ge=1, le=65536)] | None = None
     min_height: Annotated[Whole, Field(ge=1, le=65536)] | None = None
@@ -121,7 +124,7 @@ class NewPrompt(RequestModel):
 
 
 class PromptChange(RequestModel):
-    """Any of the fields; what is left out stays as it is."""
+    """The fields to change. A field that is left out stays as it is."""
 
     is_active: bool = LEFT_OUT
     weight: Weight = LEFT_OUT

@@ -45,7 +45,7 @@ _UPDATE = text("""
         expires_at = CASE WHEN :set_expires_at THEN CAST(:expires_at AS timestamptz) ELSE expires_at END
     WHERE id = :id
 """)
-# What a prompt asks for stays as it is once someone has answered it.
+# The text of a prompt cannot change once something was submitted to it.
 _LOAD = text("""
     INSERT INTO prompts AS p (id, category, task, scenario, requirements, weight, expires_at)
     SELECT * FROM jsonb_to_recordset(CAST(:prompts AS jsonb)) AS given

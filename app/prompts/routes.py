@@ -23,7 +23,7 @@ from app.web.auth import require_admin
 blueprint = Blueprint("prompts", __name__)
 
 
-# so long the counts of submissions in the whole list may be behind
+# the counts of submissions in the whole list may be this old
 _COUNTS_SECONDS = 5
 
 _LIST = TypeAdapter(list[PromptOut])
@@ -40,9 +40,10 @@ def _show_all(prompts: list[Prompt]) -> bytes:
 @blueprint.get("/v1/prompts")
 @spec.validate(resp=Unchecked(HTTP_200=list[PromptOut]), tags=["prompts"])
 def list_prompts(query: PromptQuery) -> Response:
-    """List prompts in the order of their ids: all, or `limit` of them; `Link` then names the next page.
+    """List prompts in the order of their ids.
 
-    In the whole list `total_submissions` may be some seconds behind.
+    Without `limit` the list has all of them, and `total_submissions` may be some seconds old. With `limit`
+    the header `Link` names the next page.
     """
     response = Response(mimetype="application/json")
     if query.category and query.category not in set(Category):
@@ -92,5 +93,5 @@ def create_prompt(json: NewPrompt) -> tuple[PromptOut, int]:
 @require_admin
 @spec.validate(resp=Answers(HTTP_200=PromptOut, HTTP_404=Problem), tags=["admin"])
 def change_prompt(prompt_id: str, json: PromptChange) -> PromptOut:
-    """Change a prompt; fields left out stay as they are."""
+    """Change a prompt. A field that is left out stays as it is."""
     return _show(service.change_prompt(prompt_id, json.model_dump(exclude_unset=True)))

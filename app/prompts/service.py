@@ -19,7 +19,7 @@ def get_prompt(id: str) -> Prompt:
 def create_prompt(values: dict[str, Any]) -> Prompt:
     """Publish a prompt; raise Conflict if its id is taken."""
     if not queries.insert_prompt(values):
-        raise Conflict(f"A prompt with the id {values['id']} exists; choose another id or PATCH that one.")
+        raise Conflict(f"The prompt {values['id']} exists already; choose another id, or change that prompt.")
     db.session.commit()
     return get_prompt(values["id"])
 
@@ -31,7 +31,7 @@ def change_prompt(id: str, changes: dict[str, Any]) -> Prompt:
     requirements they were accepted under.
     """
     if not queries.update_prompt(id, changes):
-        raise NotFound("There is no such prompt; GET /v1/prompts lists them.")
+        raise NotFound(f"There is no prompt {id}; look up its id in the list of all prompts.")
     db.session.commit()
     return get_prompt(id)
 

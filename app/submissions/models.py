@@ -37,7 +37,7 @@ HotkeyAddress = Annotated[
 ]
 VideoKey = Annotated[str, Field(pattern=r"^uploads/[0-9a-f-]{36}/[A-Za-z0-9._-]{1,100}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
-# what is no signature is refused later, or counts as none: development does without
+# A malformed signature is refused later. In development, where none is needed, it counts as missing.
 Signature = Annotated[
     Text, Field(max_length=200, json_schema_extra={"pattern": f"^({_SIGNATURE.pattern})?$"})
 ]
@@ -51,7 +51,7 @@ class NewUpload(RequestModel):
 
 
 class UploadOut(BaseModel):
-    """Where to PUT the video within `expires_in` seconds, with exactly these headers."""
+    """PUT the video to `upload_url` within `expires_in` seconds, with exactly these `headers`."""
 
     upload_url: str
     video_key: str
@@ -60,11 +60,11 @@ class UploadOut(BaseModel):
 
 
 class NewSubmission(RequestModel):
-    """A video that was uploaded, what the miner claims of it, and the hotkey's signature.
+    """An uploaded video, what the miner declares of it, and the hotkey's signature.
 
-    The signature is sr25519 over `kibotos.submission.v1`, miner_hotkey, miner_uid, prompt_id, video_key and
-    video_hash (in lower case), joined by newlines. In development it may be left out, and a malformed one
-    counts as left out.
+    The signature is an sr25519 signature of six lines, joined by newlines: `kibotos.submission.v1`,
+    miner_hotkey, miner_uid, prompt_id, video_key and video_hash (in lower case). In development it may be
+    left out, and a malformed signature counts as left out.
     """
 
     prompt_id: PromptId
@@ -101,13 +101,13 @@ class ReceiptOut(BaseModel):
 
 @dataclass(frozen=True)
 class Admission:
-    """How things stand for a submission that wants in."""
+    """What the database knows about a submission that is to be accepted."""
 
     is_presigned: bool
     owner: str | None
     content_type: str | None
     size_bytes: int | None
-    # what this key was submitted as before, or nulls
+    # the submission that this key was used for before, or nulls
     submission_uuid: UUID | None
     status: str | None
     cycle_id: int | None
@@ -125,7 +125,7 @@ class Admission:
 
     @property
     def receipt(self) -> Receipt | None:
-        """What was answered to whoever submitted this key before."""
+        """The receipt of the submission that this key was used for, or None."""
         if self.submission_uuid is None or self.status is None:
             return None
         return Receipt(self.submission_uuid, self.status, self.cycle_id)
@@ -133,7 +133,7 @@ class Admission:
 
 @dataclass(frozen=True)
 class UploadAdmission:
-    """How things stand for a hotkey that wants a presigned upload."""
+    """What the database knows about a hotkey that asks for a presigned upload."""
 
     has_metagraph: bool
     is_registered: bool
@@ -171,7 +171,7 @@ class EvaluationOut(BaseModel):
 
 
 class SubmissionOut(BaseModel):
-    """A submission with its effective result: what the evaluation found, or the last of the corrections."""
+    """A submission with its effective result: the evaluation's, or that of the last correction."""
 
     submission_uuid: UUID
     prompt_id: str

@@ -12,7 +12,7 @@ from app.locks import MINER_PRESIGNS, MINER_SUBMISSIONS
 from app.submissions.models import Admission, Receipt, Submission, UploadAdmission
 
 _LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_PRESIGNS}))")
-# The row that has to leave the hour before there is room: the limit-th newest, if there are so many.
+# There is room again when this row is older than an hour: the limit-th newest, if there are so many.
 _QUOTA_WAIT = """
     (SELECT extract(epoch FROM {moment} + interval '1 hour' - now())::float8 FROM {table}
      WHERE miner_hotkey = :miner_hotkey AND {moment} > now() - interval '1 hour'
@@ -94,12 +94,12 @@ _FIND = text(f"""
 
 
 def lock_presigns(miner_hotkey: str) -> None:
-    """Until the transaction ends, let no other request of this miner past here."""
+    """Make other requests of this miner wait here until the transaction ends."""
     execute(_LOCK_PRESIGNS, miner_hotkey=miner_hotkey)
 
 
 def get_upload_admission(miner_hotkey: str, quota: int, netuid: int | None) -> UploadAdmission:
-    """Return how things stand for `miner_hotkey`, which may presign `quota` uploads an hour."""
+    """Return what is known about `miner_hotkey`, which may presign `quota` uploads an hour."""
     row = fetch_one(
         UploadAdmission, _GET_UPLOAD_ADMISSION, miner_hotkey=miner_hotkey, quota=quota, netuid=netuid
     )
@@ -123,7 +123,7 @@ def insert_upload(
 def get_admission(
     video_key: str, prompt_id: str, miner_uid: int, miner_hotkey: str, quota: int, netuid: int | None
 ) -> Admission:
-    """Return how things stand for this submission of a miner who may make `quota` an hour."""
+    """Return what is known about this submission. Its miner may make `quota` submissions an hour."""
     row = fetch_one(
         Admission,
         _GET_ADMISSION,
@@ -143,9 +143,9 @@ def insert_submission(
 ) -> Receipt | None:
     """Insert a submission into the active cycle, if any, under its prompt's terms, and count it.
 
-    Submissions of a miner pass here one by one, so the quota is exact; a tick that is just closing the
-    cycle is waited for, and another waits. Returns None if the key has been submitted, the prompt is closed,
-    the quota used up or the miner not registered.
+    Submissions of a miner pass here one by one, so the quota is exact. If a tick is just closing the cycle,
+    this waits for it; a later tick waits for this. Returns None if the key has been submitted, the prompt is
+    closed, the quota is used up or the miner is not registered.
     """
     intrinsics = values["camera_intrinsics"]
     binds = values | {

@@ -26,7 +26,7 @@ blueprint = Blueprint("submissions", __name__)
 @require_miner
 @spec.validate(resp=Answers(HTTP_200=UploadOut, HTTP_429=Problem), tags=["submissions"])
 def presign(json: NewUpload) -> UploadOut:
-    """Hand out an address to upload one video to."""
+    """Return a presigned address, to which one video can be uploaded."""
     extensions = current_app.extensions
     return service.presign(json, g.miner_hotkey, extensions["settings"], extensions["storage"])
 
@@ -46,7 +46,7 @@ def presign(json: NewUpload) -> UploadOut:
 def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
     """Submit an uploaded video to a prompt.
 
-    The same signed statement again is answered 200 with the same submission_uuid.
+    If the same signed statement is sent again, the answer is 200 with the same submission_uuid.
     """
     extensions = current_app.extensions
     receipt, is_new = service.submit(
@@ -58,7 +58,7 @@ def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>")
 @spec.validate(resp=Answers(HTTP_200=SubmissionOut, HTTP_404=Problem), tags=["submissions"])
 def get_submission(submission_uuid: UUID) -> SubmissionOut:
-    """Return a submission and, once there is one, its effective result."""
+    """Return a submission and, once it has been evaluated, its effective result."""
     submission = service.get_submission(submission_uuid)
     corrections = list_corrections(submission_uuid) if submission.is_corrected else []
     evaluation = None

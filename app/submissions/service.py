@@ -1,5 +1,6 @@
 """The rules of uploads and submissions."""
 
+from math import ceil
 from uuid import UUID, uuid4
 
 import structlog
@@ -51,9 +52,9 @@ def safe_filename(name: str) -> str:
 
 
 def presign(new: NewUpload, miner_hotkey: str | None, settings: Settings, storage: Storage) -> UploadOut:
-    """Hand out an upload. `miner_hotkey` is None for an unsigned request, which no quota can count.
+    """Create an upload. `miner_hotkey` is None for an unsigned request, which no quota can count.
 
-    Raises Forbidden for a hotkey that is not registered, TooManyRequests over the quota.
+    Raises Forbidden for a hotkey that is not registered, and TooManyRequests if the quota is used up.
     """
     video_key = f"uploads/{uuid4()}/{safe_filename(new.filename)}"
     expires_in = settings.presign_expires_seconds
@@ -74,8 +75,8 @@ def submit(
 ) -> tuple[Receipt, bool]:
     """Accept a submission; return its receipt and whether it is new.
 
-    The same statement again gets the same receipt, whatever has changed since. Raises for anything that
-    speaks against it; then nothing is written.
+    The same statement again gets the same receipt, even if other things have changed since. If the submission
+    cannot be accepted, this raises a DomainError and writes nothing.
     """
     signature = _check_signature(new, unsigned_allowed)
     # two blocks, since no connection is held while storage is asked, nor while Redis is
@@ -89,7 +90,7 @@ def submit(
             new.model_dump(), signature, settings.max_submissions_per_hour, settings.netuid
         )
         if receipt is None:
-            # something speaks against it by now
+            # it was acceptable a moment ago and no longer is; find out why
             admission = _admit(new, unsigned_allowed, settings)
             if admission.receipt:
                 return admission.receipt, False
@@ -106,34 +107,35 @@ def get_submission(uuid: UUID) -> Submission:
     """Return the submission; raise NotFound if there is none."""
     submission = queries.find_submission(uuid)
     if submission is None:
-        raise NotFound("There is no such submission; use the submission_uuid that POST /v1/submissions gave.")
+        raise NotFound("There is no such submission; use the UUID that you got when you submitted the video.")
     return submission
 
 
 def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> bytes | None:
-    """Return the signature; None where there is none and none is needed."""
+    """Return the signature, or None if there is none and none is needed."""
     signature = read_signature(new.signature)
     if signature is None:
         if unsigned_allowed:
             return None
         raise invalid_field(
-            "signature", "must be 128 hexadecimal digits, by the hotkey; /docs says what is signed."
+            "signature", "must be 128 hexadecimal digits, made with the hotkey; /docs says what to sign."
         )
     statement = submission_statement(
         new.miner_hotkey, new.miner_uid, new.prompt_id, new.video_key, new.video_hash
     )
     if not is_signed(statement, signature, new.miner_hotkey):
         raise Unauthorized(
-            "The signature is not sr25519 by miner_hotkey over this submission; /docs says what is signed.",
+            "The signature is not an sr25519 signature of this submission by miner_hotkey; "
+            "/docs says what to sign.",
             "Signature",
         )
     return signature
 
 
 def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Admission:
-    """Return how things stand for `new`; raise for the first thing that speaks against it, storage apart.
+    """Return what the database knows about `new`. Raise the first reason to refuse it. Storage is not asked.
 
-    Nothing speaks against a statement that was submitted before: the admission has its receipt.
+    A statement that was submitted before is never refused: the admission has its receipt.
     """
     quota = settings.max_submissions_per_hour
     admission = queries.get_admission(
@@ -145,15 +147,15 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
             raise Conflict("This video_key was submitted with another statement; upload a new video.")
         return admission
     if not admission.is_presigned:
-        raise invalid_field("video_key", "use the one that POST /v1/upload/presign gave you.")
-    # an upload without an owner was presigned unsigned, in development
+        raise invalid_field("video_key", "use the video_key that you got from POST /v1/upload/presign.")
+    # an upload without an owner was presigned by an unsigned request, in development
     if admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
-        raise Forbidden("This video_key was presigned for another hotkey; presign your own.")
+        raise Forbidden("This video_key belongs to another hotkey; upload the video with your own hotkey.")
     if admission.prompt_is_open is None:
         raise invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
     if not admission.prompt_is_open:
-        raise Conflict("This prompt is closed; choose one of GET /v1/prompts.")
-    _check_registration(admission, settings.netuid, f"miner_uid {new.miner_uid} is not held by miner_hotkey")
+        raise Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
+    _check_registration(admission, settings.netuid, f"miner_hotkey does not hold miner_uid {new.miner_uid}")
     _check_quota(admission.quota_wait_seconds, quota, "submissions")
     return admission
 
@@ -165,34 +167,36 @@ def _check_registration(admission: Admission | UploadAdmission, netuid: int | No
     if not admission.has_metagraph:
         raise Unavailable("The subnet's metagraph is not loaded yet; try again in a minute.", retry_after=60)
     if not admission.is_registered:
-        raise Forbidden(f"{refusal} on subnet {netuid}; a registration takes some minutes to be seen here.")
+        raise Forbidden(
+            f"{refusal} on subnet {netuid}. If you have just registered, try again in some minutes."
+        )
 
 
 def _check_quota(wait_seconds: float | None, quota: int, what: str) -> None:
     if wait_seconds is not None:
         raise TooManyRequests(
-            f"This hotkey has had its {quota} {what} of the hour; wait for the seconds of Retry-After.",
+            f"This hotkey has used up its {quota} {what} an hour; try again in {ceil(wait_seconds)} seconds.",
             wait_seconds,
         )
 
 
 def _check_object(stored: StoredObject | None, admission: Admission) -> None:
-    """Raise Conflict unless what lies in storage is what was presigned."""
+    """Raise Conflict unless the object in storage has the type and the size that were presigned."""
     if stored is None:
-        raise Conflict("Nothing was uploaded under this video_key; PUT the video to its upload_url first.")
+        raise Conflict("There is no upload under this video_key; upload the video first.")
     if stored.content_type != admission.content_type:
         raise Conflict(
-            f"The upload has another content type than the {admission.content_type} it was presigned for; "
-            "presign and upload it anew."
+            f"The upload was announced as {admission.content_type}, but storage has it with another content "
+            "type; upload the video again."
         )
     if stored.size_bytes == 0 or admission.size_bytes not in (None, stored.size_bytes):
         raise Conflict(
-            f"The upload has {stored.size_bytes} bytes, not the size that was announced; presign and "
-            "upload it anew."
+            f"The upload has {stored.size_bytes} bytes, which is not the size that was announced; "
+            "upload the video again."
         )
     most = largest_file(admission.requirements or {})
     if stored.size_bytes > most:
         raise Conflict(
-            f"The upload has {stored.size_bytes} bytes, and this prompt takes up to {most}; "
-            "presign and upload a smaller one."
+            f"The upload has {stored.size_bytes} bytes, and this prompt accepts at most {most}; "
+            "upload a smaller video."
         )

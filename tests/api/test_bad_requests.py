@@ -345,7 +345,7 @@ def test_the_bodies_that_the_cases_spoil_are_good_otherwise(furnished):
         method, path, headers, body = BODIES[name]
         answer = client.open(path, method=method, json=body, headers=headers)
         assert answer.status_code == status, answer.text
-    assert "Nothing was uploaded" in answer.text
+    assert "There is no upload" in answer.text
 
 
 def test_an_answer_never_echoes_what_was_sent(furnished):

@@ -167,13 +167,15 @@ def test_what_the_backend_may_answer(server, answer, error, said):
 def test_a_refusal_speaks_of_commands(server):
     problem = {
         "detail": "Correct the field prompt_id: there is no such prompt; GET /v1/prompts lists them.",
-        "errors": [{"field": "video_key", "message": "use the one that POST /v1/upload/presign gave you."}],
+        "errors": [
+            {"field": "video_key", "message": "use the video_key that you got from POST /v1/upload/presign."}
+        ],
     }
     server.answer(with_status(422, json.dumps(problem).encode()))
     with pytest.raises(Refused) as raised:
         Backend(server.url).post("/v1/submissions", {})
     assert "`kibotos miner prompts` lists them." in raised.value.detail
-    assert "the one that `kibotos miner upload` gave you." in raised.value.detail
+    assert "that you got from `kibotos miner upload`." in raised.value.detail
 
 
 @pytest.mark.parametrize("date", [b"", b"Date: nonsense", b"Date: Wed, 21 Oct 2099 07:28:00 -0000"])

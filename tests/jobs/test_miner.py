@@ -141,7 +141,7 @@ def test_a_signature_made_elsewhere(mine, wallet, videos):
     options = (video, "--video-key", uploaded["video_key"], "--prompt", "mug", "--uid", "7")
     options += ("--hotkey", hotkey.ss58_address)
     refused = mine("submit", *options, "--signature", "00" * 64, signed=False)
-    assert "not sr25519 by miner_hotkey" in refused.output
+    assert "not an sr25519 signature of this submission by miner_hotkey" in refused.output
     accepted = mine("submit", *options, "--signature", hotkey.sign(statement).hex(), signed=False)
     assert accepted.exit_code == 0
     assert rows("SELECT count(*) FROM submissions") == [(1,)]
