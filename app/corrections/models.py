@@ -12,9 +12,9 @@ from app.fields import Timestamp
 
 @dataclass(frozen=True)
 class Effective:
-    """The result that counts: that of the last correction, or else of the evaluation.
+    """The effective result: that of the last correction, or of the evaluation if there is no correction.
 
-    `decided_by` is None where there is no correction.
+    `decided_by` is None if there is no correction.
     """
 
     status: str
@@ -24,9 +24,9 @@ class Effective:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is to count for a submission from now on, with `reason`, and who decided it on what `evidence`.
+    """A new effective result for a submission, with its `reason` and its `evidence`.
 
-    `decided_by` is SYSTEM, or the name of a person or of an appeal.
+    `decided_by` is SYSTEM or the name of a person.
     """
 
     kind: CorrectionKind
@@ -39,7 +39,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Correction:
-    """A decision as it was recorded. `is_late`: it counts in the cycle that completed next."""
+    """A recorded decision. `is_late`: its cycle was completed, so it counts in the next that completes."""
 
     id: int
     kind: str
@@ -53,7 +53,10 @@ class Correction:
 
 
 class CorrectionOut(BaseModel):
-    """What was decided of a result after its evaluation; the last one is what counts."""
+    """A decision about a result after its evaluation. The last correction is the effective result.
+
+    `is_late`: the submission's cycle was completed, so the change counts in the cycle that completes next.
+    """
 
     kind: CorrectionKind
     status: SubmissionStatus

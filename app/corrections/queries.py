@@ -42,9 +42,9 @@ _LIST = text("""
 
 
 def lock() -> None:
-    """Until this transaction ends, let no other insert corrections nor complete a cycle.
+    """Until this transaction ends, no other transaction inserts corrections or completes a cycle.
 
-    To be taken after any other lock: whoever holds it waits for nobody.
+    Take this lock after all others, so that its holder waits for nobody.
     """
     execute(_LOCK, key=CORRECTIONS)
 
@@ -54,7 +54,7 @@ def find_last_id() -> int | None:
 
 
 def find_effective(submission_id: int) -> Effective | None:
-    """The result that counts for a submission, or None if it has not been evaluated."""
+    """The effective result of a submission, or None if it has not been evaluated."""
     return fetch_one(Effective, _FIND_EFFECTIVE, submission_id=submission_id)
 
 

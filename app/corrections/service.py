@@ -1,6 +1,6 @@
-"""The rules of corrections: a result is never edited, what is decided later stands beside it.
+"""The rules of corrections: a result is never edited. A later decision is stored beside it.
 
-Nothing here commits: a correction is part of the transaction that brings it about.
+Nothing here commits: a correction is part of the transaction that causes it.
 """
 
 from dataclasses import replace
@@ -14,14 +14,15 @@ from app.errors import Conflict
 
 log = structlog.get_logger(__name__)
 
-# who decides what no person did
+# the name in `decided_by` where no person decided
 SYSTEM = "system"
 
 
 def correct(submission_id: int, decision: Decision) -> None:
-    """Let `decision` be the effective result of a submission; raise Conflict if it has not been evaluated.
+    """Record `decision` as the effective result. Raise Conflict if the submission has not been evaluated.
 
-    In a cycle that is not completed it counts there, else what it changes counts in the next that completes.
+    While the submission's cycle is not completed, the decision counts there. Later, the change that it makes
+    counts in the cycle that completes next.
     """
     queries.lock()
     before = queries.find_effective(submission_id)

@@ -51,7 +51,7 @@ def _show(review: queries.Review) -> None:
 def _decision(verb: service.Verb, help: str) -> None:
     @reviews.command(verb.replace("_", "-"), help=help)
     @click.argument("submission", type=click.UUID)
-    @click.option("--reason", required=True, help="Why; the miner reads it.")
+    @click.option("--reason", required=True, help="The reason, which the miner can read.")
     @click.option("--by", default=getpass.getuser, help="Who decides.  [default: your user name]")
     @click.pass_obj
     def decide(settings: Settings, submission: UUID, reason: str, by: str) -> None:
@@ -59,6 +59,6 @@ def _decision(verb: service.Verb, help: str) -> None:
             _show(service.decide(submission, verb, reason, by))
 
 
-_decision("accept", "Let the submission count, without what was held against it.")
-_decision("reject", "Reject the submission: it counts 0.")
-_decision("judge_again", "Have a submission judged again that has no result yet.")
+_decision("accept", "Accept the submission: it gets the score that it would have had.")
+_decision("reject", "Reject the submission: its score is 0.")
+_decision("judge_again", "Send a submission that has no result to the judge again.")

@@ -15,7 +15,7 @@ class ReviewQuery(QueryModel):
 
 
 class ReviewIn(RequestModel):
-    """A decision: `judge_again` is for a submission that has no result yet."""
+    """A decision. `judge_again` is possible only while the submission has no result."""
 
     decision: Literal["accept", "reject", "judge_again"]
     reason: Annotated[Text, Field(min_length=1, max_length=2000)]
@@ -25,8 +25,8 @@ class ReviewIn(RequestModel):
 class ReviewOut(BaseModel):
     """Why a person should look at a submission, and what was decided.
 
-    `status` and `final_score` are what counts now. `is_held`: it could not be evaluated and is not tried
-    meanwhile.
+    `status` and `final_score` are the effective result. `is_held`: the submission could not be evaluated, and
+    is not tried again before the review is decided.
     """
 
     submission_uuid: UUID

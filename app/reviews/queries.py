@@ -47,7 +47,7 @@ _FIND_FINDINGS = text("""
     WHERE e.submission_id = :submission_id
 """)
 _HOLD = text("UPDATE submissions SET held_at = now(), cycle_id = NULL WHERE id = :submission_id")
-# judged again, it may cost as many requests to the judge once more: that is what was decided
+# Judged again, it may cost the full number of requests to the judge once more: that was decided.
 _LET_GO = text("""
     UPDATE submissions SET held_at = NULL, not_before = now(), judge_calls = 0 WHERE id = :submission_id
 """)
@@ -100,7 +100,7 @@ class Findings:
 
 
 def open_review(submission_id: int, reason: str) -> None:
-    """Put a submission up for review, also once more; while one is open its reason stands."""
+    """Open a review, also of a submission that had one before. If one is open, its reason stays."""
     execute(_OPEN, submission_id=submission_id, reason=reason)
 
 
@@ -109,7 +109,7 @@ def close(submission_id: int, state: str, decided_by: str, reason: str) -> None:
 
 
 def wait_anew(submission_id: int) -> None:
-    """Let the time that a person has begin anew."""
+    """Start the time that a person has for the review again."""
     execute(_WAIT_ANEW, submission_id=submission_id)
 
 
@@ -122,7 +122,7 @@ def find(uuid: UUID) -> Review | None:
 
 
 def find_overdue(seconds: float) -> Review | None:
-    """The open review that has waited longest, if it has so for these seconds and can be decided."""
+    """The open review that has waited longest, if it has waited `seconds` and can be decided."""
     return fetch_one(Review, _FIND_OVERDUE, seconds=seconds)
 
 

@@ -20,7 +20,7 @@ def _show(review: queries.Review) -> models.ReviewOut:
 @require_admin
 @spec.validate(resp=Answers(HTTP_200=list[models.ReviewOut]), tags=["admin"])
 def list_reviews(query: models.ReviewQuery) -> list[models.ReviewOut]:
-    """List the submissions that a person should look at, the latest first; or those of another `state`."""
+    """List reviews of one `state`, the latest first. OPEN ones wait for a person."""
     return [_show(review) for review in queries.list_latest(query.state, query.limit)]
 
 
@@ -36,5 +36,5 @@ def get_review(submission_uuid: UUID) -> models.ReviewOut:
 @require_admin
 @spec.validate(resp=Answers(HTTP_200=models.ReviewOut, HTTP_404=Problem, HTTP_409=Problem), tags=["admin"])
 def decide_review(submission_uuid: UUID, json: models.ReviewIn) -> models.ReviewOut:
-    """Decide an open review; the result is corrected by it."""
+    """Decide an open review. The decision corrects the result."""
     return _show(service.decide(submission_uuid, json.decision, json.reason, json.by))

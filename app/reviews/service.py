@@ -1,6 +1,6 @@
-"""The rules of reviews: what a person is asked, what a decision does, and what happens when none comes.
+"""The rules of reviews: what a person is asked, what a decision does, and what happens without a decision.
 
-Reviews change under the lock of corrections, which is taken after all others.
+Reviews change under the lock of corrections, which is taken after all other locks.
 """
 
 from typing import Literal
@@ -32,9 +32,9 @@ def open_review(submission_id: int, reason: str) -> None:
 
 
 def hold(submission_id: int, reason: str) -> None:
-    """Take a PENDING submission out of the queue and its cycle until a person has looked; the caller commits.
+    """Hold a PENDING submission: take it out of the queue and its cycle until a person has looked.
 
-    It holds up nobody, and costs its miner nothing.
+    No other submission waits for it, and its miner loses nothing. The caller commits.
     """
     queries.hold(submission_id)
     open_review(submission_id, reason)
@@ -45,15 +45,15 @@ def get_review(uuid: UUID) -> Review:
     """Return the review of a submission; raise NotFound if there is none."""
     review = queries.find(uuid)
     if review is None:
-        raise NotFound("This submission is not up for review; GET /v1/admin/reviews lists those that are.")
+        raise NotFound("This submission has no review; check its UUID in the list of reviews.")
     return review
 
 
 def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
-    """Decide an open review and return it as it is then.
+    """Decide an open review and return it with the decision.
 
-    To accept restores what the evaluation found, without what was held against it; to reject gives 0. A
-    submission without a result can be rejected or judged again. Raises NotFound or Conflict.
+    `accept` gives the score that the evaluation found before the video was rejected or reduced. `reject`
+    gives 0. A submission without a result can be rejected or judged again. Raises NotFound or Conflict.
     """
     corrections.lock()
     review = get_review(uuid)
@@ -88,13 +88,13 @@ def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
 
 
 def decide_overdue(settings: Settings) -> int:
-    """Decide what no person did within REVIEW_DEADLINE_DAYS, in the miner's favour; return how many.
+    """Decide reviews that are open for more than REVIEW_DEADLINE_DAYS in the miner's favour; return how many.
 
-    What has no score is judged again, and its review stays open.
+    A submission without a score is judged again, and its review stays open.
     """
     decided = 0
     seconds = settings.review_deadline_days * 86_400
-    # asked before the lock, which is taken for nothing almost always, and under it
+    # asked before the lock as well as under it: almost always there is nothing to do
     while queries.find_overdue(seconds):
         corrections.lock()
         review = queries.find_overdue(seconds)
@@ -125,10 +125,10 @@ def _correct(review: Review, status: SubmissionStatus, score: float, reason: str
 
 
 def _score_in_favour(review: Review, min_relevance: float = 0.0) -> formula.Verdict:
-    """The verdict without what is held against the video.
+    """The verdict as if nothing had been found against the video.
 
-    A score stands. For a rejection the formula takes what the judge answered and the quality before
-    duplicates; a `min_relevance` applies the gates.
+    A score stays as it is. For a rejection the formula uses the judge's answer and the quality before
+    duplicates. With `min_relevance` the gates apply.
     """
     if review.status == SubmissionStatus.SCORED and review.final_score is not None:
         return formula.Verdict(SubmissionStatus.SCORED, None, review.final_score)

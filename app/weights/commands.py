@@ -14,10 +14,13 @@ def weights() -> None:
 
 @weights.command()
 @click.argument("cycle", type=click.IntRange(1, 2**63 - 1))
-@click.option("--check", is_flag=True, help="Only compare with what is recorded; exit 1 if it differs.")
+@click.option("--check", is_flag=True, help="Only compare; print no weights.")
 @click.pass_obj
 def recompute(settings: Settings, cycle: int, check: bool) -> None:
-    """Work out a completed cycle's weights again from the evaluations; nothing is changed."""
+    """Compute the weights of a completed CYCLE again and compare them with the recorded ones.
+
+    Nothing is changed. Exits with 1 if a recorded result differs.
+    """
     with command_app(settings).app_context():
         recomputation = service.recompute(cycle)
     if not check:

@@ -13,10 +13,10 @@ from app.fields import Id, Timestamp
 
 @dataclass(frozen=True)
 class MinerScore:
-    """What a miner, that is a uid with the hotkey that submitted, got in a cycle.
+    """A miner's scores in a cycle. A miner is a uid together with the hotkey that submitted.
 
-    `avg_score` is the plain mean over accepted submissions, `total_score` their sum times the prompts'
-    weights.
+    `avg_score` is the plain mean of the final scores of accepted submissions. `total_score` is the sum of
+    these scores, each times its prompt's weight.
     """
 
     miner_uid: int
@@ -30,7 +30,7 @@ class MinerScore:
 
 @dataclass(frozen=True)
 class SettledScore(MinerScore):
-    """A score with the `adjustment` that its total contains: what corrections of earlier cycles changed."""
+    """A score with the `adjustment` in its total: the change by corrections of earlier cycles."""
 
     adjustment: Decimal
 
@@ -42,10 +42,10 @@ class RecordedScore(SettledScore):
 
 @dataclass(frozen=True)
 class Balance:
-    """The points that corrections of completed cycles still owe a hotkey, or that it owes (then negative).
+    """Points that a hotkey is still to get for corrections of completed cycles. Negative: it is to lose them.
 
-    `registered_uid` is the one that it holds in the metagraph, `last_uid` the one of the submission corrected
-    last.
+    `registered_uid` is the uid that it holds in the metagraph. `last_uid` is the uid of the submission that
+    was corrected last.
     """
 
     hotkey: str
@@ -85,7 +85,7 @@ class WeightedCycle:
 
 @dataclass(frozen=True)
 class Result:
-    """A scored or rejected submission's result, as its evaluation and as its own row have it."""
+    """The result of a submission, as stored in its evaluation and in its own row."""
 
     id: int
     status: str
@@ -98,15 +98,16 @@ class Result:
 
 JudgeModels = Annotated[
     list[str],
-    Field(description="models whose word this rests on; `offline-judge` does not understand pictures"),
+    Field(description="the models that judged; `offline-judge` does not understand pictures"),
 ]
 
 
 @dataclass(frozen=True)
 class MinerScoreOut(MinerScore):
-    """A miner's score; `holds_uid`: it counts for the weights. Null until the cycle is completed.
+    """A miner's score.
 
-    `adjustment` is what corrections of results of earlier cycles added to the total, or took from it.
+    `holds_uid`: the hotkey held its uid when the cycle completed, so the score counts for the weights. It is
+    null until then. `adjustment` is what corrections of earlier cycles added to the total, or took from it.
     """
 
     holds_uid: bool | None = None
@@ -114,7 +115,7 @@ class MinerScoreOut(MinerScore):
 
 
 class ScoresOut(BaseModel):
-    """A cycle's scores, best first: final once it is COMPLETED, until then as they stand."""
+    """A cycle's scores, the best first. They are final once the cycle is COMPLETED."""
 
     cycle_id: Id
     status: CycleStatus
@@ -131,9 +132,10 @@ class WeightsU16(BaseModel):
 
 
 class WeightsOut(BaseModel):
-    """A completed cycle's weights: shares of 1 by uid, and the same in units of 1/65535.
+    """The weights of a completed cycle: by uid, as shares of 1 and in units of 1/65535.
 
-    `hotkeys` names the hotkey a uid is paid for: if the chain has another by now, it is not to be paid.
+    `hotkeys` names, for each uid, the hotkey that earned its weight. If another hotkey holds the uid now,
+    do not pay the uid.
     """
 
     cycle_id: Id

@@ -20,10 +20,9 @@ class Weight:
 def normalise(totals: Mapping[int, Fraction]) -> list[Weight]:
     """Turn {uid: total}, none negative, into weights in the order of uids.
 
-    The u16 weights are apportioned by largest remainder, ties going to the lower uid. All is exact until
-    the last division: the same totals give the same weights, bit by bit, whatever order they come in.
-    Totals of 0 and shares too small for a float are left out, so that without a total above 0 there are
-    no weights.
+    The u16 weights are apportioned by largest remainder. In a tie the lower uid gets the unit. All numbers
+    are exact until the last division: the same totals in any order give the same weights, bit by bit. Totals
+    of 0 and shares too small for a float are left out. If no total is above 0, there are no weights.
     """
     scale = lcm(*(total.denominator for total in totals.values()))
     shares = {uid: int(totals[uid] * scale) for uid in sorted(totals) if totals[uid] > 0}

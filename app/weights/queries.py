@@ -73,8 +73,8 @@ _LIST_RECORDED = text(f"""
     SELECT {_SCORE_COLUMNS}, adjustment, holds_uid
     FROM miner_scores WHERE cycle_id = :cycle_id {_BEST_FIRST}
 """)
-# What late corrections changed of points that were paid, less what hotkeys were adjusted by since. Points
-# that were not paid, for the hotkey did not hold the uid, are neither owed nor taken back.
+# The change by late corrections of points that were paid, minus the adjustments so far. Points that were not
+# paid, since the hotkey did not hold the uid, are neither due nor taken back.
 _LIST_BALANCES = text("""
     WITH due AS (
         SELECT s.miner_hotkey, sum(c.points_change * s.prompt_weight::numeric) / 10000 AS points,
@@ -112,7 +112,7 @@ _LIST_WEIGHTS = text("""
     SELECT miner_uid AS uid, weight, weight_u16 FROM computed_weights
     WHERE cycle_id = :cycle_id ORDER BY miner_uid
 """)
-# Where registration was not checked, several hotkeys may have claimed one uid: then none is named.
+# Where registration was not checked, several hotkeys may have submitted with one uid: then none is named.
 _LIST_HOLDERS = text("""
     SELECT miner_uid AS uid, min(miner_hotkey) AS hotkey
     FROM miner_scores JOIN computed_weights USING (cycle_id, miner_uid)

@@ -20,7 +20,7 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "public, no-cache"
 _BRIEFLY = "public, max-age=5"
 
-# so long one answer is given to all callers; that of a completed cycle never changes
+# One answer is given to all callers for this long. The answer for a completed cycle never changes.
 _DAY_SECONDS = 86_400
 _RUNNING_SECONDS = 5
 
@@ -40,7 +40,7 @@ def get_latest_scores() -> Response:
     resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"]
 )
 def get_scores(cycle_id: int) -> Response:
-    """Return a cycle's scores: final once it is completed, until then as they stand."""
+    """Return the scores of a cycle. They are final once the cycle is completed."""
     cycle = service.get_cycle(cycle_id)
     return _answer(cycle, _FOR_EVER if cycle.completed_at else _BRIEFLY, lambda: _show_scores(cycle))
 
@@ -117,7 +117,7 @@ def _write_weights(cycle: WeightedCycle) -> bytes:
 
 
 def _answer(cycle: ScoredCycle | WeightedCycle, cache_control: str, show: Callable[[], bytes]) -> Response:
-    """Answer with what `show` gives; to a caller that has a completed cycle's already, 304 without asking."""
+    """Answer with the body from `show`. If the caller has a completed cycle's answer already, answer 304."""
     response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
     if cycle.completed_at:
         tag = f"{VERSION}-{cycle.id}-{cycle.completed_at.timestamp()}"

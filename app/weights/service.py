@@ -35,7 +35,7 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Recomputation:
-    """A completed cycle's weights anew, and a sentence for each way in which the recorded results differ."""
+    """The weights of a completed cycle, computed again, and a sentence about each result that differs."""
 
     cycle_id: int
     weights: list[Weight]
@@ -43,11 +43,11 @@ class Recomputation:
 
 
 def record(cycle_id: int, check_registration: bool) -> Recorded:
-    """Write the scores and weights of a cycle without open submissions, once; the caller commits.
+    """Write the scores and weights of a cycle without open submissions, once. The caller commits.
 
-    With `check_registration` a uid is weighted only by what the hotkey that holds it in the metagraph has
-    earned. What corrections of earlier cycles changed is settled with the hotkeys that hold a uid now; with
-    others it remains due.
+    With `check_registration` the weight of a uid is the share of the hotkey that holds it in the metagraph.
+    Changes by corrections of earlier cycles are settled with hotkeys that hold a uid now. For other hotkeys
+    they remain due.
     """
     corrections.lock()
     last_correction_id = corrections.find_last_id()
@@ -70,7 +70,7 @@ def get_cycle(cycle_id: int | None) -> ScoredCycle:
     cycle = queries.find_last_completed_cycle() if cycle_id is None else queries.find_cycle(cycle_id)
     if cycle is None:
         raise NotFound(
-            "No cycle has been completed yet; GET /v1/cycles/status tells how far the first one is."
+            "No cycle has been completed yet; GET /v1/cycles/status shows which one is active."
             if cycle_id is None
             else "There is no such cycle; GET /v1/cycles/status names the latest."
         )
@@ -85,7 +85,7 @@ def list_scores(cycle: ScoredCycle) -> list[MinerScore]:
 
 
 def list_judge_models(cycle: ScoredCycle) -> Sequence[str]:
-    """Return the names of the models whose word the scores of a cycle rest on."""
+    """Return the names of the models that judged the submissions of a cycle."""
     if cycle.status == CycleStatus.COMPLETED:
         return cycle.judge_models
     return queries.list_judge_models(cycle.id)
@@ -99,20 +99,21 @@ def get_weighted_cycle(cycle_id: int | None) -> WeightedCycle:
     cycle = queries.find_last_weighted_cycle() if cycle_id is None else queries.find_weighted_cycle(cycle_id)
     if cycle is None:
         raise NotFound(
-            "No weights have been computed yet; try again once a cycle with accepted submissions completed."
+            "No weights have been computed yet; try again when a cycle with scored submissions is completed."
             if cycle_id is None
-            else "This cycle has no weights: it does not exist, is not completed, or accepted nothing."
+            else "This cycle has no weights: it does not exist, is not completed, or scored no submission."
         )
     return cycle
 
 
 def recompute(cycle_id: int) -> Recomputation:
-    """Work out a completed cycle's results again, from the evaluations up, and compare; writes nothing.
+    """Compute a completed cycle's results again from the evaluations, and compare. Nothing is written.
 
-    Four steps are checked: each final score against its evaluation and the formula, each correction against
-    the result before it, each miner's score against the submissions, their corrections and what had to be
-    settled, the weights against the scores of the hotkeys that held their uids. Who held a uid is taken as
-    recorded. Raises NotFound or Conflict if there is no such cycle or it is not completed.
+    Four steps are checked. Each final score is compared with its evaluation and the formula. Each correction
+    is compared with the result before it. Each miner's score is compared with its submissions, their
+    corrections and what had to be settled. The weights are compared with the scores of the hotkeys that held
+    the uids. Who held a uid is taken as recorded. Raises NotFound for an unknown cycle, and Conflict for one
+    that is not completed.
     """
     cycle = queries.find_cycle(cycle_id)
     if cycle is None:

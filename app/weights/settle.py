@@ -8,9 +8,9 @@ from app.weights.models import MinerScore, SettledScore
 
 
 def points(total: float) -> Decimal:
-    """The decimal number that a total was aggregated to, not the binary one nearest to it.
+    """The exact decimal number of a total, not the binary number nearest to it.
 
-    So 0.1 and 0.2 tie with 0.3 as they do on paper.
+    So 0.1 + 0.2 equals 0.3, as it does on paper.
     """
     return Decimal(repr(total))
 
@@ -18,10 +18,10 @@ def points(total: float) -> Decimal:
 def settle(
     scores: Iterable[MinerScore], due: Mapping[tuple[int, str], Decimal]
 ) -> dict[tuple[int, str], SettledScore]:
-    """Return the scores by uid and hotkey, each adjusted by what is `due` to it, or from it (then negative).
+    """Return the scores by uid and hotkey, each adjusted by what is `due`. A negative amount is taken away.
 
-    No total falls below 0: what is left of a debt remains due. Who earned nothing gets a score of its own
-    for what it is owed.
+    No total falls below 0: the rest of the amount remains due. A hotkey that earned nothing in this cycle
+    gets a row of its own for what it is to get.
     """
     settled = {
         (score.miner_uid, score.miner_hotkey): SettledScore(**vars(score), adjustment=Decimal(0))
