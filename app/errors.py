@@ -1,4 +1,4 @@
-"""The exceptions that callers are told about, and those that pass."""
+"""The errors that callers are told about, and transient errors."""
 
 from http import HTTPStatus
 
@@ -23,7 +23,7 @@ class BadRequest(DomainError):
 
 
 class Unauthorized(DomainError):
-    """No or bad credentials; `challenge` is the scheme that WWW-Authenticate names."""
+    """The credentials are missing or wrong. `challenge` is the scheme that WWW-Authenticate names."""
 
     status = HTTPStatus.UNAUTHORIZED
 
@@ -72,7 +72,7 @@ class TooManyRequests(DomainError):
 
 
 class Unavailable(DomainError):
-    """PostgreSQL, Redis, storage or the VLM is out of reach: our fault, not the caller's."""
+    """PostgreSQL, Redis, storage or the VLM is out of reach. The caller has done nothing wrong."""
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
@@ -82,11 +82,11 @@ class Unavailable(DomainError):
 
 
 class TransientError(Exception):
-    """Storage, the VLM, a disk or a process failed: the submission goes back and its miner loses nothing.
+    """Storage, the VLM, a disk or a process failed. The submission is tried again. Its miner loses nothing.
 
-    `dependency` is the one that is to blame (it counts against its circuit breaker), or None.
-    `retry_after` is how many seconds to wait at the least, where that is known. `suspect_video`: nothing is
-    found wrong with the machine, so that only the video is left to blame, though nothing proves it.
+    `dependency` is what failed, or None. The failure counts against its circuit breaker. `retry_after` is the
+    number of seconds to wait at least, if it is known. `suspect_video`: the machine seems to be in order, so
+    the video is probably the cause, but nothing proves it.
     """
 
     def __init__(
@@ -104,11 +104,11 @@ class TransientError(Exception):
 
 
 class ChangingVideo(TransientError):
-    """Storage gave other bytes each time: only who holds the upload's address can bring that about."""
+    """Storage returned other bytes each time. Only the owner of the upload address can cause that."""
 
     def __init__(self, reason: str):
         super().__init__(reason, suspect_video=True)
 
 
 class Deferred(TransientError):
-    """Nothing failed, but it has to wait for `retry_after` seconds: goes back without counting as a fault."""
+    """Nothing failed, but the submission must wait for `retry_after` seconds. It is no fault."""

@@ -1,8 +1,8 @@
-"""Circuit breakers on storage and the VLM: while one is open, whoever needs it claims nothing.
+"""Circuit breakers for storage and the VLM. While one is open, evaluators that need it claim nothing.
 
-A breaker trips once THRESHOLD different submissions have failed without a success between them. It stays open
-for a while that doubles from trip to trip. When it is over, one submission is let through as a probe: its
-success closes the breaker, its fault trips it again. Nothing here commits; the callers in service.py do.
+A breaker trips when THRESHOLD different submissions have failed without a success between them. It stays open
+for some time, which doubles from trip to trip. Then one submission is claimed as a probe. Its success closes
+the breaker, and its failure trips it again. Nothing here commits; the callers in service.py do.
 """
 
 import structlog
@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 THRESHOLD = 5
 FIRST_OPEN_SECONDS = 10.0
 LONGEST_OPEN_SECONDS = 300.0
-# A probe that has not reported by then is taken to have died, and another may try.
+# After this time a probe without a result counts as dead, and another may start.
 PROBE_SECONDS = 60.0
-# What of ours an evaluation needs. A remote evaluator has a judge of its own, which says nothing of ours.
+# What an evaluation needs of ours. A remote evaluator has its own judge, which shows nothing about ours.
 NEEDS = {
     EvaluatedBy.WORKER: (Dependency.STORAGE, Dependency.VLM),
     EvaluatedBy.EVALUATOR: (Dependency.STORAGE,),
@@ -25,7 +25,7 @@ NEEDS = {
 
 
 def permits(wanted: int, by: EvaluatedBy) -> int:
-    """How many of `wanted` claims may be made now: all of them, one as a probe, or none."""
+    """How many of the `wanted` claims are permitted now: all of them, one as a probe, or none."""
     tripped = queries.list_tripped(NEEDS[by])
     if any(breaker.is_open or breaker.is_probed for breaker in tripped):
         return 0
@@ -33,13 +33,13 @@ def permits(wanted: int, by: EvaluatedBy) -> int:
 
 
 def take_probe(by: EvaluatedBy) -> bool:
-    """Take the one claim that tries tripped breakers again, so that nobody else does; False if none may."""
+    """Take the permit for the one probe of tripped breakers. False if there is none."""
     tripped = queries.list_tripped(NEEDS[by])
     return bool(tripped) and queries.take_probe(NEEDS[by], PROBE_SECONDS) == len(tripped)
 
 
 def release_probes(by: EvaluatedBy) -> None:
-    """Let the next probe begin: the one of `by` has told nothing."""
+    """Let the next probe begin: the one by `by` has shown nothing about the breaker."""
     queries.release_probes(NEEDS[by])
 
 
@@ -55,8 +55,8 @@ def count_failure(name: Dependency, error: str, submission_id: int) -> None:
 def count_success(by: EvaluatedBy, was_judged: bool) -> None:
     """Close the breakers of what has just worked for `by`.
 
-    Of the VLM a probe may have told nothing: its video was rejected before it `was_judged`. The next probe
-    need not wait for its end.
+    If the video was rejected before it `was_judged`, a probe has shown nothing about the VLM. Then the next
+    probe may start at once.
     """
     worked = [name for name in NEEDS[by] if was_judged or name != Dependency.VLM]
     if queries.delete_breakers(worked):

@@ -21,12 +21,13 @@ _TAKE_PROBE = text("""
 _RELEASE_PROBES = text("""
     UPDATE circuit_breakers SET probe_until = NULL WHERE probe_until IS NOT NULL AND name = ANY(:names)
 """)
-# One submission that fails again and again says more of itself than of what it needs.
+# A submission counts once: if one fails again and again, the reason is more likely the submission itself.
 _FAILED = """
     (CASE WHEN :submission_id = ANY(b.failed_submissions) OR cardinality(b.failed_submissions) >= :threshold
           THEN b.failed_submissions ELSE b.failed_submissions || CAST(:submission_id AS bigint) END)
 """
-# Failures of evaluations that were under way when it tripped do not prolong it; a failed probe does.
+# An evaluation may fail that was under way when the breaker tripped. The breaker does not stay open longer for
+# that. If a probe fails, it does.
 _TRIPS = f"""
     (CASE WHEN b.open_until IS NULL THEN cardinality({_FAILED}) >= :threshold
           ELSE b.open_until <= now() END)
@@ -67,17 +68,17 @@ class Failing:
 
 
 def list_tripped(names: Sequence[str] = tuple(Dependency)) -> list[TrippedBreaker]:
-    """The breakers among `names` that hold claims back now, with their last error."""
+    """The breakers among `names` that permit no claims now, with their last error."""
     return fetch_all(TrippedBreaker, _LIST_TRIPPED, names=list(names))
 
 
 def list_failing() -> list[Failing]:
-    """What has failed since its last success, but not often enough to hold claims back."""
+    """What has failed since its last success, but not often enough to trip its breaker."""
     return fetch_all(Failing, _LIST_FAILING)
 
 
 def take_probe(names: Sequence[str], probe_seconds: float) -> int:
-    """Take the probe of every tripped breaker among `names` whose time is up; how many those are."""
+    """Take the probe of every tripped breaker among `names` whose time is over; return how many there are."""
     return execute(_TAKE_PROBE, names=list(names), probe_seconds=probe_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The judge's memory in the database: answers given before, tokens used today, calls a submission has cost.
+"""The judge's memory in the database: earlier answers, tokens used today, and the requests per submission.
 
 Each method is a short transaction of its own, so none is open while the judge thinks.
 """
@@ -83,7 +83,7 @@ class DatabaseMemory:
         self._execute(_SAVE_HABITS, endpoint=endpoint, model=model, habits=habits)
 
     def counter(self, claim: Claim) -> CallCounter:
-        """What counts the calls of the submission under `claim`, whoever made those before."""
+        """The counter of all requests to a judge about the submission under `claim`, by any evaluator."""
         return _Counter(claim, self._execute)
 
     def _execute(self, statement: TextClause, **binds: Any) -> Any:

@@ -21,11 +21,11 @@ from app.redaction import stripped
 
 SubmissionId = Annotated[Whole, Field(ge=1, lt=2**63, json_schema_extra={"format": "int64"})]
 Token = Annotated[UUID, Field(strict=False)]
-# anybody may read it later
+# anybody may read this later
 Reason = Annotated[
     Text, Field(min_length=1, max_length=2000), AfterValidator(lambda reason: stripped(reason)[:2000])
 ]
-# what programs say of themselves
+# words that a program uses for an error of its own
 _ERROR = re.compile(
     r"\b(error|exception|traceback|timeout|timed out|unavailable|unauthorized|forbidden|connection)\b",
     re.IGNORECASE,
@@ -37,7 +37,10 @@ class FetchIn(RequestModel):
 
 
 class FetchOut(BaseModel):
-    """`pending` and `evaluating` are exact for `limit` 0, and otherwise counted up to 1,000."""
+    """The claimed submissions, and the number of open ones.
+
+    `pending` and `evaluating` are exact if `limit` is 0. Otherwise they are counted up to 1,000.
+    """
 
     submissions: list[ClaimOut]
     pending: int
@@ -64,7 +67,10 @@ class SubmitIn(RequestModel):
 
 
 class JudgeCallsIn(RequestModel):
-    """`calls` that are about to be made, or below 0 those that were in vain and no fault of the video's."""
+    """`calls` is the number of requests to the judge that will be sent.
+
+    A negative number takes back requests that failed because of the judge.
+    """
 
     submission_id: SubmissionId
     claim_token: Token
@@ -72,24 +78,28 @@ class JudgeCallsIn(RequestModel):
 
 
 class JudgeCallsOut(BaseModel):
-    """Not `granted`: the submission has cost all the calls that it may cost in its life."""
+    """`granted` is false if the submission has used up its requests to a judge. Then send none."""
 
     granted: bool
 
 
 class ReleaseIn(RequestModel):
-    """`suspect_video`: nothing is wrong with evaluator and judge, so only the video is left to blame."""
+    """Why the submission is released.
+
+    `suspect_video`: the evaluator and its judge are in order, so the video is probably the cause.
+    `video_changes`: storage returned other bytes each time.
+    """
 
     submission_id: SubmissionId
     claim_token: Token
     reason: Annotated[Reason, Field(max_length=1000)]
-    # nothing is wrong with the evaluator, so that only the video is left to blame; its object kept changing
+
     suspect_video: bool = False
     video_changes: bool = False
 
 
 class PrecheckIn(RequestModel):
-    """A video whose bytes have the submitted hash, by the fingerprint that `metadata.kibotos` has as well."""
+    """The fingerprint of a video whose bytes have the submitted hash, packed as in `metadata.kibotos`."""
 
     submission_id: SubmissionId
     claim_token: Token
@@ -97,7 +107,7 @@ class PrecheckIn(RequestModel):
 
 
 class PrecheckOut(BaseModel):
-    """Why the video will be rejected for known footage; null: ask the judge."""
+    """Why the video will be rejected for known footage. If it is null, ask the judge."""
 
     rejection_reason: str | None
 
@@ -114,15 +124,15 @@ class SubmitOut(BaseModel):
 
 
 def show_claim(claim: Claim, video_url: str) -> ClaimOut:
-    """A claim, as /v1/evaluate/fetch hands it out."""
+    """A claim, in the form in which /v1/evaluate/fetch returns it."""
     return ClaimOut.model_validate(vars(claim) | {"video_url": video_url})
 
 
 def find_own_fault(body: SubmitIn) -> str | None:
-    """Return the error that the evaluator had itself, if its body tells of one and not of a result.
+    """Return the evaluator's own error, if the body reports one and no result; else None.
 
-    Evaluators of others report an exception of theirs as four zeros with a reason. The miner must not lose by
-    it.
+    Other people's evaluators report an exception of their own as four zeros with a reason. The miner must
+    lose nothing by it.
     """
     metadata = body.metadata or {}
     if FINDINGS in metadata or body.technical_score or body.relevance_score or body.quality_score:
@@ -133,7 +143,7 @@ def find_own_fault(body: SubmitIn) -> str | None:
 
 
 def read_outcome(body: SubmitIn) -> Outcome:
-    """The outcome that a body of /v1/evaluate/submit reports."""
+    """The outcome that is reported in a body of /v1/evaluate/submit."""
     metadata = dict(body.metadata or {})
     findings = Findings.model_validate(metadata.pop(FINDINGS, {}))
     return Outcome(

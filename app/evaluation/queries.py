@@ -12,9 +12,9 @@ from app.assessment.model import Claim
 from app.assessment.report import Report
 from app.db import execute, fetch_all, fetch_one, fetch_value
 
-# A row whose hash an earlier open row claims as well waits for that one: of equal videos the first
-# submitted is the original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken; as
-# a join, planned with statistics of an emptier table, it read all pending rows.
+# A row waits while an earlier row with the same hash is open: of equal videos the first submitted is the
+# original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken. As a join, planned
+# with the statistics of an emptier table, it read all pending rows.
 _DUE = """
     s.status = 'PENDING' AND s.held_at IS NULL AND s.not_before <= now()
     AND NOT EXISTS (
@@ -32,7 +32,7 @@ _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 
 
 def _back_off(faults: str) -> str:
-    """SQL: 30 s after the first fault, doubled by each further one up to 30 min, give or take a quarter."""
+    """SQL: 30 s after the first fault, doubled by each further one up to 30 min, plus or minus a quarter."""
     return f"make_interval(secs => least(1800, 30 * 2 ^ least({faults}, 10)) * (0.75 + 0.5 * random()))"
 
 
@@ -77,8 +77,9 @@ _RELEASE = text(f"""
     RETURNING id, not_before, miner_hotkey, suspect_attempts, last_fault,
               CAST(:is_suspect AS boolean) AS is_suspect
 """)
-# The first expiry costs no wait, nor its place before later rows: its worker is gone and another takes over.
-# From the second on the row backs off, and its video is suspect: it may be what kills the workers.
+# After the first expiry the row need not wait and keeps its place before later rows: its worker is gone and
+# another takes over. From the second expiry on the row backs off, and its video is suspect: it may be what
+# kills the workers.
 _RETURN_EXPIRED = text(f"""
     WITH expired AS (
         SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
@@ -135,7 +136,7 @@ class OpenCounts:
 
 @dataclass(frozen=True)
 class Released:
-    """A row that is PENDING again; `is_suspect`: by what its video alone can bring about."""
+    """A row that is PENDING again. `is_suspect`: its video alone may be the cause."""
 
     id: int
     not_before: datetime
@@ -154,9 +155,9 @@ class StoredReport:
 def claim_due(
     limit: int, claimed_by: str, lease_seconds: float, needs: Sequence[str], probing: bool = False
 ) -> list[Claim]:
-    """Put the oldest due rows under a lease; no two callers ever get the same one.
+    """Claim the oldest due rows. No two callers ever get the same one.
 
-    None while a circuit breaker among `needs` is tripped, unless `probing`.
+    Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`.
     """
     return fetch_all(
         Claim,
@@ -195,7 +196,7 @@ def release(
     is_change: bool,
     most_changes: int,
 ) -> Released | None:
-    """Return the row to PENDING, due in `at_least` seconds or later; None if it is not ours any more.
+    """Return the row to PENDING, due in `at_least` seconds or later; None if the lease has ended.
 
     After `most_changes` attempts in which its object changed it is demoted.
     """
@@ -219,7 +220,7 @@ def return_expired(limit: int) -> list[Released]:
 
 
 def count_suspect(miner_hotkey: str) -> int:
-    """Count an attempt that this miner's video alone can have brought about; return today's."""
+    """Count an attempt that this miner's video alone may have made fail; return the count of today."""
     return fetch_value(_COUNT_SUSPECT, miner_hotkey=miner_hotkey)
 
 
@@ -231,7 +232,7 @@ def record(claim: Claim, values: dict[str, Any], report: Report) -> bool:
 
 
 def find_claim(submission_id: int) -> Claim | None:
-    """The live claim on a submission, whoever holds it."""
+    """The live claim on a submission, by any holder."""
     return fetch_one(Claim, _FIND_CLAIM, id=submission_id)
 
 

@@ -1,4 +1,4 @@
-"""Brings the queue in line with the database: what expired is due again, and what is due has a job."""
+"""Brings the queue in line with the database: expired leases are released, and due submissions get jobs."""
 
 import structlog
 from redis import Redis
@@ -30,9 +30,9 @@ def return_expired_claims() -> int:
 
 
 def dispatch(redis: Redis, settings: Settings) -> int:
-    """Queue a job for each due submission that has none, up to what the queue holds; return how many.
+    """Queue a job for each due submission that has none, until the queue is full; return how many.
 
-    Nothing is queued while the workers may take nothing up. Raises RedisError if Redis is out of reach.
+    Nothing is queued while the workers have no permits. Raises RedisError if Redis is out of reach.
     """
     due = 0
     if settings.has_judge:

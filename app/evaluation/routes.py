@@ -25,9 +25,9 @@ FAULTS = Counter(
 @require_evaluator
 @spec.validate(resp=Answers(HTTP_200=models.FetchOut), tags=["evaluation"])
 def fetch(json: models.FetchIn) -> models.FetchOut:
-    """Claim up to `limit` due submissions for the caller, oldest first; 0 claims nothing and only counts.
+    """Claim up to `limit` due submissions for the caller, the oldest first. A `limit` of 0 only counts.
 
-    Each is the caller's alone until `lease_expires_at`, and then anybody's again.
+    The caller holds each of them alone until `lease_expires_at`. After that anybody can claim it again.
     """
     lease_seconds = current_app.extensions["settings"].evaluation_lease_seconds
     storage = current_app.extensions["storage"]
@@ -47,7 +47,7 @@ def fetch(json: models.FetchIn) -> models.FetchOut:
     resp=Answers(HTTP_200=models.PrecheckOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
 )
 def precheck(json: models.PrecheckIn) -> models.PrecheckOut:
-    """Tell whether a claimed video will be rejected for known footage, so that the judge need not be paid."""
+    """Say whether a claimed video will be rejected for known footage. Ask this before you pay the judge."""
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     reason = service.find_known_footage(claim, unpack_fingerprint(json.fingerprint))
     return models.PrecheckOut(rejection_reason=reason)
@@ -61,9 +61,10 @@ def precheck(json: models.PrecheckIn) -> models.PrecheckOut:
 def submit(json: models.SubmitIn) -> models.SubmitOut:
     """Report the result of a claimed submission. The first result stands.
 
-    Formula and gates are applied here: numbers that contradict the formula are 422, and numbers that
-    fail a gate are recorded as REJECTED with final score 0. Four zeros with an error of the evaluator's own
-    in `rejection_reason` or `metadata.error` are no result: the submission is released, to be tried again.
+    The backend applies the formula and the gates itself. A final score that contradicts the formula is
+    answered with 422. Scores that fail a gate are recorded as REJECTED with the final score 0. An evaluator
+    may report its own error as four zeros with the error in `rejection_reason` or `metadata.error`. That is
+    no result: the submission is released and will be tried again.
     """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     if fault := models.find_own_fault(json):
@@ -85,7 +86,7 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     resp=Answers(HTTP_200=models.JudgeCallsOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
 )
 def count_judge_calls(json: models.JudgeCallsIn) -> models.JudgeCallsOut:
-    """Count calls of a judge about a claimed submission, before they are made; over its limit, make none."""
+    """Count requests to a judge about a claimed submission. Ask this before you send them."""
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     return models.JudgeCallsOut(granted=service.count_judge_calls(claim, json.calls))
 
@@ -96,9 +97,10 @@ def count_judge_calls(json: models.JudgeCallsIn) -> models.JudgeCallsOut:
     resp=Answers(HTTP_200=models.ReleaseOut, HTTP_404=Problem, HTTP_409=Problem), tags=["evaluation"]
 )
 def release(json: models.ReleaseIn) -> models.ReleaseOut:
-    """Give a claimed submission back after a fault that is not its video's; it is tried again later.
+    """Release a claimed submission after a transient error. It will be tried again later.
 
-    `suspect_video`: the video alone may have brought it about. After some such attempts a person looks.
+    `suspect_video`: the video is probably the cause of the error. After three such attempts it is held for a
+    review by a person. `video_changes`: storage returned other bytes each time.
     """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     fault = TransientError(json.reason, suspect_video=json.suspect_video)
@@ -109,5 +111,5 @@ def release(json: models.ReleaseIn) -> models.ReleaseOut:
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
 @spec.validate(resp=Answers(HTTP_200=Report, HTTP_404=Problem), skip_validation=True, tags=["submissions"])
 def get_report(submission_uuid: UUID) -> Response:
-    """Return the verification report: every check with its value, threshold and verdict."""
+    """Return the verification report of a submission: each check, the judge's answers and the verdict."""
     return Response(service.get_report(submission_uuid).dump_json(), mimetype="application/json")

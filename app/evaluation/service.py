@@ -1,7 +1,7 @@
 """The rules of claims and results.
 
-A claim is a lease in the database: a token and an end. Whoever holds the token may extend the lease, give
-the submission back or record its one result; whoever lost it can do none of the three.
+A claim gives a lease in the database: a token and an end. The holder of the token can extend the lease,
+release the submission or record its one result. After the lease has expired, the holder can do none of it.
 """
 
 from collections.abc import Sequence
@@ -29,22 +29,22 @@ log = structlog.get_logger(__name__)
 WORKER_LEASE_SECONDS = 30.0
 # Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
 COUNT_AT_MOST = 1000
-# What a single video alone can bring about (answers without sense, refusals, time-outs, changing bytes,
-# killed evaluators) is tried so many times in a submission's life, and so often for all videos of a hotkey
-# in a UTC day. Then a person looks.
+# A single video can cause transient errors: useless answers, refusals, time-outs, changing bytes, killed
+# evaluators. These are the most such attempts in a submission's life, and for all videos of a hotkey in a UTC
+# day. Then a person looks.
 MAX_SUSPECT_ATTEMPTS = 3
 MAX_SUSPECT_ATTEMPTS_A_DAY = 12
-# How far a remote evaluator's final score may be from ours.
+# How much a remote evaluator's final score may differ from ours.
 FORMULA_TOLERANCE = 0.001
 
 
 def claim_due(
     limit: int, claimed_by: str, lease_seconds: float, by: EvaluatedBy = EvaluatedBy.WORKER
 ) -> list[Claim]:
-    """Claim up to `limit` due submissions, oldest first, each for one caller only.
+    """Claim up to `limit` due submissions, the oldest first, each for one caller only.
 
-    None are claimed while a circuit breaker that concerns `by` is open, and one at a time while it is tried
-    again.
+    Nothing is claimed while a circuit breaker that concerns `by` is open. While the breaker is probed, one
+    submission at a time is claimed.
     """
     needs = breaker.NEEDS[by]
     with autocommit():
@@ -77,15 +77,15 @@ def extend_lease(claim: Claim, lease_seconds: float) -> None:
 
 
 def count_judge_calls(claim: Claim, calls: int) -> bool:
-    """Count calls of a judge about a submission; False if it has cost all that it may."""
+    """Count requests to a judge about a submission; False if it has used up its number."""
     db.session.rollback()
     return DatabaseMemory().counter(claim).count(calls)
 
 
 def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.WORKER) -> None:
-    """Return a submission to PENDING, to be tried again later; a fault that is not Deferred is counted.
+    """Return a submission to PENDING, so that it is tried again later. Count the fault unless it is Deferred.
 
-    Does nothing if the claim is not ours any more.
+    Do nothing if the lease has ended.
     """
     reason = stripped(str(fault))[:1000] or type(fault).__name__
     released = queries.release(
@@ -104,7 +104,7 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
     if fault.dependency:
         breaker.count_failure(fault.dependency, reason, claim.id)
     else:
-        # if it was a probe, it told nothing: the next need not wait for its end
+        # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
         breaker.release_probes(by)
     db.session.commit()
     due_again = released.not_before.isoformat()
@@ -112,9 +112,9 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
 
 
 def hold_spent(released: Sequence[Released]) -> None:
-    """Put suspect videos up for review whose attempts, or whose miner's of the day, are spent.
+    """Hold suspect videos that have used up their attempts, or those of their miner for the day.
 
-    Until a person has looked they are not claimed again. The caller commits.
+    They are not claimed again until a person has decided. The caller commits.
     """
     # all are counted before the first is held, and in one order, so that two never wait for each other
     suspects = sorted((each for each in released if each.is_suspect), key=lambda each: each.miner_hotkey)
@@ -124,9 +124,9 @@ def hold_spent(released: Sequence[Released]) -> None:
 
 
 def release_all(claimed_by: str, fault: TransientError) -> None:
-    """Give back whatever `claimed_by` holds, like `release`, since it was killed.
+    """Release every claim that `claimed_by` holds, since that process was killed.
 
-    What kills its evaluator a second time is suspect.
+    A video whose evaluator was killed twice is suspect.
     """
     for claim in queries.list_claims(claimed_by):
         suspect = claim.attempt > 1 and not isinstance(fault, Deferred)
@@ -141,7 +141,7 @@ def record_result(
     Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
     Raises LeaseLost, having written nothing, if the lease has ended.
     """
-    # numpy costs 11 MB, which web processes that take in no results are spared
+    # numpy takes 11 MB: a web process that gets no results does not need it
     from app.duplicates import service as duplicates
 
     judged = outcome
@@ -168,10 +168,11 @@ def record_result(
     if isinstance(compared, duplicates.Comparison):
         for other in compared.unverified:
             to_review[other] = (
-                f"Claims the file that submission {claim.submission_uuid} is; its own was never verified."
+                f"It has the hash assertion of submission {claim.submission_uuid}, but the bytes of its own "
+                "file were never verified."
             )
         for copy in duplicates.remember(compared, judged, verdict.status):
-            to_review[copy] = f"Shows footage of submission {claim.submission_uuid}, which was first."
+            to_review[copy] = f"It shows footage of submission {claim.submission_uuid}, which came first."
     for id, reason in to_review.items():
         reviews.open_review(id, reason)
     breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
@@ -190,7 +191,7 @@ def record_result(
 def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
     """Why the claimed video, whose bytes were verified, will be rejected for known footage, or None.
 
-    Asked before the judge is paid.
+    This is the precheck: it comes before the judge is paid.
     """
     from app.duplicates import service as duplicates
 
@@ -204,42 +205,46 @@ def record_reported(
 ) -> formula.Verdict:
     """Record what a remote evaluator found, like `record_result`.
 
-    Its `final_score` must be what the formula makes of its three scores, or 0 where they fail a gate; Invalid
-    is raised for any other. Raises Conflict if the lease has ended.
+    Its `final_score` must be the formula's for the three scores, or 0 if they fail a gate. Raises Invalid for
+    any other, and Conflict if the lease has ended.
     """
     judges = {outcome.judge_model, outcome.report.judge and outcome.report.judge.model}
     if OFFLINE_MODEL in judges and not settings.development:
         raise invalid_field(
             "metadata.kibotos.judge_model",
-            f"{OFFLINE_MODEL} stands in for a judge in development only; set VLM_MODEL and VLM_API_URL.",
+            f"{OFFLINE_MODEL} may judge in development only; set VLM_MODEL and VLM_API_URL to a real judge.",
         )
     gated = formula.verdict_of(outcome, settings.min_relevance)
     expected = formula.final_score(*outcome.scores)
     if min(abs(final_score - expected), abs(final_score - gated.final_score)) > FORMULA_TOLERANCE:
         raise invalid_field(
-            "final_score", f"the formula gives {gated.final_score} for these scores, not {final_score}."
+            "final_score", f"must be {gated.final_score} for these scores by the formula, not {final_score}."
         )
     try:
         return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings)
     except LeaseLost:
-        raise Conflict("The lease on this submission ended before its result came; fetch it again.") from None
+        raise Conflict(
+            "The lease on this submission ended before the result arrived; fetch submissions again."
+        ) from None
 
 
 def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
     """Return the claim that a remote evaluator reports on.
 
-    Without a token any live claim will do. Raises NotFound for an unknown submission, Conflict if it has a
-    result, is under no live claim, or under another's.
+    Without a token any live claim is accepted. Raises NotFound for an unknown submission. Raises Conflict if
+    it has a result, if its lease has ended, or if another evaluator holds it.
     """
     claim = queries.find_claim(submission_id)
     if claim is not None and claim_token in {None, claim.claim_token}:
         return claim
     status = queries.find_status(submission_id)
     if status is None:
-        raise NotFound("There is no such submission; send the id that /v1/evaluate/fetch gave.")
+        raise NotFound("There is no such submission; send the id that /v1/evaluate/fetch returned.")
     if status in {SubmissionStatus.SCORED, SubmissionStatus.REJECTED}:
-        raise Conflict("This submission has its result already; the first one stands.")
-    raise Conflict("This submission is not under a live claim of yours; fetch it again.")
+        raise Conflict(
+            "This submission already has a result, and only the first one counts; fetch other submissions."
+        )
+    raise Conflict("You hold no lease on this submission, or it has ended; fetch submissions again.")
 
 
 def get_report(uuid: UUID) -> Report:
@@ -248,12 +253,12 @@ def get_report(uuid: UUID) -> Report:
     if stored is None:
         raise NotFound("There is no such submission; check its UUID.")
     if stored.report is None:
-        raise NotFound("This submission has not been evaluated yet; its report comes with its result.")
+        raise NotFound("This submission has not been evaluated yet; ask for the report when it has a result.")
     return Report.read(stored.report)
 
 
 def find_obstacle(settings: Settings) -> str | None:
-    """Why our workers take nothing up at the moment, in a sentence, or None if they do."""
+    """A sentence that says why our workers evaluate nothing at the moment, or None if they do."""
     if not settings.has_judge:
         return "No judge is configured: submissions wait until VLM_API_URL is set."
     tripped = breaker_queries.list_tripped()
@@ -264,5 +269,5 @@ def find_obstacle(settings: Settings) -> str | None:
         return f"The latest evaluation failed because of {failing.name}: {failing.last_error}"
     budget = settings.vlm_daily_token_budget
     if budget and DatabaseMemory().tokens_today() >= budget:
-        return "Today's tokens of the judge are spent: evaluations go on at 0:00 UTC."
+        return "The judge's tokens for today are used up: evaluations continue at 0:00 UTC."
     return None

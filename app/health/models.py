@@ -13,14 +13,14 @@ class HealthOut(BaseModel):
 
 
 class ReadyOut(BaseModel):
-    """`checks` has `ok` or a few words on what is wrong, by dependency."""
+    """`checks` has, for each dependency, `ok` or a few words about what is wrong."""
 
     status: Literal["ready", "unready"]
     checks: dict[str, str]
 
 
 class StatusOut(BaseModel):
-    """What is null could not be found out at the moment."""
+    """The state of the service. A null value could not be read at the moment."""
 
     status: Literal["ok", "degraded"]
     version: str
@@ -32,9 +32,12 @@ class StatusOut(BaseModel):
     queue_depth: Annotated[int | None, Field(description="jobs that wait for a worker")]
     workers: Annotated[int | None, Field(description="evaluation workers that are alive")]
     scheduler_last_tick_at: Timestamp | None
-    waiting_because: Annotated[str | None, Field(description="why nothing is evaluated, if it is not")]
+    waiting_because: Annotated[
+        str | None, Field(description="why the workers evaluate nothing; null while they do")
+    ]
     judge_model: Annotated[
-        str | None, Field(description="model the workers ask; `offline-judge` does not understand pictures")
+        str | None,
+        Field(description="the model that the workers ask; `offline-judge` does not understand pictures"),
     ]
     registration_checked: Annotated[
         bool, Field(description="whether a miner's hotkey must hold its uid in the subnet")

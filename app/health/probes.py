@@ -1,4 +1,4 @@
-"""Probes of what the service depends on, bounded in time however the dependency fails."""
+"""Checks of what the service depends on. They end in time, however the dependency fails."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import structlog
 log = structlog.get_logger(__name__)
 
 PROBE_SECONDS = 2.0
-# a verdict is passed on for this long: a flood of questions does not become a flood of probes
+# An answer is given to all callers for this long, so that many callers do not cause many checks.
 FRESH_SECONDS = 1.0
 
 

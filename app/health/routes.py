@@ -15,14 +15,14 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/health")
 @spec.validate(resp=Answers(HTTP_200=HealthOut), tags=["health"])
 def health() -> HealthOut:
-    """Tell that the process is alive; touches nothing."""
+    """Say that the process is alive. Nothing else is checked."""
     return HealthOut(status="ok", version=VERSION)
 
 
 @blueprint.get("/ready")
 @spec.validate(resp=Answers(HTTP_200=ReadyOut, HTTP_503=ReadyOut), tags=["health"])
 def ready() -> tuple[ReadyOut, int]:
-    """Tell whether database, Redis and storage can be reached, within some two seconds."""
+    """Say whether the database, Redis and storage can be reached. It takes about two seconds at most."""
     checks = service.check_readiness(current_app.extensions["probes"])
     fine = all(verdict == "ok" for verdict in checks.values())
     answer = ReadyOut(status="ready" if fine else "unready", checks=checks)
@@ -32,7 +32,7 @@ def ready() -> tuple[ReadyOut, int]:
 @blueprint.get("/v1/status")
 @spec.validate(resp=Answers(HTTP_200=StatusOut, HTTP_503=Problem), tags=["health"])
 def status() -> StatusOut:
-    """Sum up the service: its cycle, its work, and why that waits, if it does."""
+    """Return the state of the service: its cycle, its work, and why the work waits, if it does."""
     found = service.get_status(current_app.extensions["settings"], current_app.extensions["redis"])
     return StatusOut.model_validate(found, from_attributes=True)
 
@@ -41,6 +41,6 @@ def status() -> StatusOut:
 @require_metrics
 @spec.validate(resp=Answers("HTTP_200"), tags=["health"])
 def show_metrics() -> Response:
-    """Everything measured, as Prometheus reads it."""
+    """Return all metrics, in Prometheus's text format."""
     body = metrics.render(current_app.extensions["settings"], current_app.extensions["redis"])
     return Response(body, content_type=metrics.CONTENT_TYPE)

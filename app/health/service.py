@@ -38,7 +38,7 @@ class Status:
 
 
 def get_status(settings: Settings, redis: Redis) -> Status:
-    """Collect the state of the service; what only Redis knows is None while it is away."""
+    """Return the state of the service. Values that only Redis knows are None while it is out of reach."""
     totals = queries.get_totals()
     work = evaluation.count_open(COUNT_AT_MOST)
     obstacle = find_obstacle(settings)
@@ -61,7 +61,7 @@ def get_status(settings: Settings, redis: Redis) -> Status:
 
 
 def ask_redis(redis: Redis) -> tuple[int | None, int | None]:
-    """Return how many jobs wait and how many workers live, or None for both while Redis is away."""
+    """Return how many jobs wait and how many workers are alive; both None while Redis is out of reach."""
     try:
         return count_queued(redis), count_workers(redis)
     except RedisError:

@@ -158,7 +158,7 @@ def test_status_says_that_the_tokens_of_the_day_are_spent(make_app):
         )
     status = app.test_client().get("/v1/status").json
     assert status["waiting_because"] == (
-        "Today's tokens of the judge are spent: evaluations go on at 0:00 UTC."
+        "The judge's tokens for today are used up: evaluations continue at 0:00 UTC."
     )
 
 
