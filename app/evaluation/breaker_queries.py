@@ -26,8 +26,8 @@ _FAILED = """
     (CASE WHEN :submission_id = ANY(b.failed_submissions) OR cardinality(b.failed_submissions) >= :threshold
           THEN b.failed_submissions ELSE b.failed_submissions || CAST(:submission_id AS bigint) END)
 """
-# An evaluation may fail that was under way when the breaker tripped. The breaker does not stay open longer for
-# that. If a probe fails, it does.
+# An evaluation that was under way when the breaker tripped may fail. That does not keep the breaker open longer;
+# the failure of a probe does.
 _TRIPS = f"""
     (CASE WHEN b.open_until IS NULL THEN cardinality({_FAILED}) >= :threshold
           ELSE b.open_until <= now() END)
