@@ -26,8 +26,8 @@ _FAILED = """
     (CASE WHEN :submission_id = ANY(b.failed_submissions) OR cardinality(b.failed_submissions) >= :threshold
           THEN b.failed_submissions ELSE b.failed_submissions || CAST(:submission_id AS bigint) END)
 """
-# An evaluation that was under way when the breaker tripped may fail. That does not keep the breaker open longer;
-# the failure of a probe does.
+# An evaluation that was under way when the breaker tripped may fail. This does not keep the breaker open for
+# longer. A failed probe does.
 _TRIPS = f"""
     (CASE WHEN b.open_until IS NULL THEN cardinality({_FAILED}) >= :threshold
           ELSE b.open_until <= now() END)
