@@ -3,8 +3,8 @@
 -- `kibotos db init` loads this file into an empty database. Every change here comes with a file in
 -- app/migrations/ that brings an older database to the same catalog; a test compares the two.
 --
--- What can be wrong is forbidden here, not only in the code: a status without its columns, two active
--- cycles, a second result, a miner's score or weight changed once it is written.
+-- The schema itself refuses wrong data, not only the code: a status without its columns, two active cycles, a
+-- second result, or a change of a miner's score or weight after it is written.
 
 CREATE TABLE schema_migrations (
     version     text PRIMARY KEY,
@@ -27,8 +27,8 @@ CREATE TABLE prompts (
 );
 CREATE INDEX prompts_active_category ON prompts (category, id) WHERE is_active;
 
--- How many submissions each prompt has had: the sum over its shards. One counter row a prompt would make
--- all submissions to it wait for each other's commit.
+-- How many submissions each prompt has had: the sum over its shards. With one counter row for a prompt, all
+-- submissions to it would wait for each other's commit.
 CREATE TABLE prompt_submission_counts (
     prompt_id  text NOT NULL REFERENCES prompts (id) ON DELETE CASCADE,
     shard      smallint NOT NULL CHECK (shard BETWEEN 0 AND 15),
@@ -36,8 +36,7 @@ CREATE TABLE prompt_submission_counts (
     PRIMARY KEY (prompt_id, shard)
 );
 
--- Every presigned upload that was handed out. `miner_hotkey` is null only where signatures are optional
--- (development).
+-- Every presigned upload. `miner_hotkey` is null only where signatures are optional (development).
 CREATE TABLE uploads (
     video_key     text PRIMARY KEY CHECK (char_length(video_key) <= 200),
     miner_hotkey  text CHECK (char_length(miner_hotkey) BETWEEN 47 AND 48),
@@ -51,7 +50,7 @@ CREATE TABLE uploads (
 -- presigns of the last hour
 CREATE INDEX uploads_miner_created ON uploads (miner_hotkey, created_at);
 
--- The nonces of signed requests, for a minute: no request passes twice.
+-- The nonces of signed requests, kept for a minute, so that no request is accepted twice.
 CREATE TABLE nonces (
     hotkey   text NOT NULL CHECK (char_length(hotkey) BETWEEN 47 AND 48),
     nonce    bigint NOT NULL,
@@ -69,12 +68,12 @@ CREATE TABLE cycles (
     ends_at                  timestamptz NOT NULL,
     closed_at                timestamptz,
     completed_at             timestamptz,
-    -- the chain's block when the weights were computed; the last known one if the chain was out of reach
+    -- the chain's block when the weights were computed, or the last known block if the chain was out of reach
     block_number             bigint CHECK (block_number >= 0),
     block_number_is_current  boolean,
-    -- the models whose word the completed cycle's scores rest on
+    -- the models that judged the submissions of the completed cycle
     judge_models             text[] NOT NULL DEFAULT '{}',
-    -- the last correction there was when the cycle completed: its late ones up to here were settled by then
+    -- the last correction when the cycle completed: late corrections up to this one were settled by then
     last_correction_id       bigint,
     CHECK (ends_at > started_at),
     CHECK ((status = 'ACTIVE') = (closed_at IS NULL)),
@@ -101,24 +100,24 @@ END $$;
 CREATE TRIGGER cycles_forward_only BEFORE UPDATE ON cycles
     FOR EACH ROW EXECUTE FUNCTION forbid_cycle_rewind();
 
--- One row a submitted video. PENDING -> EVALUATING -> SCORED | REJECTED; an expired or released claim
--- goes EVALUATING -> PENDING. A result is written once, as submissions_forward_only sees to.
+-- One row for each submitted video. PENDING -> EVALUATING -> SCORED | REJECTED. A released or expired lease
+-- brings it from EVALUATING back to PENDING. A result is written once; submissions_forward_only enforces that.
 CREATE TABLE submissions (
     id                  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     uuid                uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
-    -- null: accepted while no cycle was active; joins the next that starts
+    -- null: accepted while no cycle was active; it joins the next cycle that starts
     cycle_id            bigint REFERENCES cycles (id),
     prompt_id           text NOT NULL REFERENCES prompts (id),
     -- the prompt's weight when the submission was accepted: a later change does not touch it
     prompt_weight       double precision NOT NULL CHECK (prompt_weight >= 0 AND prompt_weight <= 1000),
     video_key           text NOT NULL UNIQUE REFERENCES uploads (video_key),
-    -- SHA-256 the miner claims, checked against the bytes by the evaluation
+    -- the hash assertion: a SHA-256, which the evaluation compares with the bytes
     video_hash          text NOT NULL CHECK (video_hash ~ '^[0-9a-f]{64}$'),
     miner_uid           integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
     miner_hotkey        text NOT NULL CHECK (char_length(miner_hotkey) BETWEEN 47 AND 48),
     -- sr25519 over the submission statement, hex; null only where signatures are optional (development)
     signature           text CHECK (signature ~ '^[0-9a-f]{128}$'),
-    -- what the miner claims of the video
+    -- what the miner declared of the video
     duration_sec        double precision NOT NULL CHECK (duration_sec >= 0 AND duration_sec <= 86400),
     resolution_width    integer NOT NULL CHECK (resolution_width BETWEEN 1 AND 65536),
     resolution_height   integer NOT NULL CHECK (resolution_height BETWEEN 1 AND 65536),
@@ -135,9 +134,9 @@ CREATE TABLE submissions (
     status              text NOT NULL DEFAULT 'PENDING'
                         CHECK (status IN ('PENDING', 'EVALUATING', 'SCORED', 'REJECTED')),
     submitted_at        timestamptz NOT NULL DEFAULT now(),
-    -- not claimed before this moment (back-off after a fault of ours)
+    -- not claimed before this time (back-off after a transient error)
     not_before          timestamptz NOT NULL DEFAULT now(),
-    -- claims so far, and those of them that ended in a fault of ours
+    -- claims so far, and those of them that ended in a transient error
     attempts            integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     faults              integer NOT NULL DEFAULT 0 CHECK (faults BETWEEN 0 AND attempts),
     last_fault          text CHECK (char_length(last_fault) <= 1000),
@@ -146,17 +145,17 @@ CREATE TABLE submissions (
     lease_expires_at    timestamptz,
     evaluated_at        timestamptz,
     final_score         double precision CHECK (final_score >= 0 AND final_score <= 1),
-    -- the prompt's requirements when the submission was accepted, which the video is checked against
+    -- the prompt's requirements when the submission was accepted; the video is checked against them
     requirements        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(requirements) = 'object'),
-    -- attempts that failed by what the video alone can bring about; and those of them in which its object changed,
-    -- after some of which the submission comes after all others
+    -- attempts that the video alone probably made fail; those of them in which its object changed; and whether
+    -- there were so many of the latter that the submission comes after all others
     suspect_attempts    integer NOT NULL DEFAULT 0 CHECK (suspect_attempts >= 0),
     changes             integer NOT NULL DEFAULT 0 CHECK (changes >= 0),
     demoted             boolean NOT NULL DEFAULT false,
-    -- a person is to look at it: it is not claimed, and in no cycle until that is over
+    -- held: it is not claimed and in no cycle until a person has decided
     held_at             timestamptz CONSTRAINT submissions_held CHECK (
                             held_at IS NULL OR status = 'PENDING' AND cycle_id IS NULL),
-    -- requests to a judge in its whole life, whoever evaluated it, but for those that were the judge's own fault
+    -- requests to a judge in its whole life, by all evaluators; without those that failed because of the judge
     judge_calls         integer NOT NULL DEFAULT 0 CHECK (judge_calls >= 0),
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
@@ -164,27 +163,29 @@ CREATE TABLE submissions (
     CHECK ((status IN ('SCORED', 'REJECTED')) = (evaluated_at IS NOT NULL)),
     CHECK (status <> 'REJECTED' OR final_score = 0)
 );
--- evaluate/fetch and the reconciler: the due ones, oldest first
+-- evaluate/fetch and the reconciler: due submissions, the oldest first
 CREATE INDEX submissions_pending ON submissions (not_before, id) WHERE status = 'PENDING' AND held_at IS NULL;
 -- the reconciler: expired leases
 CREATE INDEX submissions_leased ON submissions (lease_expires_at) WHERE status = 'EVALUATING';
--- is a cycle's work done; carry-over
+-- whether a cycle has open submissions; carry-over
 CREATE INDEX submissions_open ON submissions (cycle_id, id) WHERE status IN ('PENDING', 'EVALUATING');
--- a starting cycle takes in who waited
+-- submissions that join a cycle when it starts
 CREATE INDEX submissions_waiting ON submissions (id) WHERE cycle_id IS NULL AND held_at IS NULL;
 -- scores of a cycle
 CREATE INDEX submissions_cycle ON submissions (cycle_id, id);
 -- submissions of a hotkey in the last hour
 CREATE INDEX submissions_miner_submitted ON submissions (miner_hotkey, submitted_at);
--- exact duplicates, and the order of evaluation among equal claims
+-- equal hash assertions: exact duplicates, and which of them is evaluated first
 CREATE INDEX submissions_hash ON submissions (video_hash, id);
--- A miner has one uid and a prompt few weights: taken for independent, these columns would seem to have a group
--- a row, and the scores of a cycle would be sorted on disk instead of being hashed in memory.
+-- A miner has one uid, and a prompt has few weights. Without these statistics the planner regards the columns as
+-- independent and expects a group for each row. Then it sorts the scores of a cycle on disk instead of hashing
+-- them in memory.
 CREATE STATISTICS submissions_groups (ndistinct)
     ON miner_uid, miner_hotkey, prompt_id, prompt_weight FROM submissions;
 
--- Called only for a change that is forbidden, since that is the trigger's condition. It costs a legal change half a
--- microsecond of the server's time (2.5 instead of 2.0 a row); a function that was called each time costs twice that.
+-- The condition of the trigger is the rule, so this function is called only for a forbidden change. A permitted
+-- change costs half a microsecond more of the server's time (2.5 instead of 2.0 a row). A function that was called
+-- each time would cost twice that.
 CREATE FUNCTION forbid_submission_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status <> NEW.status THEN
@@ -227,24 +228,25 @@ CREATE TABLE verification_reports (
     created_at     timestamptz NOT NULL DEFAULT now()
 );
 
--- What was decided of a result after it was written. Never changed: the last row of a submission is its effective
--- result, without any its evaluation is. Rows are inserted under a lock, so their ids ascend as they commit.
+-- Decisions about a result after it was written. Rows never change. The last row of a submission is its effective
+-- result. Without a row, the evaluation is. Rows are inserted under a lock, so their ids ascend in the order of
+-- commits. Only 'late_copy' and 'review' are written so far.
 CREATE TABLE corrections (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     submission_id    bigint NOT NULL REFERENCES evaluations (submission_id),
     kind             text NOT NULL CHECK (kind IN ('late_copy', 'review', 'appeal', 'takedown', 'operator')),
     status           text NOT NULL,
     final_score      double precision NOT NULL CHECK (final_score >= 0 AND final_score <= 1),
-    -- what it changes in the effective result before: in units of 0.0001, and in accepted submissions
+    -- the change of the effective result before it: in units of 0.0001, and in accepted submissions
     points_change    integer NOT NULL CHECK (points_change BETWEEN -10000 AND 10000),
     accepted_change  integer NOT NULL CHECK (accepted_change BETWEEN -1 AND 1),
     reason           text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
-    -- 'system', or the name of a person or of an appeal
+    -- 'system', or the name of a person
     decided_by       text NOT NULL CHECK (char_length(decided_by) BETWEEN 1 AND 200),
     decided_at       timestamptz NOT NULL DEFAULT now(),
     evidence         jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
-    -- the submission's cycle, if it was in one. Late: that cycle was completed, so the change counts in the
-    -- next that completes; else in the submission's own
+    -- The submission's cycle, if it was in one. If that cycle was completed, the correction is late, and its change
+    -- counts in the cycle that completes next. Otherwise it counts in the submission's own cycle.
     cycle_id         bigint REFERENCES cycles (id),
     is_late          boolean NOT NULL,
     CHECK (status = 'SCORED' OR status = 'REJECTED' AND final_score = 0),
@@ -254,30 +256,30 @@ CREATE INDEX corrections_submission ON corrections (submission_id, id);
 CREATE INDEX corrections_cycle ON corrections (cycle_id) WHERE NOT is_late;
 CREATE INDEX corrections_late ON corrections (id) WHERE is_late;
 
--- A completed cycle's scores, one row a miner (a uid with the hotkey that submitted). Never changed.
+-- A completed cycle's scores: one row for each miner (a uid with the hotkey that submitted). Never changed.
 CREATE TABLE miner_scores (
     cycle_id              bigint NOT NULL REFERENCES cycles (id),
     miner_uid             integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
     miner_hotkey          text NOT NULL,
     total_submissions     integer NOT NULL CHECK (total_submissions >= 0),
     accepted_submissions  integer NOT NULL CHECK (accepted_submissions BETWEEN 0 AND total_submissions),
-    -- mean final score of the accepted ones, unweighted; 0 without any
+    -- mean final score of the accepted submissions, unweighted; 0 if there are none
     avg_score             double precision NOT NULL CHECK (avg_score BETWEEN 0 AND 1),
-    -- sum of final score times prompt weight over the accepted ones, plus the adjustment
+    -- sum of final score times prompt weight over the accepted submissions, plus the adjustment
     total_score           double precision NOT NULL CHECK (total_score >= 0),
     -- {category: total_score within it}
     scores_by_category    jsonb NOT NULL CHECK (jsonb_typeof(scores_by_category) = 'object'),
-    -- the hotkey held the uid when the cycle was completed, or registration was not checked: only such a
-    -- row counts for weights
+    -- The hotkey held the uid when the cycle was completed, or registration was not checked. Only such a row
+    -- counts for weights.
     holds_uid             boolean NOT NULL,
-    -- what corrections of results of cycles completed before add to the total, or take from it
+    -- what late corrections of earlier cycles add to the total, or take from it
     adjustment            numeric NOT NULL DEFAULT 0,
     PRIMARY KEY (cycle_id, miner_uid, miner_hotkey)
 );
--- what a hotkey was adjusted by so far
+-- the adjustments of a hotkey so far
 CREATE INDEX miner_scores_adjusted ON miner_scores (miner_hotkey) WHERE adjustment <> 0;
 
--- A completed cycle's weights, one row a uid. Never changed.
+-- A completed cycle's weights: one row for each uid. Never changed.
 CREATE TABLE computed_weights (
     cycle_id    bigint NOT NULL REFERENCES cycles (id),
     miner_uid   integer NOT NULL CHECK (miner_uid BETWEEN 0 AND 65535),
@@ -308,14 +310,14 @@ CREATE TABLE metagraph (
     validator_permit   boolean NOT NULL
 );
 
--- What the chain last told us: one row.
+-- What was last read from the chain: one row.
 CREATE TABLE chain_state (
     only_row               boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     block_number           bigint CHECK (block_number >= 0),
     block_seen_at          timestamptz,
     metagraph_netuid       integer CHECK (metagraph_netuid BETWEEN 0 AND 65535),
     metagraph_snapshot_at  timestamptz,
-    -- when a snapshot was last attempted, successfully or not
+    -- when a snapshot was last attempted, with or without success
     metagraph_tried_at     timestamptz
 );
 
@@ -327,8 +329,8 @@ CREATE TABLE ticks (
     last_error        text CHECK (char_length(last_error) <= 1000)
 );
 
--- Circuit breakers on what an evaluation needs. A tripped one (open_until is set) lets nothing be claimed
--- until then, and afterwards one submission at a time, as a probe.
+-- Circuit breakers for what an evaluation needs. If one is tripped (open_until is set), nothing is claimed until
+-- that time. After it, one submission at a time is claimed, as a probe.
 CREATE TABLE circuit_breakers (
     name                  text PRIMARY KEY CHECK (name IN ('storage', 'vlm')),
     -- since the last success
@@ -338,31 +340,31 @@ CREATE TABLE circuit_breakers (
     probe_until           timestamptz,
     last_error            text CHECK (char_length(last_error) <= 1000),
     updated_at            timestamptz NOT NULL DEFAULT now(),
-    -- the different submissions that failed, up to the number that trips it
+    -- the different submissions that failed, up to the number that trips the breaker
     failed_submissions    bigint[] NOT NULL DEFAULT '{}',
     CHECK ((trips > 0) = (open_until IS NOT NULL)),
     CHECK (probe_until IS NULL OR open_until IS NOT NULL)
 );
 
--- Duplicates: fingerprints of the videos that were judged, or rejected for known footage, and whose bytes were
--- seen to have the claimed hash. Their footage is known from when they were submitted.
+-- Fingerprints of videos that were judged, or rejected for known footage, and whose hash assertion is verified.
+-- Their footage counts as known from the time when they were submitted.
 CREATE TABLE fingerprints (
     submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
     miner_hotkey   text NOT NULL,
-    -- SHA-256 of the file while it is scored: no file is scored twice
+    -- SHA-256 of the file while the submission is scored: no file is scored twice
     content_hash   text UNIQUE CHECK (content_hash ~ '^[0-9a-f]{64}$'),
     -- n frames: their times, their PDQ hashes (32 bytes each), and bands of those to find them by
     seconds        real[] NOT NULL,
     hashes         bytea NOT NULL CHECK (octet_length(hashes) = 32 * cardinality(seconds)),
     keys           integer[] NOT NULL,
-    -- ascends in the order of commits, for rows are inserted under a lock: tells what came after a look
+    -- ascends in the order of commits, since rows are inserted under a lock; shows what came after a search
     remembered     bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY,
-    -- came after all others, whenever it was submitted: its object had kept changing
+    -- counts as submitted after all others, since its object kept changing
     demoted        boolean NOT NULL DEFAULT false,
-    -- rejected by the judge: known only to those who show it for the same prompt
+    -- the judge rejected it: it counts only against videos for this prompt
     only_prompt    text REFERENCES prompts (id)
 );
--- every video that shares a band with another; without the pending list, which each lookup would read through
+-- Finds the videos that share a band with another. Without the pending list, which each search would read.
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
 -- What workers of the release before call while an upgrade is under way. To be dropped by the next release.
 CREATE FUNCTION fingerprints_sharing(wanted integer[], at_most integer)
@@ -372,9 +374,9 @@ RETURNS TABLE (submission_id bigint, shared bigint) LANGUAGE sql STABLE SET enab
          unnest(f.keys) AS own (key) JOIN unnest(wanted) AS given (key) ON own.key = given.key
     GROUP BY f.submission_id
 $$;
--- The videos that share keys with one: those before it whose footage counts against it, or the scored ones after
--- it. A key tells the more the fewer videos have it: one that a title card has lends almost nothing. By the index
--- whatever the planner thinks.
+-- The videos that share keys with a given one: those before it whose footage counts against it, or the scored ones
+-- after it. A rare key says more than a common one: a key of a title card says almost nothing. The index is always
+-- used, whatever the planner estimates.
 CREATE FUNCTION fingerprints_sharing(
     wanted integer[], at_most integer, given_demoted boolean, given_id bigint, given_prompt text, later boolean)
 RETURNS TABLE (submission_id bigint, likelihood double precision) LANGUAGE sql STABLE
@@ -394,8 +396,8 @@ SET enable_seqscan = off AS $$
 $$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
--- All that a scored video was compared by, kept while one that was submitted before it is open: should that turn
--- out to show the same footage, the video is compared again.
+-- The full fingerprint of a scored video, kept while a submission is open that came before it. If that one shows
+-- the same footage, the video is compared again.
 CREATE TABLE full_fingerprints (
     submission_id  bigint PRIMARY KEY REFERENCES fingerprints (submission_id),
     seconds        real[] NOT NULL,
@@ -406,14 +408,14 @@ CREATE TABLE full_fingerprints (
     quality_score  double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1)
 );
 
--- Submissions that a person should look at, and why; and what was decided.
+-- Submissions that a person should look at, with the reason and the decision.
 CREATE TABLE reviews (
     submission_id    bigint PRIMARY KEY REFERENCES submissions (id),
     reason           text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
     opened_at        timestamptz NOT NULL DEFAULT now(),
-    -- REJECTED also when it is the system that found nothing in the miner's favour
+    -- REJECTED also if the system closed the review and found nothing in the miner's favour
     state            text NOT NULL DEFAULT 'OPEN' CHECK (state IN ('OPEN', 'ACCEPTED', 'REJECTED', 'JUDGED_AGAIN')),
-    -- the time that a person has counts from here
+    -- the time that a person has for the decision starts here
     waits_since      timestamptz NOT NULL DEFAULT now(),
     closed_at        timestamptz,
     decided_by       text CHECK (char_length(decided_by) BETWEEN 1 AND 200),
@@ -424,7 +426,7 @@ CREATE TABLE reviews (
 );
 CREATE INDEX reviews_open ON reviews (waits_since) WHERE state = 'OPEN';
 
--- Attempts that failed by what a video alone can bring about, by miner and UTC day.
+-- Suspect attempts, which a video alone probably made fail, by miner and UTC day.
 CREATE TABLE suspect_attempts (
     miner_hotkey  text NOT NULL,
     day           date NOT NULL,
@@ -432,7 +434,7 @@ CREATE TABLE suspect_attempts (
     PRIMARY KEY (miner_hotkey, day)
 );
 
--- The judge's valid answers by what it was asked: the same frames are not paid for twice.
+-- The judge's valid answers by question, so that the same frames are not paid for twice.
 CREATE TABLE judge_answers (
     -- SHA-256 over model, prompt version, prompt, frames and their order
     cache_key       text PRIMARY KEY CHECK (cache_key ~ '^[0-9a-f]{64}$'),
@@ -442,7 +444,7 @@ CREATE TABLE judge_answers (
     created_at      timestamptz NOT NULL DEFAULT now()
 );
 
--- What the servers of judges have refused, so that each is asked in the form that it takes.
+-- What the servers of judges have refused, so that each is asked in a form that it accepts.
 CREATE TABLE judge_habits (
     -- without its password
     endpoint    text NOT NULL,
