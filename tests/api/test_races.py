@@ -149,7 +149,7 @@ def test_a_cycle_cannot_close_around_a_submission_on_its_way_in(app, database):
             video_key=factories.make_upload(),
         )
         new = NewSubmission(**fields)
-        receipt = queries.insert_submission(new.model_dump(), quota=1, netuid=None)
+        receipt = queries.insert_submission(new.model_dump(), signature=None, quota=1, netuid=None)
         assert receipt.cycle_id == cycle
         tick = psycopg2.connect(database)
         with tick, tick.cursor() as cursor:

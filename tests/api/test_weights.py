@@ -1,5 +1,5 @@
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from app.clients.chain import Chain
 from app.completion import service
@@ -79,6 +79,8 @@ def test_weights_by_hand(client, completed):
 
 def test_latest_weights_stay_when_a_cycle_earns_none(app, client, completed):
     with app.app_context():
+        # or the cycle would wait for it, since it came before
+        db.session.execute(text("DELETE FROM submissions WHERE status = 'PENDING'"))
         make_cycle("EVALUATING")
         make_submission(status="REJECTED", final_score=0, evaluated_at="now", cycle_id=3)
         service.tick(app.extensions["settings"], Chain("ws://127.0.0.1:1"))
