@@ -17,15 +17,15 @@ from app.version import VERSION
 
 ROOT = Path(__file__).parent
 
-# Commands that live with what they are about: name -> module that has a click command of that name, help.
+# The commands in other modules: name -> module with a click command of that name, help.
 COMMANDS = {
-    "cycles": ("app.cycles.commands", "Look at cycles and move them on."),
-    "doctor": ("app.doctor.commands", "Check everything this installation needs, and say what to do."),
+    "cycles": ("app.cycles.commands", "Show, start and close cycles."),
+    "doctor": ("app.doctor.commands", "Check everything that this installation needs, and say what to do."),
     "evaluate": ("app.evaluator.commands", "Evaluate one video file and show the report."),
-    "evaluator": ("app.evaluator.commands", "Evaluate submissions pulled over HTTP."),
-    "miner": ("app.miner.commands", "Find prompts, submit videos, follow their scores."),
+    "evaluator": ("app.evaluator.commands", "Evaluate submissions from a backend, over HTTP."),
+    "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
-    "reviews": ("app.reviews.commands", "Look at what needs a person, and decide it."),
+    "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 class Commands(click.Group):
-    """A group that loads the modules of COMMANDS on use, and tells expected errors in one sentence."""
+    """A group that loads the modules of COMMANDS when used, and prints expected errors as one sentence."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*self.commands, *COMMANDS])
@@ -45,7 +45,7 @@ class Commands(click.Group):
                 return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
             except ModuleNotFoundError as error:
                 raise click.ClickException(
-                    f"The package {error.name} is not installed; pip install -e '.[local]' brings it."
+                    f"The package {error.name} is not installed; run: pip install -e '.[local]'"
                 ) from error
         return super().get_command(ctx, cmd_name)
 
@@ -66,10 +66,10 @@ class Commands(click.Group):
 
 
 def _sentence(error: Exception) -> str | None:
-    """What to tell about `error`, or None if it is a bug that deserves its traceback."""
+    """The sentence to print about `error`, or None if it is a bug, which is shown with its traceback."""
 
     def is_one(module: str, name: str) -> bool:
-        # it comes from a module that is loaded already: looking for it must not load one
+        # such an error comes from a loaded module, so there is no need to load it here
         return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
 
     expected = (
@@ -102,14 +102,14 @@ def kibotos(ctx: click.Context) -> None:
 
     from app import logs
 
-    # a command's own output has stdout to itself; services log there
+    # stdout is for a command's own output; services log there
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
 
 
 @kibotos.command()
 @click.option("--host", help="Bind address.  [default: 0.0.0.0; 127.0.0.1 in development]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port.  [default: PORT, 8000]")
-@click.option("--reload", is_flag=True, help="Restart when the code changes (development only).")
+@click.option("--reload", is_flag=True, help="Restart when the code changes, in development only.")
 @click.pass_obj
 def api(settings: Settings, host: str | None, port: int | None, reload: bool) -> None:
     """Run the web service."""
@@ -123,7 +123,7 @@ def api(settings: Settings, host: str | None, port: int | None, reload: bool) ->
     command += ["--bind", f"{address}:{port or settings.port}", *(["--reload"] if reload else []), "wsgi:app"]
     # gunicorn imports from the working directory first, and another `app` or `wsgi` may be there
     os.chdir(ROOT)
-    # what .env says stands in the environment by now; another one in ROOT is not ours to read
+    # the environment has the variables of .env already; another .env in ROOT must not be read
     environ = os.environ | {"PYTHON_DOTENV_DISABLED": "1"}
     os.execve(sys.executable, [sys.executable, "-m", *command], environ)  # noqa: S606
 
@@ -148,9 +148,9 @@ def worker(settings: Settings, count: int) -> None:
 def scheduler(
     settings: Settings, cycle_duration: float | None, check_interval: float | None, no_auto_start: bool
 ) -> None:
-    """Run the clock of the cycles. One is enough; a second does no harm.
+    """Run the periodic jobs, which start and complete cycles. One scheduler is enough; a second does no harm.
 
-    Options win over CYCLE_DURATION_MINUTES, CHECK_INTERVAL_SECONDS and AUTO_START_CYCLES.
+    The options win over CYCLE_DURATION_MINUTES, CHECK_INTERVAL_SECONDS and AUTO_START_CYCLES.
     """
     from app import logs
     from jobs.scheduler import run
@@ -168,13 +168,13 @@ def scheduler(
 
 @kibotos.group()
 def db() -> None:
-    """Create, migrate, check or empty the database. Needs no superuser."""
+    """Create, migrate, check or empty the database. No superuser is needed."""
 
 
 @db.command()
 @click.pass_obj
 def init(settings: Settings) -> None:
-    """Load the schema into an empty database. Twice is harmless."""
+    """Load the schema into an empty database. You can run it again without harm."""
     from app.db import command_app, init_schema
 
     with command_app(settings).app_context():
@@ -185,7 +185,7 @@ def init(settings: Settings) -> None:
 @db.command()
 @click.pass_obj
 def migrate(settings: Settings) -> None:
-    """Bring the database to the current schema; an empty one gets all of it."""
+    """Bring the database to the current schema. An empty database gets the whole schema."""
     from app.db import command_app, migrate
 
     with command_app(settings).app_context():
@@ -195,17 +195,17 @@ def migrate(settings: Settings) -> None:
 
 @db.command()
 @click.option("--force", is_flag=True, help="Do not ask.")
-@click.option("--yes-delete-everything", is_flag=True, help="Demanded as well in production.")
+@click.option("--yes-delete-everything", is_flag=True, help="Also needed in production.")
 @click.pass_obj
 def reset(settings: Settings, force: bool, yes_delete_everything: bool) -> None:
-    """Delete all data, then load the schema anew."""
+    """Delete all data, then load the schema again."""
     from app.config import masked
     from app.db import command_app, drop_schema, init_schema
 
     target = masked(settings.require_database().database_url)
     if not settings.development and not (force and yes_delete_everything):
         raise ConfigError(
-            f"{target} belongs to production (APP_ENV): deleting all of its data takes both --force and "
+            f"{target} belongs to production (APP_ENV). To delete all of its data, give both --force and "
             "--yes-delete-everything."
         )
     if not force:
@@ -227,7 +227,9 @@ def check(settings: Settings) -> None:
     if pending is None:
         raise click.ClickException("The database has no schema yet: run `kibotos db init`.")
     if pending:
-        raise click.ClickException(f"{', '.join(pending)} not applied yet: run `kibotos db migrate`.")
+        raise click.ClickException(
+            f"These migrations are not applied yet: {', '.join(pending)}. Run `kibotos db migrate`."
+        )
     click.echo("The database is reachable and has the current schema.")
 
 

@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 MIN_TOKEN_LENGTH = 32
-# The stand-in for development: answers by rules, so production must not take its word.
+# The stand-in for development. It answers by rules, so production must not use it.
 OFFLINE_MODEL = "offline-judge"
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-# Other drivers' words for libpq's sslmode; of these, no-verify is what node-postgres calls `require`.
+# Other drivers' words for libpq's sslmode. node-postgres says no-verify for `require`.
 _SSL_WORDS = {"true": "require", "1": "require", "false": "disable", "0": "disable", "no-verify": "require"}
-# What libpq takes in an address, beyond what the address itself says.
+# The parameters that libpq accepts in an address.
 _LIBPQ_PARAMETERS = {
     "application_name", "channel_binding", "client_encoding", "connect_timeout",
     "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "host", "hostaddr", "keepalives",
@@ -29,7 +29,7 @@ _LIBPQ_PARAMETERS = {
     "ssl_min_protocol_version", "sslcert", "sslcertmode", "sslcrl", "sslcrldir", "sslkey", "sslmode",
     "sslnegotiation", "sslpassword", "sslrootcert", "sslsni", "target_session_attrs", "tcp_user_timeout",
 }  # fmt: skip
-# What other drivers are told of prepared statements and of their own ways, none of which this one has.
+# Parameters for other drivers that mean nothing to psycopg2, such as those about prepared statements.
 _NEEDLESS_PARAMETERS = {
     "pgbouncer", "prepared_statement_cache_size", "prepareThreshold", "statement_cache_size",
     "uselibpqcompat",
@@ -115,7 +115,7 @@ def _http_url(name: str, value: str) -> str:
 
 
 def _split(name: str, value: str) -> SplitResult:
-    """Split the address of a service that may hold a password, which no message shows."""
+    """Split the address of a service. It may hold a password, which no message shows."""
     try:
         parts = urlsplit(value)
         # `host1:5432,host2:5432` is not one port
@@ -124,8 +124,8 @@ def _split(name: str, value: str) -> SplitResult:
         readable = False
     if not readable or parts.fragment or "%00" in value:
         raise ConfigError(
-            f"{name} cannot be read: write special characters of user and password as codes, e.g. %23 for #, "
-            "%2F for / and %40 for @, and check host and port."
+            f"{name} cannot be read. Write special characters in the user and the password as codes, such as "
+            "%23 for #, %2F for / and %40 for @, and check host and port."
         )
     return parts
 
@@ -137,7 +137,7 @@ def _redis_url(name: str, value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host`, a name or an address, means this machine and no other can reach it."""
+    """Whether `host`, a name or an address, can be reached from this machine only."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -147,9 +147,9 @@ def is_loopback(host: str) -> bool:
 def database_url(name: str, value: str) -> str:
     """Return `value` as a psycopg2 address, whichever driver's spelling it came in.
 
-    `postgres://`, `postgresql://` and `postgresql+asyncpg://` are one server to us. Other drivers' parameters
-    become libpq's, or go where they change nothing for us; a parameter that we would have to obey and cannot
-    is refused.
+    `postgres://`, `postgresql://` and `postgresql+asyncpg://` mean the same. Parameters of other drivers are
+    translated for libpq, or dropped if they mean nothing to it. A parameter that would matter and is not
+    supported is refused.
     """
     parts = _split(name, value)
     if not re.fullmatch(r"postgres(ql)?(\+\w+)?", parts.scheme) or not parts.path.strip("/"):
@@ -166,7 +166,7 @@ def database_url(name: str, value: str) -> str:
                 f'SQL ALTER ROLE the_role SET search_path = "{given}".'
             )
         elif key not in _NEEDLESS_PARAMETERS | {"schema"}:
-            raise ConfigError(f"{name} has the parameter {key}, which means nothing here: leave it out.")
+            raise ConfigError(f"{name} has the parameter {key}, which is not supported: leave it out.")
     userinfo, at, hosts = parts.netloc.rpartition("@")
     userinfo = userinfo.replace("@", "%40")
     # libpq's own spellings of several servers and of a directory with a socket
@@ -186,7 +186,7 @@ def _ssl_mode(name: str, key: str, given: str) -> str:
 
 
 def masked(url: str) -> str:
-    """Return `url` without its secrets: its password, a lone user name, and what its query says."""
+    """Return `url` without its secrets: password, a user name without a password, and the query's values."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -200,7 +200,7 @@ def masked(url: str) -> str:
 
 
 def complete_environment() -> None:
-    """Add to the environment what it lacks of .env in the working directory, and spare loopback the proxy.
+    """Add to the environment what it lacks of .env in the working directory. Exempt loopback from proxies.
 
     Raises ConfigError if that file cannot be read.
     """
@@ -212,26 +212,26 @@ def complete_environment() -> None:
         load_dotenv(".env", encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(
-            f"{Path('.env').absolute()} cannot be read ({error.strerror}): run this as the user "
+            f"{Path('.env').absolute()} cannot be read ({error.strerror}): run this as a user "
             "who may read it, or from another directory."
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{Path('.env').absolute()} is not text in UTF-8: save it as that.") from error
+        raise ConfigError(f"{Path('.env').absolute()} is not text in UTF-8: save it as UTF-8.") from error
     spare_loopback_the_proxy()
 
 
 def spare_loopback_the_proxy() -> None:
-    """Have no HTTP client of this process, or of its children, reach this machine by way of a proxy."""
+    """Make the HTTP clients of this process and its children reach this machine without a proxy."""
     known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
     names = [name.strip() for name in known.split(",") if name.strip()]
     if "*" not in names:
         names += [name for name in ("localhost", "127.0.0.1", "::1") if name not in names]
-    # some clients look for the one, some for the other
+    # some clients read one of them, some the other
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(names)
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the KIBOTOS_* variables of `environ`, none of which is a setting, each with a hint or ""."""
+    """Return the KIBOTOS_* variables of `environ`, each with a hint or "". None of them is a setting."""
     known = {setting.name.upper() for setting in fields(Settings)}
     return [
         (name, f"; its name is {plain}" if (plain := name.removeprefix("KIBOTOS_")) in known else "")
@@ -241,7 +241,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _setting(default: Any, parse: Callable[[str, str], Any], help: str, secret: bool = False) -> Any:
-    """A field of Settings: its default, how its variable is parsed, and one line for .env.example."""
+    """A field of Settings: its default, the parser of its variable, and one line for .env.example."""
     return field(default=default, repr=not secret, metadata={"parse": parse, "help": help})
 
 
@@ -258,93 +258,123 @@ class Settings:
         "redis://localhost:6379/0", _redis_url, "Redis or Valkey; rediss:// for TLS", secret=True
     )
     redis_tls_verify: bool = _setting(
-        True, _flag, "false: take any certificate from a rediss:// server, as Heroku's self-signed one needs"
+        True,
+        _flag,
+        "false: accept any certificate of a rediss:// server; Heroku's self-signed one needs that",
     )
-    s3_bucket: str = _setting("kibotos-videos", _text, "bucket the videos go to")
+    s3_bucket: str = _setting("kibotos-videos", _text, "bucket of the videos")
     s3_region: str = _setting("us-east-1", _text, "region of the bucket")
-    s3_endpoint: str = _setting("", _http_url, "S3 endpoint; empty for AWS itself")
+    s3_endpoint: str = _setting("", _http_url, "S3 endpoint; empty: AWS")
     s3_public_endpoint: str = _setting(
-        "", _http_url, "endpoint written into presigned URLs, where it differs from S3_ENDPOINT"
+        "", _http_url, "endpoint in presigned URLs, if it differs from S3_ENDPOINT"
     )
     s3_addressing_style: str = _setting(
-        "auto", _choice("auto", "path", "virtual"), "auto, path or virtual bucket addressing"
+        "auto", _choice("auto", "path", "virtual"), "bucket addressing: auto, path or virtual"
     )
     aws_access_key_id: str = _setting(
         "", _text, "S3 access key; empty: a profile (AWS_PROFILE) or an instance role"
     )
     aws_secret_access_key: str = _setting("", _text, "S3 secret key", secret=True)
-    aws_session_token: str = _setting("", _text, "session token, where the keys are temporary", secret=True)
+    aws_session_token: str = _setting("", _text, "session token, if the keys are temporary", secret=True)
     vlm_api_url: str = _setting("", _http_url, "OpenAI-compatible endpoint, e.g. https://llm.chutes.ai/v1")
-    vlm_api_key: str = _setting("", _text, "key of that endpoint", secret=True)
-    vlm_model: str = _setting("Qwen/Qwen2.5-VL-72B-Instruct-TEE", _model, "vision language model that judges")
+    vlm_api_key: str = _setting("", _text, "API key for VLM_API_URL", secret=True)
+    vlm_model: str = _setting(
+        "Qwen/Qwen2.5-VL-72B-Instruct-TEE", _model, "the vision language model that judges videos"
+    )
     vlm_max_answer_tokens: int = _setting(
-        6000, _integer(1500, 200_000), "tokens an answer may take of a model that thinks aloud"
+        6000, _integer(1500, 200_000), "most tokens in an answer of a model that thinks aloud"
     )
     vlm_prompt_price: float = _setting(
-        0.0, _number(0, 1e6), "US dollars per million prompt tokens, for the records"
+        0.0, _number(0, 1e6), "US dollars per million prompt tokens; reports and metrics show the cost"
     )
-    vlm_completion_price: float = _setting(
-        0.0, _number(0, 1e6), "US dollars per million completion tokens, likewise"
-    )
+    vlm_completion_price: float = _setting(0.0, _number(0, 1e6), "US dollars per million completion tokens")
     vlm_daily_token_budget: int = _setting(
-        0, _integer(0, 10**12), "tokens a UTC day workers may use; over it evaluations wait; 0: no limit"
+        0,
+        _integer(0, 10**12),
+        "most tokens that the workers use in a UTC day; then evaluations wait; 0: no limit",
     )
     netuid: int | None = _setting(
         None, _integer(0, 65535), "subnet id; empty: registration of miners is not checked"
     )
     network: str = _setting("finney", _text, "chain network name or its ws:// address")
     api_url: str = _setting(
-        "http://localhost:8080", _http_url, "the backend, for evaluators, miners and validators elsewhere"
+        "http://localhost:8080", _http_url, "address of the backend, for evaluators, miners and validators"
     )
     # who may call
     admin_token: tuple[str, ...] = _setting(
         (),
         _tokens,
-        "admin bearer tokens, at least 32 characters each; two, comma-separated, while rotating",
+        "bearer token of admins, at least 32 characters; to change it, give new and old with a comma",
         True,
     )
-    evaluator_token: tuple[str, ...] = _setting((), _tokens, "evaluator bearer token, likewise", True)
+    evaluator_token: tuple[str, ...] = _setting(
+        (), _tokens, "bearer token of remote evaluators, in the same form", True
+    )
     metrics_token: tuple[str, ...] = _setting(
         (),
         _tokens,
-        "bearer token that reads /metrics and nothing else; admin's works too",
+        "bearer token for /metrics only; the admin's works there too",
         True,
     )
-    cors_origins: tuple[str, ...] = _setting((), _list, "origins allowed to read the API from a browser")
+    cors_origins: tuple[str, ...] = _setting(
+        (), _list, "web origins that may use the API from a browser, separated by commas"
+    )
     # rules
-    max_submissions_per_hour: int = _setting(4, _integer(1, 100_000), "submissions per hotkey and hour")
-    max_presigns_per_hour: int = _setting(20, _integer(1, 100_000), "presigned uploads per hotkey and hour")
-    presign_expires_seconds: int = _setting(3600, _integer(60, 604_800), "life of a presigned upload URL")
-    min_relevance: float = _setting(0.3, _number(0, 1), "relevance under which a submission is rejected")
-    cycle_duration_minutes: float = _setting(60.0, _number(0.05, 100_000), "length of a collection cycle")
+    max_submissions_per_hour: int = _setting(
+        4, _integer(1, 100_000), "most submissions of a hotkey in an hour"
+    )
+    max_presigns_per_hour: int = _setting(
+        20, _integer(1, 100_000), "most presigned uploads of a hotkey in an hour"
+    )
+    presign_expires_seconds: int = _setting(
+        3600, _integer(60, 604_800), "seconds until a presigned upload URL expires"
+    )
+    min_relevance: float = _setting(0.3, _number(0, 1), "a submission with a lower relevance is rejected")
+    cycle_duration_minutes: float = _setting(
+        60.0, _number(0.05, 100_000), "minutes that a cycle collects submissions"
+    )
     check_interval_seconds: float = _setting(30.0, _number(0.5, 3600), "seconds between two cycle ticks")
     auto_start_cycles: bool = _setting(True, _flag, "start the next cycle as soon as one is over")
     evaluation_deadline_minutes: float = _setting(
-        120.0, _number(0.05, 100_000), "minutes after a cycle's end until open work is carried over"
+        120.0,
+        _number(0.05, 100_000),
+        "minutes after a cycle's end until its open submissions move to the active cycle",
     )
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
     )
-    evaluation_lease_seconds: int = _setting(600, _integer(5, 86_400), "lease of a remote evaluator's claim")
+    evaluation_lease_seconds: int = _setting(
+        600, _integer(5, 86_400), "seconds until the lease of a remote evaluator expires"
+    )
     # processes
     port: int = _setting(8000, _integer(1, 65535), "port of the API")
     web_workers: int = _setting(2, _integer(1, 256), "gunicorn processes")
     web_threads: int = _setting(4, _integer(1, 256), "threads of each gunicorn process")
     database_pool_size: int = _setting(
-        5, _integer(2, 200), "connections a process keeps at the most; periodic work takes two at a time"
+        5,
+        _integer(2, 200),
+        "most database connections of a process, at least 2; periodic work needs two at once",
     )
     database_pool_timeout_seconds: float = _setting(
-        5.0, _number(0.1, 300), "wait for a free connection before a 503"
+        5.0, _number(0.1, 300), "seconds to wait for a free connection before the answer is 503"
     )
     database_statement_timeout_seconds: float = _setting(
-        30.0, _number(0.1, 3600), "longest a statement may run"
+        30.0, _number(0.1, 3600), "seconds after which a statement is cancelled"
     )
-    job_timeout_seconds: int = _setting(900, _integer(30, 86_400), "longest an evaluation job may run")
+    job_timeout_seconds: int = _setting(
+        900, _integer(30, 86_400), "seconds after which an evaluation job is killed"
+    )
     prometheus_multiproc_dir: str = _setting(
-        "", _text, "a directory for the metrics of gunicorn's processes alone; empty: a new temporary one"
+        "", _text, "directory only for the metrics of gunicorn's processes; empty: a new temporary one"
     )
-    log_level: str = _setting("INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "lowest level logged")
-    log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console in a terminal")
+    log_level: str = _setting(
+        "INFO", _choice("DEBUG", "INFO", "WARNING", "ERROR"), "lowest level that is logged"
+    )
+    log_format: str = _setting(
+        "auto",
+        _choice("auto", "console", "json"),
+        "console, json or auto; auto: console in a terminal, json elsewhere",
+    )
 
     @property
     def development(self) -> bool:
@@ -352,12 +382,12 @@ class Settings:
 
     @property
     def default_host(self) -> str:
-        """The address a web process binds to unless told otherwise: in development no other machine's."""
+        """The address that a web process listens on by default: in development loopback only."""
         return "127.0.0.1" if self.development else "0.0.0.0"  # noqa: S104
 
     @property
     def has_judge(self) -> bool:
-        """Whether there is a judge to ask; without one evaluations wait."""
+        """Whether a judge is configured. Without one evaluations wait."""
         return bool(self.vlm_api_url)
 
     @classmethod
@@ -383,11 +413,11 @@ class Settings:
         return self
 
     def require_judge(self) -> "Settings":
-        """Return self if its judge may be believed; raise ConfigError for the stand-in in production."""
+        """Return self if its judge may be used. Raise ConfigError for the stand-in in production."""
         if self.vlm_model == OFFLINE_MODEL and not self.development:
             raise ConfigError(
-                f"VLM_MODEL is {OFFLINE_MODEL}, which stands in for a judge in development only; "
-                "name a vision language model."
+                f"VLM_MODEL is {OFFLINE_MODEL}, which may judge in development only; "
+                "set VLM_MODEL to a vision language model."
             )
         return self
 
@@ -415,14 +445,14 @@ class Settings:
         """Return self if a web process may listen on `host`; raise ConfigError if not."""
         if self.development and not is_loopback(host):
             raise ConfigError(
-                f"APP_ENV=development takes unsigned requests and so binds to loopback only, not to {host}: "
+                f"APP_ENV=development accepts unsigned requests and listens on loopback only, not on {host}: "
                 "leave out --host, or set APP_ENV=production with its tokens."
             )
         return self
 
 
 def env_example() -> str:
-    """The text of .env.example: every variable with its default, commented out, and one line on it."""
+    """The text of .env.example: every variable with its default, commented out, and one line about it."""
     lines = [
         "# Every setting, with its default. Remove the # to change one; the environment wins over this file.",
         '# Written by: python -c "from app.config import env_example; print(env_example(), end=str())"',

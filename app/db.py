@@ -27,15 +27,15 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 # First line of a migration that PostgreSQL refuses to run in a transaction, e.g. CREATE INDEX CONCURRENTLY.
 # Such a file holds one statement.
 OUTSIDE_TRANSACTION = "-- outside a transaction"
-# A migration waits so long for a table that is in use. All others who want the table wait behind it.
+# A migration waits this long for a table that is in use. All others that need the table wait behind it.
 LOCK_TIMEOUT_SECONDS = 3
-# So long one command waits for another that changes the schema.
+# A command waits this long for another one that changes the schema.
 SCHEMA_LOCK_SECONDS = 30
 
-# A connection that was used within this time is used again unasked: asking costs as much as a small query.
+# A connection that was used within this time is not tested first: a test costs as much as a small query.
 PING_AFTER_SECONDS = 1
 
-# What libpq does unless DATABASE_URL says otherwise: it notices within seconds that a server is gone.
+# libpq's settings unless DATABASE_URL has others: it notices within seconds that a server is gone.
 _LIBPQ_DEFAULTS = {
     "application_name": "kibotos",
     "connect_timeout": "5",
@@ -44,8 +44,8 @@ _LIBPQ_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# What the server does if we vanish in the middle of a transaction: it gives up our locks within a minute. Set
-# after connecting, since poolers (PgBouncer, RDS Proxy, Neon) refuse settings that come with the connection.
+# The session's settings: if we vanish in the middle of a transaction, the server releases our locks within a
+# minute. They are set after connecting, since poolers (PgBouncer, RDS Proxy, Neon) refuse them before.
 _SESSION = """
     SET timezone = 'UTC';
     SET statement_timeout = {statement_timeout_ms};
@@ -56,7 +56,7 @@ _SESSION = """
 """
 
 # SQLSTATEs of a server that cannot be used at the moment: a lost or refused connection, a server that stops
-# or starts, one without a free connection, and one that may only read since another took over its role.
+# or starts, a server without a free connection, and one that is read-only since another took over its role.
 _AWAY = ("08", "57P0", "53300", "25006")
 _UNDEFINED_TABLE = "42P01"
 
@@ -68,8 +68,8 @@ db = SQLAlchemy()
 def init_app(app: Flask, settings: Settings) -> None:
     """Connect `app` to settings.database_url: a bounded pool of checked connections, UTC sessions.
 
-    A dead server is noticed within seconds (TCP keepalive and user timeout), a connection that died while
-    it lay in the pool is replaced before use, and no statement runs longer than the configured time.
+    A dead server is noticed within seconds (TCP keepalive and user timeout). A connection that died in the
+    pool is replaced before use. No statement runs longer than the configured time.
     """
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # no miner's data in logged errors
@@ -90,13 +90,13 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def _prepare_connections(engine: Engine, session: str) -> None:
-    """Make `engine` run `session` on each new connection, and see to each that is taken out of its pool.
+    """Make `engine` run `session` on each new connection, and check each connection taken out of its pool.
 
-    One that lay idle and turns out dead is replaced, and with it all the others. One that dies within
-    PING_AFTER_SECONDS of its last use fails a statement instead; SQLAlchemy then replaces them all, too.
+    If a connection died while it was idle, all connections of the pool are replaced. If it dies within
+    PING_AFTER_SECONDS of its last use, a statement fails, and SQLAlchemy then replaces them all as well.
 
     In a GET each statement is a transaction of its own. A GET changes nothing, and READ COMMITTED gives two
-    statements no common view anyway: without BEGIN and ROLLBACK it asks the server once instead of three
+    statements no common view anyway. Without BEGIN and ROLLBACK it asks the server once instead of three
     times. Measured on loopback for one SELECT: 0.21 ms, of it 82 us of our CPU; in a transaction 0.30 ms and
     104 us; with SQLAlchemy's option isolation_level, set anew at each checkout, 0.34 ms and 130 us. Its
     skip_autocommit_rollback gains nothing: psycopg2 sends no ROLLBACK then.
@@ -111,7 +111,7 @@ def _prepare_connections(engine: Engine, session: str) -> None:
 
     @event.listens_for(engine, "handle_error")
     def retire(context: ExceptionContext) -> None:
-        # a server that may only read by now answers pings, but will not take what we write
+        # a server that has become read-only answers pings, but refuses what we write
         if is_away(context.original_exception):
             context.is_disconnect = True
 
@@ -131,9 +131,9 @@ def _prepare_connections(engine: Engine, session: str) -> None:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether `error` means that the database cannot be used at the moment, so that it helps to try later.
+    """Whether `error` means that the database cannot be used at the moment, so that a later attempt may work.
 
-    A statement that timed out, a deadlock or a full disk is none of that: it comes again, or is a bug.
+    A statement that timed out, a deadlock or a full disk does not count: it would happen again, or is a bug.
     """
     if isinstance(error, PoolTimeout):
         return True
@@ -148,14 +148,14 @@ def is_away(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """What a database error says, in one line, without the data of the row it is about."""
+    """The message of a database error in one line, without the data of the row."""
     cause = getattr(error, "orig", None) or error
     primary = cause.diag.message_primary if isinstance(cause, psycopg2.Error) else None
     return " ".join((primary or str(cause)).split())
 
 
 def explain(error: BaseException) -> str | None:
-    """What a command tells its user about a database error, or None for a bug that deserves its traceback."""
+    """The sentence that a command prints about a database error, or None for a bug."""
     cause = getattr(error, "orig", None) or error
     if is_away(error):
         return f"The database is out of reach: {describe(error)}"
@@ -175,9 +175,9 @@ def command_app(settings: Settings) -> Flask:
 
 @contextmanager
 def autocommit() -> Iterator[None]:
-    """Commit each statement of the block by itself: it costs one message to the server, not three.
+    """Commit each statement of the block by itself. This takes one message to the server instead of three.
 
-    The session begins anew, and after the block it holds no connection.
+    The session starts again, and holds no connection after the block.
     """
     db.session.rollback()
     connection: Any = db.session.connection().connection.dbapi_connection
@@ -197,14 +197,14 @@ def fetch_all(row: type[Row], statement: TextClause, **binds: Any) -> list[Row]:
 
 
 def fetch_one(row: type[Row], statement: TextClause, **binds: Any) -> Row | None:
-    """Run `statement` and return its only row as an instance of `row`, or None if it gave none."""
+    """Run `statement` and return its only row as an instance of `row`, or None if there is no row."""
     rows = fetch_all(row, statement, **binds)
     assert len(rows) < 2, statement
     return rows[0] if rows else None
 
 
 def fetch_value(statement: TextClause, **binds: Any) -> Any:
-    """Run `statement` and return the first column of its first row, or None if it gave none."""
+    """Run `statement` and return the first column of its first row, or None if there is no row."""
     return db.session.execute(statement, binds).scalar()
 
 
@@ -235,7 +235,7 @@ def _schema_session() -> Iterator[Any]:
 
 
 def _lock_schema(cursor: Any) -> None:
-    # asked again and again, since a statement that waits would hold up another's CREATE INDEX CONCURRENTLY
+    # tried again and again: a statement that waits would make another's CREATE INDEX CONCURRENTLY wait for it
     deadline = time.monotonic() + SCHEMA_LOCK_SECONDS
     while True:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (locks.SCHEMA,))
@@ -249,7 +249,7 @@ def _lock_schema(cursor: Any) -> None:
 
 
 def migrations(directory: Path = MIGRATIONS) -> list[Path]:
-    """Every migration there is, in order."""
+    """All migrations, in order."""
     return sorted(directory.glob("[0-9][0-9][0-9][0-9]_*.sql"))
 
 
@@ -273,10 +273,10 @@ def pending_migrations() -> list[str] | None:
 
 
 def init_schema() -> bool:
-    """Load schema.sql into an empty database and stamp all migrations.
+    """Load schema.sql into an empty database and record all migrations as applied.
 
-    Returns False, having changed nothing, if the schema is there already. Raises Conflict if the
-    database holds tables that are not ours.
+    If the schema exists already, return False and change nothing. Raises Conflict if the database has tables
+    that are not ours.
     """
     with _schema_session() as connection, connection, connection.cursor() as cursor:
         if _applied(cursor) is not None:
@@ -293,10 +293,10 @@ def init_schema() -> bool:
 
 
 def migrate(directory: Path = MIGRATIONS) -> list[str]:
-    """Bring the database to the current schema, a transaction a file, and return what was applied.
+    """Bring the database to the current schema, one transaction for each file. Return what was applied.
 
-    An empty database gets every migration from the first on. Raises Conflict if a table stays in use: to wait
-    for it longer would stop the service, whose requests wait behind.
+    An empty database gets every migration from the first on. Raises Conflict if a table stays in use: a
+    longer wait would stop the service, since its requests would wait behind the migration.
     """
     done = []
     with _schema_session() as connection, connection.cursor() as cursor:
@@ -314,9 +314,8 @@ def migrate(directory: Path = MIGRATIONS) -> list[str]:
                         _stamp(cursor, migration)
                 except psycopg2.errors.LockNotAvailable as error:
                     raise Conflict(
-                        f"{migration.stem} waited {LOCK_TIMEOUT_SECONDS} s for a table that is in use and "
-                        "gave up, so that the service goes on. Nothing of it was applied: run "
-                        "`kibotos db migrate` again."
+                        f"{migration.stem} waited {LOCK_TIMEOUT_SECONDS} s for a table in use and gave up, "
+                        "so that the service can go on. It changed nothing: run `kibotos db migrate` again."
                     ) from error
             log.info("migration_applied", version=migration.stem)
             done.append(migration.stem)
@@ -333,7 +332,7 @@ def _apply_outside_transaction(cursor: Any, version: str, sql: str) -> None:
             f"The index {row[0]} was not finished when a migration broke off. Remove it by the SQL "
             f"`DROP INDEX CONCURRENTLY {row[0]}`, then run `kibotos db migrate` again for {version}."
         )
-    # it holds up nobody while it waits for those who use the table
+    # nobody waits for it while it waits for the users of the table
     cursor.execute("SET lock_timeout = 0")
     cursor.execute(sql)
     cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'")
@@ -342,7 +341,7 @@ def _apply_outside_transaction(cursor: Any, version: str, sql: str) -> None:
 def drop_schema() -> None:
     """Drop every table and function of the current schema: all data is gone.
 
-    Object by object, since before PostgreSQL 15 only a superuser may drop the schema `public` itself.
+    They are dropped one by one, since only a superuser may drop the schema `public` before PostgreSQL 15.
     """
     with _schema_session() as connection, connection, connection.cursor() as cursor:
         cursor.execute(

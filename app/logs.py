@@ -21,7 +21,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     ]
     pretty = log_format == "console" or (log_format == "auto" and stream.isatty())
     render: list[Any] = (
-        # plain: the variables of each frame would fill screens, and hold what must not be shown
+        # plain: the variables of each frame would fill screens, and contain secrets
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]

@@ -292,7 +292,7 @@ def test_db_reset_asks_and_names_the_database(run, new_database, environment, op
     [
         (["api"], {"DATABASE_URL": ""}, "DATABASE_URL is not set"),
         (["api"], {}, "ADMIN_TOKEN is not set"),
-        (["api", "--host", "0.0.0.0"], {"APP_ENV": "development"}, "binds to loopback only"),
+        (["api", "--host", "0.0.0.0"], {"APP_ENV": "development"}, "listens on loopback only"),
         (
             ["api", "--reload"],
             {"ADMIN_TOKEN": "a" * 32, "EVALUATOR_TOKEN": "e" * 32},

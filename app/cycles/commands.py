@@ -1,4 +1,4 @@
-"""`kibotos cycles …`: look at cycles and move them on."""
+"""`kibotos cycles …`: show, start and close cycles."""
 
 import click
 
@@ -9,13 +9,13 @@ from app.db import command_app
 
 @click.group()
 def cycles() -> None:
-    """Look at cycles and move them on."""
+    """Show, start and close cycles."""
 
 
 @cycles.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Show the active cycle, the oldest being evaluated and the last completed."""
+    """Show the active cycle, the oldest one that is being evaluated and the last completed one."""
     with command_app(settings).app_context():
         overview = queries.get_overview()
     since = overview.active_cycle_started_at
@@ -31,7 +31,7 @@ def status(settings: Settings) -> None:
 @cycles.command()
 @click.pass_obj
 def start(settings: Settings) -> None:
-    """Start a cycle now, of the configured length."""
+    """Start a cycle of the configured length now."""
     with command_app(settings).app_context():
         cycle = service.start(settings)
     click.echo(f"Cycle {cycle.id} is active until {cycle.ends_at:%F %T} UTC.")
@@ -40,7 +40,7 @@ def start(settings: Settings) -> None:
 @cycles.command()
 @click.pass_obj
 def close(settings: Settings) -> None:
-    """Close the active cycle before its time; with automatic start the next one starts."""
+    """Close the active cycle before its end. With AUTO_START_CYCLES the next one starts."""
     with command_app(settings).app_context():
         cycle = service.close(settings)
     click.echo(f"Cycle {cycle.id} is closed; it completes when its submissions are evaluated.")

@@ -24,7 +24,7 @@ def prompts() -> None:
 @click.option("--update", is_flag=True, help="Change prompts that exist instead of refusing them.")
 @click.pass_obj
 def load(settings: Settings, file: Path, update: bool) -> None:
-    """Load all prompts of a .json, .jsonl or .csv FILE, or none if anything is wrong with one."""
+    """Load all prompts of a .json, .jsonl or .csv FILE. If one is wrong, none is loaded."""
     from app.db import command_app
     from app.prompts import service
     from app.prompts.files import read_prompts
@@ -37,7 +37,7 @@ def load(settings: Settings, file: Path, update: bool) -> None:
 
 @prompts.command("list")
 @category_option
-@click.option("--all", "everything", is_flag=True, help="Retired and expired ones too.")
+@click.option("--all", "everything", is_flag=True, help="List retired and expired prompts, too.")
 @json_option
 @click.pass_obj
 def list_(settings: Settings, category: str | None, everything: bool, as_json: bool) -> None:
@@ -57,7 +57,7 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
         ]
         click.echo(json.dumps(shown, indent=2))
         return
-    # an id is there to be copied: it is whole, however narrow the terminal
+    # people copy ids, so an id is never cut, however narrow the terminal is
     id_column = Column("id", no_wrap=True, overflow="fold")
     table = Table(id_column, "category", "task", "scenario", "weight", "submissions", "")
     for each in found:
@@ -72,7 +72,7 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
 @json_option
 @click.pass_obj
 def stats(settings: Settings, category: str | None, as_json: bool) -> None:
-    """Show how each prompt does: its submissions, how many were scored or rejected, their mean score."""
+    """Show for each prompt the number of submissions, scored and rejected ones, and the mean score."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -97,7 +97,7 @@ def stats(settings: Settings, category: str | None, as_json: bool) -> None:
 @click.argument("id")
 @click.pass_obj
 def retire(settings: Settings, id: str) -> None:
-    """Take no more submissions to the prompt ID; those accepted are evaluated."""
+    """Close the prompt ID for new submissions. Submissions that were accepted before are still evaluated."""
     from app.db import command_app
     from app.prompts import service
 
@@ -114,7 +114,7 @@ def retire(settings: Settings, id: str) -> None:
 )
 @click.pass_obj
 def generate(settings: Settings, category: str, count: int, output: Path) -> None:
-    """Have the model at VLM_API_URL draft prompts, into a file to edit and then load."""
+    """Ask the model at VLM_API_URL for drafts of prompts. They go to a file, for you to edit and load."""
     from app.clients.vlm import Vlm
     from app.db import command_app
     from app.prompts import generation, queries

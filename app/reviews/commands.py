@@ -1,4 +1,4 @@
-"""`kibotos reviews …`: look at what needs a person, and decide it."""
+"""`kibotos reviews …`: list reviews of submissions, and decide them."""
 
 import getpass
 from uuid import UUID
@@ -13,7 +13,7 @@ from app.reviews import queries, service
 
 @click.group()
 def reviews() -> None:
-    """Look at what needs a person, and decide it."""
+    """List reviews of submissions, and decide them."""
 
 
 @reviews.command("list")

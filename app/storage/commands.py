@@ -19,15 +19,16 @@ def storage() -> None:
     "--origin",
     "origins",
     multiple=True,
-    help="Origin of pages that may upload; may be repeated.  [default: CORS_ORIGINS, or any]",
+    help="Web origin that may upload; give it several times for several.  [default: CORS_ORIGINS, or any]",
 )
-@click.option("--expire-days", type=click.IntRange(1, 36_500), help="Have storage delete older uploads.")
+@click.option("--expire-days", type=click.IntRange(1, 36_500), help="Make storage delete older uploads.")
 @click.pass_obj
 def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) -> None:
-    """Create S3_BUCKET and its rules, and print the policy that its key needs. Twice is harmless.
+    """Create S3_BUCKET and its rules, and print the policy for the key of the service.
 
-    Needs a key that may create and configure buckets; the service itself needs only what the policy on stdout
-    allows. Rules that others have made stay. What a store does not offer is told and left out.
+    This command needs a key that may create and configure buckets. The service itself needs only the rights
+    in the policy, which goes to stdout. Rules that you have made stay. If a store does not offer a rule, the
+    command says so and leaves it out. You can run it again without harm.
     """
     from app.clients.storage_faults import StorageFault
     from app.storage.bucket import ABORT_RULE, Bucket, expiry_rule, make_policy
@@ -64,5 +65,5 @@ def _try(what: str, step: Callable[[], None]) -> None:
 
 
 def _say(line: str) -> None:
-    # stdout has the policy to itself
+    # stdout is for the policy only
     click.echo(line, err=True)
