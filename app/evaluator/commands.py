@@ -1,4 +1,4 @@
-"""`kibotos evaluator` pulls work over HTTP; `kibotos evaluate` evaluates a local file."""
+"""`kibotos evaluator` evaluates submissions over HTTP; `kibotos evaluate` evaluates a local file."""
 
 import signal
 import tempfile
@@ -25,8 +25,10 @@ log = structlog.get_logger(__name__)
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--prompt", "prompt_id", help="Id of the prompt the video answers, as the backend lists it.")
-@click.option("--api-url", help="Backend to ask for the prompt.  [default: API_URL, http://localhost:8080]")
+@click.option(
+    "--prompt", "prompt_id", help="Id of the prompt that the video shows; it is read from the backend."
+)
+@click.option("--api-url", help="The backend that has the prompt.  [default: API_URL, http://localhost:8080]")
 @click.option(
     "--category",
     type=click.Choice(values(Category)),
@@ -34,7 +36,7 @@ log = structlog.get_logger(__name__)
     show_default=True,
 )
 @click.option("--task", help="Without --prompt: the task.")
-@click.option("--scenario", help="Without --prompt: what the video shall show.")
+@click.option("--scenario", help="Without --prompt: what the video should show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
 def evaluate(
@@ -47,10 +49,10 @@ def evaluate(
     scenario: str | None,
     as_json: bool,
 ) -> None:
-    """Evaluate one video file as a worker would, and print the report. Nothing is stored.
+    """Evaluate one video file as a worker does, and print the report. Nothing is stored.
 
-    Uses the judge of VLM_API_URL; without one all but the relevance is told. Duplicates, which only the
-    database knows, are not looked for. Exits with 1 if the video would be rejected.
+    The judge is at VLM_API_URL. Without it the report has no relevance and no final score. The command does
+    not look for duplicates, since only the database knows them. Exits with 1 if the video would be rejected.
     """
     settings: Settings = context.obj
     if prompt_id:
@@ -58,7 +60,7 @@ def evaluate(
     elif task and scenario:
         prompt = {"category": category, "task": task, "scenario": scenario, "requirements": {}}
     else:
-        raise ConfigError("Say what the video shall show: either --prompt, or --task and --scenario.")
+        raise ConfigError("Say what the video should show: give either --prompt, or --task and --scenario.")
     judge = Judge(Vlm(settings), settings) if settings.has_judge else None
     with tempfile.TemporaryDirectory() as directory:
         brief = Brief(prompt["category"], prompt["task"], prompt["scenario"], prompt["requirements"])
@@ -81,18 +83,21 @@ def evaluate(
 @click.option("--batch-size", type=click.IntRange(1, 100), default=5, show_default=True)
 @click.pass_obj
 def evaluator(settings: Settings, api_url: str | None, poll_interval: float, batch_size: int) -> None:
-    """Evaluate submissions pulled over HTTP: needs EVALUATOR_TOKEN and VLM_API_URL, and no database.
+    """Evaluate submissions from a backend, over HTTP.
 
-    Looks for work every --poll-interval seconds and keeps --batch-size submissions under way at once. On
-    SIGTERM or Ctrl-C it finishes what it has begun.
+    Set EVALUATOR_TOKEN and VLM_API_URL. No database is needed. The evaluator asks for work every
+    --poll-interval seconds and evaluates --batch-size submissions at once. At SIGTERM or Ctrl-C it finishes
+    the evaluations that it has begun, and ends.
     """
     from app import logs
 
     if not settings.has_judge:
-        raise ConfigError("VLM_API_URL is not set: an evaluator needs a vision language model to ask.")
+        raise ConfigError("VLM_API_URL is not set: set it to the server of a vision language model.")
     settings.require_judge()
     if not settings.development and not settings.evaluator_token:
-        raise ConfigError("EVALUATOR_TOKEN is not set; it must be the same as the backend's.")
+        raise ConfigError(
+            "EVALUATOR_TOKEN is not set: set it to the token that you got from the operator of the backend."
+        )
     logs.configure(settings.log_level, settings.log_format)
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))

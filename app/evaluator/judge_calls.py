@@ -1,4 +1,4 @@
-"""Counts the calls of the judge at the backend, which knows what a submission has cost elsewhere."""
+"""Counts requests to the judge at the backend, which knows those of other evaluators as well."""
 
 from http import HTTPStatus
 
@@ -15,7 +15,7 @@ class _Granted(BaseModel):
 
 
 class RemoteCounter:
-    """See judge.CallCounter. Counts by itself where the backend is too old to count."""
+    """See judge.CallCounter. If the backend is too old to count, this counts by itself."""
 
     def __init__(self, backend: Backend, claim: Claim):
         self._backend = backend
@@ -23,7 +23,7 @@ class RemoteCounter:
         self._own: LocalCounter | None = None
 
     def count(self, calls: int) -> bool:
-        """Raises LeaseLost if the claim is not ours any more, and TransientError if the backend is away."""
+        """Raises LeaseLost if the lease has ended, and TransientError if the backend is out of reach."""
         if self._own:
             return self._own.count(calls)
         body = {"submission_id": self._claim.id, "claim_token": str(self._claim.claim_token), "calls": calls}
@@ -38,4 +38,4 @@ class RemoteCounter:
                 return self._own.count(calls)
             raise TransientError(refused.detail) from refused
         except (DomainError, ValidationError) as error:
-            raise TransientError(f"The calls of the judge cannot be counted: {error}") from error
+            raise TransientError(f"The backend cannot count the request to the judge: {error}") from error

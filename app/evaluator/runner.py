@@ -1,4 +1,4 @@
-"""The remote evaluator: pulls work over HTTP and needs neither database nor Redis."""
+"""The remote evaluator: it gets its work over HTTP and needs neither the database nor Redis."""
 
 import tempfile
 import threading
@@ -23,11 +23,11 @@ from app.video.frames import FrameHash
 
 log = structlog.get_logger(__name__)
 
-# Pause after a fault of ours, doubled by each further one in a row: while the judge or storage is away,
-# claims would only be burnt.
+# Pause after a transient error, doubled by each further one in a row. While the judge or storage is out of
+# reach, a claim would only cost an attempt.
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 300.0
-# A result sent in the last moment of a lease would come too late.
+# A result that is sent in the last moment of a lease would arrive too late.
 LEASE_MARGIN_SECONDS = 5.0
 # of the base64 in a question whether footage is known; the backend takes bodies of 1 MiB
 MAX_FINGERPRINT_BYTES = 512 * 1024
@@ -42,7 +42,7 @@ class _Known(BaseModel):
 
 
 class _Handle(BaseModel):
-    """What gives a submission back, whatever else its row says."""
+    """The fields of a row that are needed to release its submission."""
 
     id: int
     claim_token: str
@@ -56,12 +56,12 @@ class EvaluatorRunner:
         self._judge_for = judge_for
         self._batch_size = batch_size
         self._faults_in_a_row = 0
-        # submissions whose result the backend does not take from us: the judge is not paid for them again
+        # submissions whose result the backend refused: the judge is not paid for them again
         self._refused: set[int] = set()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Take nothing up any more: `run` returns when what is under way is done."""
+        """Claim nothing more. `run` returns when the evaluations under way have ended."""
         self._stopping.set()
 
     def run(self, poll_interval: float) -> None:
@@ -84,18 +84,21 @@ class EvaluatorRunner:
         if limit <= 0:
             return []
         try:
-            # once: what a lost answer claimed stays claimed, and asking again would claim more
+            # once: if the answer is lost, its submissions stay claimed, and another request would claim more
             answer = self._backend.post("/v1/evaluate/fetch", {"limit": limit}, once=True)
             return _Fetched.model_validate(answer).submissions
         except Unavailable as error:
             log.warning("fetch_failed", reason=error.detail)
             self._stopping.wait(min(error.retry_after or 0, LONGEST_PAUSE_SECONDS))
         except ValidationError:
-            log.warning("fetch_failed", reason=f"{self._backend.url} lists no work: is that the backend?")
+            log.warning(
+                "fetch_failed",
+                reason=f"{self._backend.url} lists no submissions: check that --api-url names the backend.",
+            )
         return []
 
     def _wait(self, running: set[Future[None]], poll_interval: float) -> set[Future[None]]:
-        """Return what still runs when one evaluation has ended, the time is up or we are to stop."""
+        """Wait until an evaluation ends, the time is over or we are to stop. Return those that still run."""
         began = time.monotonic()
         while not self._stopping.is_set():
             left = began + max(poll_interval, self._pause()) - time.monotonic()
@@ -147,7 +150,7 @@ class EvaluatorRunner:
             self._release(claim.id, str(claim.claim_token), unforeseen)
 
     def _release_unread(self, row: dict[str, Any], error: ValidationError) -> None:
-        """Release a row that this version does not understand; if that cannot be, its lease simply ends."""
+        """Release a row that this version does not understand. If that fails, its lease expires."""
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         reason = f"This evaluator (kibotos {VERSION}) does not understand {where}: {first['msg']}"
@@ -160,9 +163,9 @@ class EvaluatorRunner:
             self._release(handle.id, handle.claim_token, TransientError(reason))
 
     def _find_known(self, claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
-        """Ask whether the footage is known, before the judge is paid; None also if nobody can tell.
+        """Do the precheck: ask whether the footage is known, before the judge is paid. None also if it fails.
 
-        Then it shows when the result is recorded.
+        In that case the backend finds out when the result is recorded.
         """
         body = {
             "submission_id": claim.id,
@@ -178,10 +181,10 @@ class EvaluatorRunner:
             return None
 
     def _submit(self, claim: Claim, outcome: Outcome) -> None:
-        """Report the result, again and again while the backend is away; raise LeaseLost if it comes late.
+        """Report the result, repeatedly while the backend is out of reach. Raise LeaseLost if it is too late.
 
-        A result that the backend refuses is not sent again, and its submission is not evaluated again: the
-        judge was paid for it, and would be each time.
+        A result that the backend refuses is not sent again, and its submission is not evaluated again. The
+        judge would have to be paid each time.
         """
         body = wire.show_outcome(claim, outcome)
         while True:
@@ -206,7 +209,7 @@ class EvaluatorRunner:
                 return
 
     def _release(self, submission_id: int, claim_token: str, fault: TransientError) -> None:
-        """Let the backend hand the submission to another; if that fails, its lease simply ends."""
+        """Release the submission, so that another can claim it. If that fails, its lease expires."""
         # a video that fails alone is no reason to slow down
         self._faults_in_a_row = 0 if fault.suspect_video else self._faults_in_a_row + 1
         log.warning("evaluation_released", reason=fault.reason)

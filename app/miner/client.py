@@ -1,4 +1,4 @@
-"""From a file to a submission, by way of the backend's public API."""
+"""Uploads and submits a file over the backend's public API."""
 
 import tempfile
 import time
@@ -33,7 +33,7 @@ class Rejected(DomainError):
 
 @dataclass(frozen=True)
 class Video:
-    """A local file, its hash, and what a submission declares of it: what was measured."""
+    """A local file, its hash, and the measured values that a submission declares."""
 
     path: Path
     sha256: str
@@ -41,15 +41,17 @@ class Video:
 
 
 def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
-    """Make the evaluation's own checks of a file, the judge's apart; return it with the report.
+    """Run the evaluation's own checks on a file, without the judge. Return the file with its report.
 
-    Raises Rejected with the reason if the video would be rejected for what the checks found.
+    Raises Rejected with the reason if these checks would reject the video.
     """
     brief = Brief(prompt["category"], prompt["task"], prompt["scenario"], prompt["requirements"])
     with tempfile.TemporaryDirectory() as directory:
         outcome = pipeline.evaluate_file(path, brief, None, Path(directory))
     if outcome.rejection_reason:
-        raise Rejected(f"It would be rejected, and was not uploaded: {outcome.rejection_reason}")
+        raise Rejected(
+            f"The evaluation would reject this video, so it was not uploaded: {outcome.rejection_reason}"
+        )
     report = outcome.report
     assert report.video and report.verified_sha256, "what is not rejected has been opened"
     declared = {
@@ -62,7 +64,7 @@ def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
 
 
 class MinerClient:
-    """One hotkey's dealings with a backend. What was done for a video is kept in `journal`."""
+    """A backend as one hotkey uses it. `journal` remembers what was done for each video."""
 
     def __init__(self, backend: Backend, hotkey: Hotkey, journal: Journal):
         self._backend = backend
@@ -70,10 +72,10 @@ class MinerClient:
         self._journal = journal
 
     def upload(self, path: Path, sha256: str, progress: Progress) -> Entry:
-        """Bring a file into storage, unless it is there already; return under which key.
+        """Upload a file, unless it was uploaded before. Return its journal entry, with the video key.
 
-        `progress` is told the bytes sent so far, from 0 again when a connection broke. Raises Refused or
-        Unavailable.
+        `progress` gets the number of bytes sent so far. It starts at 0 again if a connection breaks. Raises
+        Refused or Unavailable.
         """
         names = (self._backend.url, self._hotkey.address, sha256)
         entry = self._journal.find(*names)
@@ -96,10 +98,10 @@ class MinerClient:
         )
 
     def submit(self, statement: dict[str, Any], signature: str | None) -> dict[str, Any]:
-        """Submit an uploaded video; the same statement again gives the same receipt. Raises Refused.
+        """Submit an uploaded video. The same statement again gives the same receipt. Raises Refused.
 
-        `statement` is the body of POST /v1/submissions without hotkey and signature. Without a `signature`
-        made elsewhere the hotkey signs.
+        `statement` is the body of POST /v1/submissions without hotkey and signature. Without `signature`, the
+        hotkey signs.
         """
         if signature is None:
             signature = self._hotkey.sign_submission(
@@ -112,9 +114,9 @@ class MinerClient:
         return self._backend.post("/v1/submissions", body)
 
     def submit_video(self, video: Video, statement: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """Upload and submit a video to a prompt, or go on where an earlier try stopped; return the receipt.
+        """Upload and submit a video to a prompt, or continue where an earlier attempt stopped.
 
-        A video that was submitted to this prompt already is not submitted again.
+        Return the receipt. If the video was submitted to this prompt before, it is not submitted again.
         """
         prompt_id = statement["prompt_id"]
         names = (self._backend.url, self._hotkey.address, video.sha256)
@@ -123,7 +125,7 @@ class MinerClient:
             return {"submission_uuid": known.submissions[prompt_id], "status": "SUBMITTED_BEFORE"}
         if known and known.submissions:
             raise Rejected(
-                "This video was submitted to another prompt already; a second time it would be a duplicate."
+                "You have submitted this video to another prompt, where it counts; film a new video for this one."
             )
         entry = self.upload(video.path, video.sha256, progress)
         receipt = self.submit(
@@ -135,7 +137,7 @@ class MinerClient:
 
 
 def follow(backend: Backend, uuid: str, changed: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Wait until a submission has its result and return it; `changed` is told each new status."""
+    """Wait until a submission has its result and return it. `changed` is called with each new status."""
     status = None
     while True:
         submission = backend.get(f"/v1/submissions/{uuid}")

@@ -1,4 +1,4 @@
-"""`kibotos miner …`: from finding a prompt to following a score."""
+"""`kibotos miner …`: list prompts, submit videos and see their scores."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,13 +26,13 @@ def _options(*options: Callable) -> Callable:
 
 
 key_options = _options(
-    click.option("--wallet-name", help="Bittensor wallet; only its hotkey file is read."),
+    click.option("--wallet-name", help="Name of the Bittensor wallet. Only its hotkey file is read."),
     click.option("--hotkey-name", default="default", show_default=True),
     click.option("--wallet-path", help="Directory of the wallets.  [default: ~/.bittensor/wallets]"),
-    click.option("--hotkey", help="Address of the hotkey, where there is no wallet (development)."),
+    click.option("--hotkey", help="Address of the hotkey, if you have no wallet (in development)."),
 )
 statement_options = _options(
-    click.option("--prompt", "prompt_id", required=True, help="Id of the prompt the video answers."),
+    click.option("--prompt", "prompt_id", required=True, help="Id of the prompt that the video shows."),
     click.option("--uid", "miner_uid", type=click.IntRange(0, 65535), required=True, help="Your uid."),
     click.option(
         "--camera-type", type=click.Choice(values(CameraType)), default="ego_head", show_default=True
@@ -47,7 +47,7 @@ statement_options = _options(
 
 
 def _statement(options: dict[str, Any]) -> dict[str, Any]:
-    """The body of a submission, as far as the options tell it."""
+    """The fields of a submission that come from the options."""
     if file := options.pop("camera_intrinsics"):
         try:
             options["camera_intrinsics"] = json.load(file)
@@ -67,7 +67,9 @@ def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any
     elif keys["hotkey"]:
         hotkey = Hotkey(keys["hotkey"])
     else:
-        raise ConfigError("Say who submits: --wallet-name, with --hotkey-name, or --hotkey in development.")
+        raise ConfigError(
+            "Name the hotkey: give --wallet-name and --hotkey-name, or --hotkey in development."
+        )
     directory = Path.home() / ".kibotos" / "miner"
     return MinerClient(Backend(api_url or settings.api_url), hotkey, Journal(directory))
 
@@ -81,7 +83,7 @@ KEYS = ("wallet_name", "hotkey_name", "wallet_path", "hotkey")
 
 @click.group()
 def miner() -> None:
-    """Find prompts, submit videos, follow their scores."""
+    """List prompts, submit videos and see their scores."""
 
 
 @miner.command()
@@ -90,7 +92,7 @@ def miner() -> None:
 @json_option
 @click.pass_obj
 def prompts(settings: Settings, category: str | None, api_url: str | None, as_json: bool) -> None:
-    """List what can be filmed."""
+    """List the prompts that you can film."""
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -117,7 +119,7 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
 @json_option
 @click.pass_obj
 def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, **keys: Any) -> None:
-    """Bring FILE into storage, and print the video key to submit it under."""
+    """Upload FILE, and print the video key for `kibotos miner submit`."""
     import hashlib
 
     with file.open("rb") as opened:
@@ -133,9 +135,9 @@ def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, *
 
 @miner.command()
 @file_argument
-@click.option("--video-key", required=True, help="What `upload` printed.")
+@click.option("--video-key", required=True, help="The video key that `kibotos miner upload` printed.")
 @statement_options
-@click.option("--signature", help="Hex of a signature made elsewhere, with --hotkey.")
+@click.option("--signature", help="A signature in hex, made on another machine. Use it with --hotkey.")
 @key_options
 @api_option
 @json_option
@@ -143,7 +145,7 @@ def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, *
 def submit(
     settings: Settings, file: Path, api_url: str | None, as_json: bool, signature: str | None, **options: Any
 ) -> None:
-    """Submit FILE, which was uploaded under --video-key, to a prompt."""
+    """Submit FILE to a prompt. Upload it first; --video-key names the upload."""
 
     keys = _take(options, *KEYS)
     statement = _statement(options)
@@ -164,9 +166,9 @@ def submit(
 def submit_video(
     ctx: click.Context, file: Path, watch: bool, api_url: str | None, as_json: bool, **options: Any
 ) -> None:
-    """Check, upload and submit FILE to a prompt: all in one.
+    """Check FILE, upload it and submit it to a prompt.
 
-    Run it again after an interruption: it goes on where it stopped, and submits nothing twice.
+    After an interruption, run the command again: it continues where it stopped and submits nothing twice.
     """
     settings: Settings = ctx.obj
     keys = _take(options, *KEYS)
@@ -188,7 +190,7 @@ def submit_video(
 @json_option
 @click.pass_context
 def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_json: bool) -> None:
-    """Show how the submission UUID stands. Exits with 1 if it was rejected."""
+    """Show the status and the result of the submission UUID. Exits with 1 if it was rejected."""
     from app.clients.backend import Backend
 
     settings: Settings = ctx.obj
@@ -199,7 +201,7 @@ def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_j
 
 
 def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:
-    """Make the evaluation's checks of the file for that prompt; raise Rejected if it would not pass."""
+    """Run the evaluation's checks on the file for that prompt. Raise Rejected if it would not pass."""
     from app.clients.backend import Backend
     from app.miner import client
 
@@ -213,7 +215,7 @@ def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str
 
 @contextmanager
 def _progress(file: Path) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr while the block runs; gives the function that moves it."""
+    """Show a bar on stderr while the block runs. Yields the function that moves it."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 

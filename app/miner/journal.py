@@ -1,4 +1,4 @@
-"""What a miner's command has done for a video so far, so that running it again goes on from there."""
+"""What a miner's command has done for each video, so that the next run continues from there."""
 
 import hashlib
 import json

@@ -31,16 +31,18 @@ log = structlog.get_logger(__name__)
     type=click.FloatRange(1),
     default=360,
     show_default=True,
-    help="Minutes until weights are stale.",
+    help="Minutes after which weights are too old.",
 )
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path.home() / ".kibotos" / "validator",
-    help="Where to remember what was set.  [default: ~/.kibotos/validator]",
+    help="Directory to remember what was set.  [default: ~/.kibotos/validator]",
 )
 @click.option(
-    "--once", is_flag=True, help="Poll once; exit 0 if the latest weights stand on the chain, else 1."
+    "--once",
+    is_flag=True,
+    help="Poll once. Exit with 0 if the latest weights are set on the chain, else with 1.",
 )
 @click.option("--dry-run", is_flag=True, help="Decide, but set nothing.")
 @click.pass_obj
@@ -58,7 +60,7 @@ def validate(
     once: bool,
     dry_run: bool,
 ) -> None:
-    """Set the latest weights of a backend on the chain, once a cycle, and log each decision in a line."""
+    """Set the latest weights of a backend on the chain, once for each cycle. Log each decision in a line."""
     netuid = settings.netuid if netuid is None else netuid
     if netuid is None:
         raise click.UsageError("Name the subnet by --netuid or NETUID.")
@@ -85,7 +87,7 @@ def validate(
 
 
 def poll(setter: WeightSetter) -> Decision:
-    """Poll once. What nobody foresaw, like a full disk or a changed chain, does not stop the polling."""
+    """Poll once. An unexpected error, such as a full disk or a changed chain, does not stop the polling."""
     try:
         return setter.step()
     except WrongWallet:

@@ -12,16 +12,16 @@ class UnusableMemory(Exception):
 
 
 class Attempt(BaseModel):
-    """A submission that was begun: when its weights were made, and at which block any had been set before."""
+    """An attempt to set weights: when the weights were made, and the block at which any were set before."""
 
     created_at: AwareDatetime
     last_update: int
 
 
 class Memory(BaseModel):
-    """When the weights that were set last were made, and an attempt whose outcome is not known, if any.
+    """When the last weights that were set had been made, and an attempt with an unknown outcome, if any.
 
-    That time tells one cycle's weights from another's, also where a backend began to count anew.
+    The time identifies the weights of a cycle, even if a backend starts to count its cycles from 1 again.
     """
 
     created_at: AwareDatetime | None = None
@@ -29,9 +29,9 @@ class Memory(BaseModel):
 
 
 class MemoryFile:
-    """The memory in `file`; unless `read_only`, nobody else may use it until this object is gone.
+    """The memory in `file`. Unless `read_only`, no other process can use it until this object is gone.
 
-    Raises UnusableMemory if another process uses it, or it is something else.
+    Raises UnusableMemory if another process uses it, or if the file is something else.
     """
 
     def __init__(self, file: Path, read_only: bool = False):
@@ -44,9 +44,11 @@ class MemoryFile:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.memory = self._load()
         except BlockingIOError:
-            raise UnusableMemory(f"Another validator is running on {file}; stop it first.") from None
+            raise UnusableMemory(f"Another validator uses {file}; stop it first.") from None
         except OSError as error:
-            raise UnusableMemory(f"{file} cannot be used: {error.strerror}; choose another place.") from error
+            raise UnusableMemory(
+                f"{file} cannot be used: {error.strerror}. Name another directory by --state-dir."
+            ) from error
 
     def _load(self) -> Memory:
         try:
@@ -54,12 +56,14 @@ class MemoryFile:
         except FileNotFoundError:
             return Memory()
         except ValidationError as error:
-            raise UnusableMemory(f"{self._file} is not a validator's memory; move it away.") from error
+            raise UnusableMemory(
+                f"{self._file} is not a validator's file; move it, or name another directory by --state-dir."
+            ) from error
 
     def save(self, memory: Memory) -> None:
-        """Replace what is remembered: after a crash or power cut it is either the old or this.
+        """Replace what is remembered. After a crash or a power cut the file has the old or the new state.
 
-        Read only, it is remembered by this object alone.
+        If the memory is read-only, only this object remembers it.
         """
         if not self._read_only:
             self._replace(memory)

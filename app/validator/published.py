@@ -1,4 +1,4 @@
-"""What a backend publishes as weights, and what is wrong with it."""
+"""The weights that a backend publishes, and the check of them."""
 
 from collections import Counter
 from collections.abc import Container, Mapping
@@ -21,21 +21,21 @@ class Units(BaseModel):
 
 
 class Published(BaseModel):
-    """The answer of /v1/weights/latest, as far as a validator relies on it."""
+    """The fields of the answer of /v1/weights/latest that a validator uses."""
 
     cycle_id: Annotated[int, Field(ge=1)]
     created_at: AwareDatetime
     weights: dict[Uid, float]
     weights_u16: Units
-    # whom a uid is paid for; earlier backends do not say
+    # the hotkey that each uid is paid for; earlier backends do not send it
     hotkeys: dict[Uid, str] = {}
 
 
 def find_fault(published: Published, now: datetime, max_age: timedelta) -> str | None:
-    """Return a sentence about the first thing that is wrong with `published`, or None."""
+    """Return a sentence about the first error in `published`, or None."""
     age = now - published.created_at
     if age > max_age:
-        return f"The weights are stale: computed {age} ago, and more than {max_age} is not accepted."
+        return f"The weights are too old: they were computed {age} ago, and at most {max_age} is accepted."
     if age < -CLOCK_SKEW:
         return f"The weights come from the future ({published.created_at}); check both clocks."
     weights, units = published.weights, published.weights_u16
@@ -52,7 +52,7 @@ def find_fault(published: Published, now: datetime, max_age: timedelta) -> str |
     given = dict(zip(units.uids, units.weights, strict=True))
     for uid in weights.keys() | given.keys():
         if abs(weights.get(uid, 0) * U16_MAX - given.get(uid, 0)) > 1:
-            return f"The two weights of uid {uid} contradict each other."
+            return f"The float weight and the u16 weight of uid {uid} differ."
     return None
 
 
@@ -63,5 +63,5 @@ def find_unknown_uids(published: Published, known: Container[int]) -> str | None
 
 
 def list_replaced_uids(published: Published, holders: Mapping[int, str]) -> list[int]:
-    """Return the weighted uids whose hotkey is another on the chain, by `holders`, than who earned it."""
+    """Return the weighted uids that now belong to another hotkey than the one that earned them."""
     return sorted(uid for uid, hotkey in published.hotkeys.items() if holders.get(uid) != hotkey)

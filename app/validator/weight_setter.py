@@ -1,4 +1,4 @@
-"""What a validator decides at each poll: to set the published weights, to wait, or to refuse them."""
+"""The decision of a validator at each poll: set the published weights, wait, or refuse them."""
 
 import re
 import time
@@ -26,7 +26,7 @@ class WrongWallet(Exception):
 
 @dataclass(frozen=True)
 class Decision:
-    """What was decided and why; `settled` if the published weights stand on the chain."""
+    """What was decided and why. `settled`: the published weights are set on the chain."""
 
     name: str
     detail: str
@@ -40,7 +40,7 @@ def _utc_now() -> datetime:
 
 @dataclass
 class WeightSetter:
-    """Sets a subnet's weights as a backend publishes them, once a cycle: the body of `kibotos validate`.
+    """Sets the weights that a backend publishes, once for each cycle: the body of `kibotos validate`.
 
     `wallet` is the SDK's; `directory` is where it remembers what it has set.
     """
@@ -67,7 +67,7 @@ class WeightSetter:
         return self.wallet.hotkey.ss58_address
 
     def step(self) -> Decision:
-        """Poll once, act, and tell what was decided. Raises WrongWallet if polling again is no use."""
+        """Poll once, act, and return the decision. Raises WrongWallet if polling again would not help."""
         deadline = time.monotonic() + self.backend_seconds
         try:
             with exchange("GET", f"{self.backend_url}/v1/weights/latest", deadline) as answer:
@@ -77,8 +77,8 @@ class WeightSetter:
         if where := find_redirect(answer):
             return Decision(
                 "refused",
-                f"The backend redirects to {where}, and no redirect is followed: "
-                "if that is the backend you trust, name it as --backend-url.",
+                f"The backend redirects to {where}, and redirects are not followed. "
+                "If you trust that address, name it by --backend-url.",
             )
         if answer.status_code == 404:
             return Decision("no_weights_yet", "The backend has not computed any weights yet.")
@@ -119,17 +119,17 @@ class WeightSetter:
         replaced = list_replaced_uids(published, {uid: neuron.hotkey for uid, neuron in neurons.items()})
         weights = {uid: weight for uid, weight in published.weights.items() if uid not in replaced}
         if not weights:
-            return Decision("refused", f"Other hotkeys hold all weighted uids by now: {replaced[:20]}.")
+            return Decision("refused", f"Other hotkeys now hold all weighted uids: {replaced[:20]}.")
         what = f"{weights}" if self.dry_run else f"the weights of {len(weights)} uids"
         if replaced:
-            what += f", without uids that other hotkeys hold by now: {replaced[:20]}"
+            what += f", without uids that other hotkeys now hold: {replaced[:20]}"
         if self.dry_run:
             return Decision("dry_run", f"Would set {what}.")
         return self._send(published.created_at, weights, me.last_update, what)
 
     def _send(self, created_at: datetime, weights: dict[int, float], last_update: int, what: str) -> Decision:
         before = self._file.memory
-        # remembered before anything is sent: a crash in the middle is an unknown outcome as well
+        # remembered before anything is sent, so that a crash in the middle is an unknown outcome, too
         attempt = Attempt(created_at=created_at, last_update=last_update)
         self._file.save(Memory(created_at=before.created_at, attempt=attempt))
         try:
@@ -137,7 +137,7 @@ class WeightSetter:
         except OutcomeUnknown as error:
             return Decision("outcome_unknown", str(error))
         except ChainError as error:
-            # else what arrives later, of an earlier attempt or another tool, would pass for this one
+            # otherwise weights of an earlier attempt or of another tool would pass for these
             self._file.save(before)
             return Decision("not_set", str(error))
         self._file.save(Memory(created_at=created_at))

@@ -191,7 +191,7 @@ def test_weights_of_too_many_uids_are_refused(make_validator, backend):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"created_at": "2020-01-01T00:00:00Z"}, "stale"),
+        ({"created_at": "2020-01-01T00:00:00Z"}, "too old"),
         ({"weights": {"1": 0.25, "2": 0.7}}, "not to 1"),
         (
             {"weights": {"1": 0.25, "9": 0.75}, "weights_u16": {"uids": [1, 9], "weights": [16384, 49151]}},
@@ -262,7 +262,7 @@ def test_late_arrival_of_an_earlier_submission_does_not_pass_for_that_of_a_refus
 
 def test_one_validator_at_a_time(make_validator):
     running = make_validator()
-    with pytest.raises(UnusableMemory, match="Another validator is running"):
+    with pytest.raises(UnusableMemory, match="Another validator uses"):
         make_validator()
     assert make_validator(dry_run=True).step().name == "dry_run"
     assert running.step().name == "set"

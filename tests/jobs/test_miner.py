@@ -128,7 +128,7 @@ def test_an_interrupted_miner_goes_on_where_it_stopped(mine, videos):
     assert "There is no such prompt" in other.output
     factories.make_prompt(id="other")
     other = mine("submit-video", video, "--prompt", "other", "--uid", "7")
-    assert "submitted to another prompt already" in other.output
+    assert "submitted this video to another prompt" in other.output
 
 
 def test_a_signature_made_elsewhere(mine, wallet, videos):

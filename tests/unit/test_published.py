@@ -36,7 +36,7 @@ def test_share_below_a_unit_may_be_missing_from_the_units():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"created_at": "2026-01-15T08:59:59Z"}, "stale"),
+        ({"created_at": "2026-01-15T08:59:59Z"}, "too old"),
         ({"created_at": "2026-01-15T10:06:00Z"}, "from the future"),
         ({"weights": {}}, "not all positive"),
         ({"weights": {"3": 1.25, "8": -0.25}}, "not all positive"),
@@ -45,8 +45,8 @@ def test_share_below_a_unit_may_be_missing_from_the_units():
         ({"weights_u16": {"uids": [3, 8], "weights": [49151, 16383]}}, "sum to 65534"),
         ({"weights_u16": {"uids": [3, 8], "weights": [65535]}}, "differ in number"),
         ({"weights_u16": {"uids": [3, 3], "weights": [49151, 16384]}}, "a uid twice"),
-        ({"weights_u16": {"uids": [8, 3], "weights": [49151, 16384]}}, "contradict"),
-        ({"weights_u16": {"uids": [3, 9], "weights": [49151, 16384]}}, "contradict"),
+        ({"weights_u16": {"uids": [8, 3], "weights": [49151, 16384]}}, "differ"),
+        ({"weights_u16": {"uids": [3, 9], "weights": [49151, 16384]}}, "differ"),
     ],
 )
 def test_fault_is_told(changes, sentence):
