@@ -1,4 +1,4 @@
-"""The formulas and gates of a score: pure rules, the only place where they stand.
+"""The formulas and gates of a score: pure rules. No other module has them.
 
 All scores lie in [0, 1].
 """
@@ -10,7 +10,7 @@ from app.assessment.model import Outcome
 from app.assessment.report import Points, VerdictPart
 from app.enums import SubmissionStatus
 
-# name of a technical check -> its share; failing one of REJECTING rejects, whatever the rest says
+# name of a technical check -> its share; a video that fails one of REJECTING is rejected
 TECHNICAL_WEIGHTS = {
     "readable": 1.0,
     "valid_format": 1.0,
@@ -71,9 +71,9 @@ def verdict(
 ) -> Verdict:
     """Apply the gates, then the formula.
 
-    `rejection_reason` is a fault found before (technical, duplicate); it comes first. `action_match` is
-    None where it is not known: then only the relevance is gated. `reasoning` is the judge's, told to the
-    miner whose video does not show the task.
+    `rejection_reason` is a fault that was found before (technical, duplicate); it comes first. If
+    `action_match` is None, it is not known, and only the relevance has a gate. `reasoning` is the judge's. A
+    miner whose video does not show the task can read it.
     """
     if rejection_reason is None and (
         # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes

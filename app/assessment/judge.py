@@ -1,9 +1,9 @@
 """The judge: a vision language model scores what a video's frames show of the task.
 
-Whatever a frame, a scenario or a requirement says reaches the model as data. The model transcribes the
-text it sees before it scores, and text that speaks to the judge is reported whatever scores come with it.
+Text of a frame, a scenario or a requirement reaches the model as data. The model transcribes the text that it
+sees before it scores. Text that speaks to the judge is reported, whatever the scores are.
 
-What goes wrong is either the judge's fault or the video's. Known pictures, sent in the same form, tell which.
+A failure is either the judge's fault or the video's. Known pictures, sent in the same form, show which.
 """
 
 import base64
@@ -116,7 +116,7 @@ class _Bill:
     def take(self) -> None:
         if not self.counter.count(1):
             raise TransientError(
-                f"The judge was asked {MAX_JUDGE_CALLS} times about this submission and is not asked again.",
+                f"The judge was asked {MAX_JUDGE_CALLS} times about this submission, which is the limit.",
                 suspect_video=True,
             )
         self.open += 1
@@ -241,8 +241,8 @@ class Judge:
             thinks = thinks or completion.cut
         if cuts == TRIES_PER_ASKING:
             fault = self._blame(
-                "The judge's answers were cut off before they came to an end: raise VLM_MAX_ANSWER_TOKENS, "
-                "or name a model that thinks less.",
+                "The judge's answers were cut off before their end: raise VLM_MAX_ANSWER_TOKENS, "
+                "or set VLM_MODEL to a model that thinks less.",
                 bill,
             )
             if fault.suspect_video:
@@ -323,7 +323,7 @@ class Judge:
     def _complete(self, request: dict[str, Any], bill: _Bill, patience: Patience | None = None) -> Completion:
         budget = self._settings.vlm_daily_token_budget
         if self._memory and budget and self._memory.tokens_today() >= budget:
-            raise Deferred("Today's tokens of the judge are spent.", retry_after=_seconds_to_midnight())
+            raise Deferred("The judge's tokens for today are used up.", retry_after=_seconds_to_midnight())
         call = self._vlm.complete(request, bill, patience)
         bill.completions.append(call)
         if self._memory:
@@ -332,7 +332,8 @@ class Judge:
             )
         if call.model == OFFLINE_MODEL and not self._settings.development:
             raise TransientError(
-                "VLM_API_URL leads to the offline stand-in for a judge.", dependency=Dependency.VLM
+                "VLM_API_URL is the address of the offline stand-in for a judge; set it to a real judge.",
+                dependency=Dependency.VLM,
             )
         return call
 

@@ -1,4 +1,4 @@
-"""What an evaluation is given and what comes of it: shared by our workers and remote evaluators."""
+"""The input and the outcome of an evaluation, for workers and remote evaluators."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from uuid import UUID
 from app.assessment.report import Report
 from app.video.frames import FrameHash
 
-# How many requests to a judge a single submission can cost at the most, in its whole life and whoever
-# evaluates it. Three askings of three tries each are nine.
+# The most requests to a judge that a submission can cost in its whole life, by all evaluators together. Three
+# questions with three tries each are nine.
 MAX_JUDGE_CALLS = 20
 
 
 @dataclass(frozen=True)
 class Brief:
-    """What a video was asked to show, and within which limits: a prompt as an evaluation knows it."""
+    """What a video should show, and its limits: the prompt as an evaluation knows it."""
 
     category: str
     task: str
@@ -26,7 +26,7 @@ class Brief:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the miner says of the video."""
+    """What the miner declares of the video."""
 
     duration: float
     width: int
@@ -36,9 +36,9 @@ class Declared:
 
 @dataclass(frozen=True)
 class Claim:
-    """A submission under a live lease: everything an evaluation may know of it.
+    """A submission under a live lease, with everything that an evaluation may know about it.
 
-    The miner's own description of the action is not among it: it must not reach the judge.
+    It does not have the miner's own description of the action, which must not reach the judge.
     """
 
     id: int
@@ -72,9 +72,9 @@ class Claim:
 class Outcome:
     """What the evaluation of a video found. The three scores lie in [0, 1].
 
-    `quality_score` is before duplicates, which only the database can tell. `rejection_reason` names a
-    fault of the video that the miner can act on, or is None: whether the video shows its task is for the
-    gates to say, with the judge's `reasoning`. `action_match` is None where no judge was asked.
+    `quality_score` is the quality before duplicates, which only the database knows. `rejection_reason` names
+    a fault of the video, or is None. It says nothing about the task: the gates decide whether the video shows
+    it, and give the judge's `reasoning`. `action_match` is None if no judge was asked.
     """
 
     technical_score: float
@@ -95,11 +95,11 @@ class Outcome:
 
 
 class CallCounter(Protocol):
-    """Counts the requests to a judge that a submission has cost."""
+    """Counts the requests to a judge about a submission."""
 
     def count(self, calls: int) -> bool:
-        """Add `calls` up to MAX_JUDGE_CALLS; False if it has cost those. Below 0 they are taken off."""
+        """Add `calls`, up to MAX_JUDGE_CALLS; False if these are used up. A negative number is taken off."""
 
 
 class LeaseLost(Exception):
-    """The claim is no longer ours: stop at once and write nothing."""
+    """The lease has ended: stop at once and write nothing."""

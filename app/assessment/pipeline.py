@@ -1,7 +1,7 @@
 """The evaluation of one video: the same for workers, remote evaluators and local files.
 
-No database, no Flask. Whatever goes wrong is either the video's fault, and then it is in the Outcome, or
-ours, and then TransientError is raised and nothing is said about the video.
+It uses no database and no Flask. A fault of the video is in the Outcome. For any other failure TransientError
+is raised, and nothing is said about the video.
 """
 
 import hashlib
@@ -47,7 +47,7 @@ STILLS = 8
 MISSING_BELIEVED_AT = 3
 
 
-# Why a video with these frames will be rejected for known footage, or None: asked before the judge is paid.
+# The precheck: why a video with these frames will be rejected for known footage, or None.
 FindKnown = Callable[[tuple[FrameHash, ...]], str | None]
 
 
@@ -84,7 +84,7 @@ def evaluate(
                 raise TransientError(
                     "Storage does not find the video.", dependency=Dependency.STORAGE
                 ) from fault
-            return run.reject(f"The video cannot be had: {fault}")
+            return run.reject(f"The video cannot be downloaded: {fault}")
         if run.digest != claim.video_hash:
             return run.reject(
                 f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash; "
@@ -94,9 +94,9 @@ def evaluate(
 
 
 def frame_seed(claim: Claim) -> str:
-    """Return what the moments that are looked at follow from: the SHA-256 of the claim's token.
+    """Return the frame seed, which the moments follow from: the SHA-256 of the claim's token.
 
-    The token is drawn when the claim is made, so no miner can know it; the report keeps its hash.
+    The token is random and made with the claim, so no miner can know it before. The report keeps the seed.
     """
     return hashlib.sha256(claim.claim_token.bytes).hexdigest()
 
@@ -116,7 +116,7 @@ def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Pat
 
 @contextmanager
 def _directory(workdir: Path) -> Iterator[Path]:
-    """A directory that goes away. What the disk refuses meanwhile is our fault."""
+    """A directory that is deleted at the end. A failure of the disk meanwhile is a transient error."""
     directory = None
     try:
         directory = Path(tempfile.mkdtemp(prefix="evaluation-", dir=workdir))
@@ -133,8 +133,8 @@ def _directory(workdir: Path) -> Iterator[Path]:
 def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: Callable[[], None]) -> str:
     """Download the video and return its SHA-256.
 
-    Bytes of another hash than the claimed are downloaded again: only if storage gives the same bytes twice
-    are they what the miner uploaded.
+    If the bytes do not have the asserted hash, they are downloaded again. Only if storage returns the same
+    bytes twice are they what the miner uploaded.
     """
     max_bytes = technical.largest_file(claim.brief.requirements)
     digest = ""
@@ -150,7 +150,7 @@ def _fetch(claim: Claim, open_url: Callable[[], str], path: Path, check_lease: C
             return digest
     if digest != before:
         # not counted against storage: a miner who uploads all the time must not stop the evaluation of others
-        raise ChangingVideo("Storage gives other bytes each time.")
+        raise ChangingVideo("Storage returns other bytes each time.")
     return digest
 
 
@@ -189,7 +189,7 @@ class _Run:
             self.seconds[name] = round(time.monotonic() - began, 3)
 
     def evaluate(self) -> Outcome:
-        """Go through the stages. A fault of the video ends them: the judge sees only what passed before."""
+        """Run the stages. A fault of the video ends them: the judge sees only videos without a fault."""
         probed = None
         try:
             with self.stage("probe"):
@@ -263,10 +263,10 @@ class _Run:
         reason = None
         if answer.addresses_judge:
             relevance = 0.0
-            reason = "Text in the video speaks to the judge; the submission is put up for review."
+            reason = "Text in the video speaks to the judge; a person will review the submission."
             self.report.review = reason
         elif answer.reads_like_address:
-            self.report.review = "Text in the video may speak to the judge, who did not think so."
+            self.report.review = "Text in the video may speak to the judge, though the judge did not say so."
         return self._outcome(relevance, reason, answer)
 
     def reject(self, reason: str) -> Outcome:

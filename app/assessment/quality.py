@@ -1,4 +1,4 @@
-"""Quality: 1 less what was measured against the video. Pure rules."""
+"""The quality score: 1, minus a deduction for each fault that was measured. Pure rules."""
 
 from app.assessment.report import Deduction
 from app.video.measures import Faults, Found
@@ -9,7 +9,7 @@ STILL_SHARE = 0.95
 BRIEF_SHARE = 0.3
 UNKNOWABLE_SHARE = 0.5
 
-# name, share of the video that is let pass, factor on what is above it, what to tell the miner, the remedy
+# name, permitted share of the video, factor for the share above it, what to tell the miner, the remedy
 _RULES = (
     ("black", 0.02, 1.0, "is black", "Cut that off, or film with light"),
     # waiting is a part of many tasks
@@ -42,7 +42,7 @@ def deductions(faults: Faults) -> list[Deduction]:
 
 def _reason(found: Found, what: str, threshold: float, remedy: str) -> str:
     at = "" if found.at is None else f", from {found.at:.1f} s on"
-    told = f"{found.share:.0%} of the video {what}{at}; {threshold:.0%} is let pass."
+    told = f"{found.share:.0%} of the video {what}{at}; {threshold:.0%} is allowed."
     return f"{told} {remedy}." if found.share > threshold else told
 
 
@@ -51,7 +51,7 @@ def score(found: list[Deduction]) -> float:
 
 
 def rejection(faults: Faults) -> str | None:
-    """Return why this is no video that can be used, or None if it is one."""
+    """Return why this video cannot be used, or None if it can."""
     unknowable = Found(faults.black.share + faults.unhashable.share, faults.unhashable.at)
     for found, limit, what, remedy in (
         (faults.black, STILL_SHARE, "it is black throughout", "film with light"),

@@ -1,7 +1,8 @@
 """The verification report: what was measured, judged and compared, and how the score adds up.
 
-The pipeline fills it, the database stores it, the API documents it, the commands print it. A part that is
-None was not reached: a file that cannot be opened has no measures. Evaluators of others may send no part.
+The pipeline fills it, the database stores it, the API documents it, and the commands print it. A part is None
+if the evaluation did not reach it: a file that cannot be opened has no measures. Other people's evaluators
+may send no part at all.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from app.enums import SubmissionStatus
 
-# 1: until release 0.1, without a number; its `sha256` is `verified_sha256` now
+# Version 1 had no number, until release 0.1. Its `sha256` is now `verified_sha256`.
 REPORT_VERSION = 2
 
 
@@ -36,7 +37,7 @@ class VideoPart(Part):
 
 
 class Check(Part):
-    """A technical check: its points are `weight` if it `passed`, else 0. `rejects`: it rejects the video."""
+    """A technical check. It gives `weight` points if it `passed`, else 0. `rejects`: it rejects the video."""
 
     name: str
     passed: bool
@@ -53,11 +54,11 @@ class TechnicalPart(Part):
 
 
 class MeasuresPart(Part):
-    """Shares of the video, means of 1, times in seconds.
+    """Measures of the video, mostly as shares of 1. Times are in seconds.
 
-    `frames` are the moments that were looked at. Reports of before these were measured have no `repeated`
-    (shown before in the same video), `brief_shots` (in shots of under a second), `drawn` (not filmed) and
-    `unhashable` (too little in it to be known again).
+    `frames` is the number of moments that were looked at. `repeated`: shown before in the same video.
+    `brief_shots`: in shots of less than a second. `drawn`: not filmed. `unhashable`: too little detail to be
+    recognised again. Old reports do not have these four.
     """
 
     frames: int
@@ -78,7 +79,7 @@ class MeasuresPart(Part):
 
 
 class Deduction(Part):
-    """What a measure takes off the quality: `factor` times what its `value` is above `threshold`."""
+    """A deduction from the quality: `points` is `factor` times the part of `value` above `threshold`."""
 
     name: str
     value: float
@@ -94,19 +95,20 @@ class QualityPart(Part):
 
 
 class StillPart(Part):
-    """A still that the judge was shown: its second, and the SHA-256 of its JPEG."""
+    """A still that the judge saw: its time in seconds, and the SHA-256 of its JPEG."""
 
     seconds: float
     sha256: str
 
 
 class JudgeAnswer(Part):
-    """The judge's four scores in [0, 1], why, and the text it read in the video.
+    """The judge's four scores in [0, 1], its reasoning, and the text that it read in the video.
 
-    `addresses_judge`: that text speaks to the judge, by its own account. `reads_like_address`: it does by our
-    patterns, which alone decide nothing. `raw` holds the answers, one for each time it was asked; the scores
-    are their medians. The tokens are those of all calls, and `cost_usd` what they cost; 0 where the answers
-    were remembered. It saw so many `pictures`, whose longer side was `picture_size` pixels at the most.
+    `addresses_judge`: the judge says that this text speaks to it. `reads_like_address`: our patterns say so;
+    they alone decide nothing. `raw` has the answers, one for each time the judge was asked. The scores are
+    their medians. The tokens are those of all requests, and `cost_usd` is their cost. It is 0 if the answers
+    were remembered. `pictures` is the number of stills that the judge saw. Their longer side had at most
+    `picture_size` pixels.
     """
 
     action_match: float
@@ -128,7 +130,7 @@ class JudgeAnswer(Part):
 
 
 class SpanPart(Part):
-    """A stretch of the video, in seconds, and where another video shows the same."""
+    """A part of the video, in seconds, and the part of another video that shows the same."""
 
     start: float
     end: float
@@ -138,7 +140,8 @@ class SpanPart(Part):
 
 
 class MatchPart(Part):
-    """What of the video another submission shows. It does not count if that is another miner's and later."""
+    """The part of the video that another submission shows. If that one is later and by another miner, it does
+    not count."""
 
     submission_uuid: str
     share: float
@@ -147,7 +150,7 @@ class MatchPart(Part):
 
 
 class SameScenePart(Part):
-    """The miner's own takes of this scene within `hours`: those beyond `free` cost the `deduction`."""
+    """The miner's own takes of this scene within `hours`. More takes than `free` cost the `deduction`."""
 
     hours: int
     submissions: list[str]
@@ -156,7 +159,7 @@ class SameScenePart(Part):
 
 
 class DuplicatesPart(Part):
-    """Where the video's footage was seen before. Not `compared`: nobody of ours saw its bytes."""
+    """Where the video's footage was seen before. `compared` is false if its bytes were not verified."""
 
     compared: bool
     same_file: str | None = None
@@ -205,9 +208,9 @@ class VerdictPart(Part):
 class Report(BaseModel):
     """The verification report of one submission.
 
-    `verified_sha256` is the hash of the bytes that were evaluated, `frame_seed` is what the times follow from
-    that were looked at (app/video/stills.py says how), `keyframes` are the stills the judge saw, `review` is
-    why a person should look at it, `metadata` is what an evaluator of others sent along.
+    `verified_sha256` is the hash of the evaluated bytes. The moments that were looked at follow from
+    `frame_seed`; docs/design.md says how. `keyframes` are the stills that the judge saw. `review` says why a
+    person should look at the submission. `metadata` is what another person's evaluator added.
     """
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False, validate_assignment=True)
@@ -232,9 +235,9 @@ class Report(BaseModel):
 
     @classmethod
     def read(cls, stored: dict[str, Any]) -> "Report":
-        """Return a stored report, without the parts that are not of their type.
+        """Return a stored report, without parts of a wrong type.
 
-        Reports were not checked before version 2, so evaluators of others may have sent anything.
+        Reports were not checked before version 2, so other people's evaluators may have sent anything.
         """
         try:
             return cls.model_validate(stored)
@@ -243,9 +246,9 @@ class Report(BaseModel):
             return cls.model_validate({name: part for name, part in stored.items() if name not in wrong})
 
     def dump(self) -> dict[str, Any]:
-        """Return the report as JSON has it, without what was not reached."""
+        """Return the report as a dict for JSON, without the parts that were not reached."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def dump_json(self) -> str:
-        """Return the report as the text of a JSON object, without what was not reached."""
+        """Return the report as the text of a JSON object, without the parts that were not reached."""
         return self.model_dump_json(exclude_unset=True)

@@ -1,8 +1,8 @@
-"""How a claim and an outcome travel over HTTP: what the backend and a remote evaluator of ours agree on.
+"""The form of a claim and an outcome over HTTP, between the backend and our remote evaluators.
 
-Any evaluator may report the four scores of the contract. Ours sends along what else it found, inside
-`metadata` under the key `kibotos`, an object with the fields of `Findings`. Other keys of `metadata` are
-the evaluator's own: they are kept in the report and mean nothing to us.
+Any evaluator may report the four scores of the contract. Our evaluator also sends its other findings, in
+`metadata` under the key `kibotos`: an object with the fields of `Findings`. Other keys of `metadata` belong
+to the evaluator. They are kept in the report and mean nothing to us.
 """
 
 import base64
@@ -84,11 +84,11 @@ PackedFingerprint = Annotated[str, AfterValidator(_check_fingerprint)]
 
 
 class Findings(RequestModel):
-    """What an evaluator of ours found beyond the scores.
+    """What our evaluator found besides the scores.
 
-    `reasoning` is the judge's, told to the miner if the backend's gates reject the video.
-    `fingerprint` is the base64 of 68 bytes a frame: seconds as a big-endian float32, the PDQ hash, and
-    the PDQ hash of the mirror image.
+    `reasoning` is the judge's. The miner can read it if the backend's gates reject the video. `fingerprint`
+    is base64 with 68 bytes for each frame: the seconds as a big-endian float32, the PDQ hash, and the PDQ
+    hash of the mirror image.
     """
 
     action_match: Score | None = None
@@ -100,7 +100,7 @@ class Findings(RequestModel):
 
 
 class ClaimOut(BaseModel):
-    """A submission under a lease of this evaluator's."""
+    """A submission that this evaluator holds under a lease."""
 
     id: Id
     submission_uuid: UUID
@@ -122,7 +122,7 @@ class ClaimOut(BaseModel):
 
 
 def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
-    """The claim and its video's URL from a row of /v1/evaluate/fetch: what a remote evaluator starts from."""
+    """The claim and its video's URL, from a row of /v1/evaluate/fetch."""
     fields = dict(ClaimOut.model_validate(row))
     video_url = fields.pop("video_url")
     return Claim(**fields | {"category": fields["category"].value}), video_url
@@ -131,8 +131,8 @@ def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
 def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     """The body of /v1/evaluate/submit with which a remote evaluator reports `outcome`.
 
-    The final score is the formula's, or 0 for a fault of the video. The gates are the backend's. Whatever was
-    found, the body is one that the backend takes: the judge is not paid for a result that cannot be reported.
+    The final score is the formula's, or 0 for a fault of the video. The backend applies the gates. The
+    backend accepts the body in every case: otherwise the judge would have been paid for nothing.
     """
     findings = {
         "action_match": outcome.action_match,

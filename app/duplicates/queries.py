@@ -135,7 +135,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class HashAssertion:
-    """A scored submission that claims a hash; `verified`: its bytes were seen to have it."""
+    """A scored submission with a hash assertion. `verified`: its bytes have this hash."""
 
     submission_id: int
     submission_uuid: UUID
@@ -209,7 +209,7 @@ def find_latest() -> int:
 
 
 def list_hash_assertions(video_hash: str) -> list[HashAssertion]:
-    """The submissions that claim this SHA-256 and are scored, the first submitted first."""
+    """The scored submissions with this hash assertion, the first submitted first."""
     return fetch_all(HashAssertion, _LIST_HASH_ASSERTIONS, video_hash=video_hash)
 
 

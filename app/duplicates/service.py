@@ -67,7 +67,7 @@ class Comparison:
     """A video whose bytes were verified, under comparison: what it is remembered by, and whom it concerns.
 
     `later` are scored videos that were submitted after it and may show its footage. `unverified` are scored
-    videos of other miners that claim the hash of its bytes, while nobody looked at theirs.
+    videos of other miners with the same hash assertion, whose own bytes nobody verified.
     """
 
     subject: Subject
@@ -86,7 +86,7 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
 
     Runs in the transaction that records the result. It holds up other results of the same miner from the
     start, and all others only from when it has compared, so that what both are about to remember is seen by
-    one of them. Without any word on the bytes only the claimed hash is compared.
+    one of them. If the bytes are not verified, only the hash assertion is compared.
     """
     # only evaluators of ours say what bytes they saw
     if outcome.report.verified_sha256 is None:
@@ -123,8 +123,8 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
 def find_known(submission_id: int, frames: tuple[FrameHash, ...]) -> str | None:
     """Why a video whose bytes were verified would be rejected now for known footage, or None.
 
-    Asked before the judge is paid; holds up nobody. What is known only grows, so recording the result comes
-    to the same.
+    This is the precheck, before the judge is paid. Nobody waits for it. Known footage only grows, so the
+    final result is the same.
     """
     subject = queries.get_subject(submission_id)
     same_file = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
@@ -150,14 +150,14 @@ def _look(
 
 
 def _judge_assertion(claim: Claim) -> Originality:
-    """Judge a video whose bytes nobody verified by the hash that its miner claims and signed."""
+    """Decide on a video whose bytes nobody verified, by its hash assertion."""
     queries.lock_memory()
     scored = queries.list_hash_assertions(claim.video_hash)
     return _same_file(scored[0], compared=False) if scored else NOT_COMPARED
 
 
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
-    """Reject verified bytes that were scored before. Another miner's mere claim to them does not count."""
+    """Reject verified bytes that were scored before. Another's unverified hash assertion does not count."""
     for each in assertions:
         if each.place < subject.place and (each.verified or each.miner_hotkey == subject.miner_hotkey):
             return _same_file(each, compared=True)

@@ -1,9 +1,9 @@
 """Runs ffmpeg and ffprobe on files of strangers, confined and within limits.
 
-Whose fault a failure is follows from what ended the program. What the file alone decides is held
-against the file (MediaFault): the program's own error, its CPU time, its memory. What the machine decides
-is ours (TransientError): no such program, time on the wall clock, a kill from outside, a full disk. Where the
-program had all the time on the wall that its CPU time can take, the video is suspect.
+The way in which a program ends shows the cause of a failure. The file is the cause (MediaFault) of the
+program's own error, of too much CPU time and of too much memory. The machine is the cause (TransientError) if
+the program is missing, runs out of wall time, is killed from outside, or the disk is full. If the program had
+enough wall time for all of its CPU time, the video is suspect.
 """
 
 import contextlib
@@ -62,7 +62,7 @@ _OUR_ERRORS = (
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """Of a run: seconds of CPU time and on the wall, bytes of each file it writes and of address space."""
+    """Limits of a run: seconds of CPU time and wall time, bytes of each written file and of address space."""
 
     cpu_seconds: int
     wall_seconds: float
@@ -306,7 +306,7 @@ def _judge(name: str, returncode: int, log: str, limits: ResourceLimits) -> None
 
 
 def _without_path(line: str) -> str:
-    """Return a line of a log as a miner may see it."""
+    """Return a line of a log in a form that a miner may see."""
     text = re.sub(r"file:\S+:? ?", "", line).strip()
     return "".join(character for character in text if character.isprintable())[:300]
 

@@ -337,8 +337,8 @@ def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
 def _borders(frames: GreyFrame) -> tuple[int, int, int, int]:
     """Return the part (top, bottom, left, right) outside of which every frame is black, a fixed mark apart.
 
-    Letterboxing a copy changes its hashes else. A part of less than a quarter of the picture is no picture
-    in a frame but a dark one: then all of it counts.
+    Without this a letterboxed copy would have other hashes. If the part is less than a quarter of the
+    picture, the picture is simply dark, and all of it counts.
     """
     brightest = frames.max(axis=0)
     lit = brightest >= BORDER_LEVEL
