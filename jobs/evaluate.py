@@ -82,8 +82,8 @@ class Lease:
 def evaluate_next() -> None:
     """Evaluate the oldest due submission, if there is any that no other worker has.
 
-    The claim ends with a result, or is released when the fault is ours. What is left of a job that was
-    killed, its worker or the reconciler releases.
+    The claim ends with a result, or is released after a transient error. If the job is killed, its worker or
+    the reconciler releases the claim.
     """
     job = get_current_job()
     assert job is not None
@@ -138,7 +138,7 @@ def _release(claim: Claim, lease: Lease, fault: TransientError) -> None:
 
 
 def _ride_out(lease: Lease, access: Callable[[], Any]) -> Any:
-    """Return what `access` gives, repeated while the database is away; raise LeaseLost in the end."""
+    """Return what `access` returns. Repeat it while the database is away; raise LeaseLost in the end."""
     while True:
         lease.check()
         try:

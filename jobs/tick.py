@@ -16,7 +16,7 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Make expired claims claimable again, queue a job for each due submission, decide overdue reviews."""
+    """Release expired leases, queue a job for each due submission, and decide overdue reviews."""
     settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
 
     def work() -> None:

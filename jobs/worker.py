@@ -1,8 +1,8 @@
 """The worker: an RQ worker of one queue, whose work horses have an app context and die with it.
 
-It rides out outages of Redis and PostgreSQL. On SIGTERM it takes no further job and lets the present one
-finish; what is not done after GRACE_SECONDS is killed and released, well within the 30 s that platforms
-allow. What a killed horse had claimed is released at once.
+It survives outages of Redis and PostgreSQL. At SIGTERM it takes no further job and lets the current one
+finish. If that job is not done after GRACE_SECONDS, it is killed and its claim released, well within the 30 s
+that platforms allow. The claim of a killed work horse is released at once.
 """
 
 import fcntl

@@ -21,7 +21,7 @@ MAX_ATTEMPTS = 5
 PATIENCE_SECONDS = 60.0
 # of what the backend says that is passed on
 MAX_DETAIL = 1000
-# The backend speaks of its endpoints; who reads it here has run a command.
+# The backend names its endpoints, but the reader here has run a command.
 COMMANDS = {
     "GET /v1/prompts": "`kibotos miner prompts`",
     "POST /v1/submissions": "`kibotos miner submit`",
@@ -33,7 +33,7 @@ Signer = Callable[[str, str, bytes], Mapping[str, str]]
 
 
 class Refused(DomainError):
-    """The backend, or storage, does not do what it was asked: `status` is its answer, `detail` a sentence."""
+    """The backend or storage refused a request. `status` is its answer, and `detail` is a sentence."""
 
     def __init__(self, status: int, detail: str):
         super().__init__(detail)
@@ -93,13 +93,18 @@ class Backend:
             wait = retry_after(answer.headers.get("Retry-After"))
             raise RetryableError(f"it answered {answer.status_code}: {said}", wait)
         if where := find_redirect(answer):
-            raise Refused(answer.status_code, f"{self.url} redirects to {where}: name that as --api-url.")
+            raise Refused(
+                answer.status_code,
+                f"{self.url} redirects to {where}: if you trust that address, name it by --api-url.",
+            )
         if not 200 <= answer.status_code < 300:
             raise Refused(answer.status_code, _detail(answer, content))
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise Unavailable(f"{self.url} does not answer with JSON: is that the backend?") from error
+            raise Unavailable(
+                f"{self.url} does not answer with JSON: check that --api-url names the backend."
+            ) from error
 
 
 def _detail(answer: requests.Response, content: bytes) -> str:

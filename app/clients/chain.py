@@ -23,15 +23,15 @@ Result = TypeVar("Result")
 
 
 class ChainError(Exception):
-    """The chain could not be asked or refused; the message is a sentence about why."""
+    """The chain is out of reach, or it refused. The message is a sentence that says why."""
 
 
 class OutcomeUnknown(ChainError):
-    """Something was submitted, and whether it arrived is not known: look before submitting again."""
+    """Weights were sent, but it is not known whether they arrived. Look on the chain before sending again."""
 
 
 class WalletError(Exception):
-    """A wallet cannot be used; the message is a sentence about why."""
+    """A wallet cannot be used. The message is a sentence that says why."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class StorageExaminer:
         self._ask("GET", url, "s3:ListBucket")
 
     def check_objects(self) -> str:
-        """Put an object into storage, read it and delete it, at the public endpoint; tell how that went."""
+        """Put an object into storage, read it and delete it, at the public endpoint. Return the outcome."""
         key, content = f"{DOCTOR_PREFIX}{uuid.uuid4()}.mp4", uuid.uuid4().bytes * 64
         url, headers = self._storage.presign_put(key, "video/mp4", len(content), URL_SECONDS)
         self._ask("PUT", url, "s3:PutObject", headers, content)
@@ -81,7 +81,7 @@ class StorageExaminer:
         url = self._storage.presign_delete(key, URL_SECONDS)
         self._ask("DELETE", url, f"s3:DeleteObject on {DOCTOR_PREFIX}*")
         if returned != content:
-            raise StorageFault("", "it gave back other bytes than it was given", "Use another S3 server.")
+            raise StorageFault("", "it returned other bytes than were stored", "Use another S3 server.")
         if skew > MAX_SKEW_SECONDS:
             raise StorageFault(
                 "", f"its clock is {skew:.0f} s away from ours", "Run an NTP client on both machines."

@@ -32,7 +32,7 @@ def put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> No
     try:
         retrying(UPLOAD_ATTEMPTS, UPLOAD_PATIENCE_SECONDS)(_put, url, headers, path, progress)
     except RetryableError as error:
-        raise Unavailable(f"The upload failed: {error}. Run the command again to try anew.") from error
+        raise Unavailable(f"The upload failed: {error}. Run the command again.") from error
 
 
 def _put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> None:

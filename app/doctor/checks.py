@@ -1,4 +1,4 @@
-"""Everything an installation needs, checked for real, and what to do where it is not so."""
+"""Checks everything that an installation needs, and says what to do about each failure."""
 
 import random
 import tempfile
@@ -30,10 +30,10 @@ from app.video import control, ffmpeg
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
-# who waits before a screen will not wait for long
+# short, since a person waits for the answer
 JUDGE_PATIENCE = Patience(attempts=2, attempt_seconds=120, seconds=30)
 MAX_WAIT_SECONDS = 900
-# A remote evaluator counts as there if it made one of the latest results within that time.
+# A remote evaluator counts as present if it reported one of the latest results within this time.
 LATEST = 1000
 REMOTE_SECONDS = 3600
 # migrations are read through psycopg2 itself
@@ -50,12 +50,12 @@ class Red(Exception):
 
 
 class Amber(Red):
-    """What was found works, but hardly as the operator wants it."""
+    """A warning: the thing works, but probably not as the operator wants it."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found. Advice on what is `ok` is a warning."""
+    """The result of a check. If it is `ok` and has advice, it is a warning."""
 
     check: str
     ok: bool
@@ -64,7 +64,7 @@ class Finding:
 
 
 class Doctor:
-    """The checks, each building on those before. Each returns what it found or raises Red or Amber."""
+    """The checks. Later ones rely on earlier ones. Each returns what it found, or raises Red or Amber."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -91,7 +91,7 @@ class Doctor:
         }
 
     def examine(self, name: str, check: Callable[[], str]) -> Finding:
-        """Make a check and turn whatever comes of it into a finding."""
+        """Run a check and return its result as a finding."""
         try:
             return Finding(name, True, masked_in(check()))
         except Red as red:
@@ -130,14 +130,14 @@ class Doctor:
             raise Red(f"PostgreSQL {server.version} is too old", "Upgrade to PostgreSQL 14 or later.")
         if server.is_read_only:
             raise Red(
-                f"{address} may only be read: it is a standby, or is set to read-only",
+                f"{address} is read-only: it is a standby, or it is set to read-only",
                 "Name the primary in DATABASE_URL; ?target_session_attrs=read-write finds it among hosts.",
             )
         db.session.rollback()
         if not queries.has_own_sessions(db.engine):
             raise Red(
                 f"the pooler at {address} works in transaction or statement mode: periodic work would lose "
-                "the locks that it holds",
+                "its locks",
                 "Name the server itself in DATABASE_URL, or the pooler's port with pool_mode = session.",
             )
         return f"PostgreSQL {server.version} at {address}"
@@ -178,30 +178,28 @@ class Doctor:
         except RedisError as error:
             advice = "Start Redis or Valkey, and check REDIS_URL."
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                advice = "Name its CA by ?ssl_ca_certs=FILE in REDIS_URL, or set REDIS_TLS_VERIFY=false."
+                advice = "Add ?ssl_ca_certs=FILE with its CA to REDIS_URL, or set REDIS_TLS_VERIFY=false."
             raise Red(f"{self._settings.redis_url} is out of reach: {error}", advice) from error
         try:
             info = self._redis.info()
         except NoPermissionError:
             # nothing but this check needs INFO
-            return "answers; its user may not ask for version, eviction policy and persistence"
+            return "answers; its user may not read the version, the eviction policy and the persistence"
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             raise Red(
-                f"short of memory it would evict jobs (maxmemory-policy {policy})",
+                f"it would delete jobs if its memory were full (maxmemory-policy {policy})",
                 "Set: maxmemory-policy noeviction",
             )
         kept = (
-            "append-only file"
-            if info.get("aof_enabled")
-            else "snapshots at the most, a restart may lose jobs"
+            "append-only file" if info.get("aof_enabled") else "at most snapshots, so a restart may lose jobs"
         )
         name = info.get("server_name", "redis").capitalize()
         version = info.get("valkey_version", info.get("redis_version"))
         return f"{name} {version}, {policy}, persistence: {kept}"
 
     def storage(self) -> str:
-        """An object goes the way of a video: presigned PUT and GET, then DELETE."""
+        """Store an object as a video is stored: presigned PUT and GET, then DELETE."""
         examiner = StorageExaminer(self._storage, self._settings)
         try:
             examiner.check_bucket()
@@ -210,14 +208,14 @@ class Doctor:
             raise Red(fault.detail, fault.advice) from fault
 
     def ffmpeg(self) -> str:
-        """A clip is made, probed, decoded and pictured as a worker does it, confined as far as can be."""
+        """Make a clip and evaluate it as a worker does: probe, decode, stills, in the sandbox."""
         try:
             with tempfile.TemporaryDirectory() as directory:
                 control.check_tools(Path(directory))
             with ffmpeg.start("ffmpeg", ["-version"], ffmpeg.CONTROL_LIMITS) as running:
                 running.stdout.read()
         except (TransientError, ffmpeg.MediaFault) as error:
-            raise Red(str(error), "Then start workers and evaluators anew.") from error
+            raise Red(str(error), "Then restart workers and evaluators.") from error
         found = ", ".join(f"{name} {ffmpeg.version(name)} at {ffmpeg.tool(name)}" for name in TOOLS)
         if running.missing:
             raise Amber(
@@ -228,10 +226,10 @@ class Doctor:
         return f"{found}, confined by Landlock and seccomp"
 
     def judge(self) -> str:
-        """Nine pictures are judged for real: that all are seen, and the form of the answer, are right."""
+        """Show the judge nine pictures, and check that it sees all of them and answers in the right form."""
         if not self._settings.has_judge:
             if self._is_evaluated_remotely():
-                return "remote evaluators bring their own"
+                return "remote evaluators have their own"
             raise Red(
                 "VLM_API_URL is not set: no submission is evaluated",
                 "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
@@ -250,39 +248,39 @@ class Doctor:
                 "JSON schema.",
             ) from error
         if vlm.model == OFFLINE_MODEL:
-            return f"{where} stands in for a judge: it answers, and understands nothing"
+            return f"{where} is a stand-in for a judge: it answers, but does not understand pictures"
         size = asked.size()
         shown = f"{size.pictures} pictures of {size.long_side} pixels"
         if len(read) < size.pictures:
             raise Red(
-                f"{where} was shown {shown} and saw {len(read)}: its server cuts requests without saying so",
+                f"{where} was shown {shown} and saw {len(read)}: its server cuts requests without an error",
                 "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
                 "--limit-mm-per-prompt).",
             )
         if size != SIZES[0]:
             raise Amber(
-                f"{where} takes no more than {shown}, of {SIZES[0].pictures} of {SIZES[0].long_side}",
+                f"{where} accepts at most {shown}, not {SIZES[0].pictures} of {SIZES[0].long_side}",
                 "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
                 "--limit-mm-per-prompt).",
             )
         if read != digits:
             raise Amber(
                 f"{where} reads {read} where {digits} is shown",
-                "Name a better vision language model in VLM_MODEL.",
+                "Set VLM_MODEL to a better vision language model.",
             )
         return f"{where} answers and sees all of {shown}, {tokens} tokens for them"
 
     def chain(self) -> str:
         if self._settings.netuid is None:
-            unchecked = "NETUID is not set: whether miners are registered is not checked"
+            unchecked = "NETUID is not set, so nobody checks that miners are registered"
             if not self._settings.development:
-                raise Amber(unchecked, "Set NETUID, or anybody gets around the quotas with new hotkeys.")
+                raise Amber(unchecked, "Set NETUID. Otherwise anybody can avoid the quotas with new hotkeys.")
             return unchecked
         try:
             reading = Chain(self._settings.network).read(self._settings.netuid)
         except ChainError as error:
             raise Red(
-                str(error), "Check NETWORK and NETUID. Cycles go on with the last known block."
+                str(error), "Check NETWORK and NETUID. Cycles continue with the last known block."
             ) from error
         where = f"{self._settings.network} at block {reading.block_number}"
         return f"{where}, {len(reading.neurons or ())} neurons in subnet {self._settings.netuid}"
@@ -322,7 +320,7 @@ class Doctor:
             each = tripped[0]
             raise Red(
                 f"{found}; evaluations wait for {each.name}: {each.last_error}",
-                f"Mend {each.name}; they go on by themselves after {each.open_until:%F %T} UTC.",
+                f"Repair {each.name}. Evaluations continue by themselves after {each.open_until:%F %T} UTC.",
             )
         if (work.oldest_due_seconds or 0) > MAX_WAIT_SECONDS:
             raise Red(
@@ -340,7 +338,7 @@ class Doctor:
             raise Red(
                 f"cycle {cycle.id} waits since {_span(cycle.seconds)} for the first metagraph of "
                 f"subnet {netuid}",
-                "Who holds which uid is not known yet: see the line of the chain.",
+                "The holders of the uids are not known yet: see the line on the chain.",
             )
         found = (
             f"cycle {cycle.id} waits since {_span(cycle.seconds)} for {cycle.pending} pending submissions "
@@ -348,12 +346,13 @@ class Doctor:
         )
         left = self._settings.evaluation_deadline_minutes * 60 - cycle.seconds
         if cycle.common_fault:
-            raise Red(f"{found}; most often: {cycle.common_fault}", "Mend that; nothing of them is lost.")
+            raise Red(f"{found}; most often: {cycle.common_fault}", "Repair that. No submission is lost.")
         if left < 0:
             raise Red(
-                f"{found}, past its deadline", "The scheduler should have moved them on: look at its log."
+                f"{found}, past its deadline",
+                "The scheduler should have moved them to the next cycle: look at its log.",
             )
-        return f"{found}; in {_span(left)} they move on to the active one"
+        return f"{found}; in {_span(left)} they move to the active one"
 
     def prompts(self) -> str:
         count = sum(each.count for each in prompts.list_categories())

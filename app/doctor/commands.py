@@ -13,9 +13,9 @@ from app.doctor.checks import Doctor, Finding
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Check everything this installation needs, and say what to do. Exits with 1 if anything is red.
+    """Check everything that this installation needs, and say what to do. Exits with 1 if anything is red.
 
-    Puts an object into storage and deletes it, and asks the judge about one small picture.
+    The command puts an object into storage and deletes it, and shows the judge nine pictures.
     """
     examiner = Doctor(ctx.obj)
     findings: list[Finding] = []

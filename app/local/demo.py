@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """A file, and what its miner claims of it: category of the prompt, seconds, width and height."""
+    """A file, and what its miner declares of it: category of the prompt, seconds, width and height."""
 
     path: Path
     about: str

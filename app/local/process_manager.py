@@ -10,8 +10,8 @@ from honcho.process import Popen, Process
 
 from app.local.process import end_with_parent
 
-# A worker that is asked to stop finishes its job or gives it back, which takes it up to 28 s; honcho
-# kills after five.
+# A worker that is asked to stop finishes its job or releases it, which takes up to 28 s. honcho kills after
+# five.
 honcho.manager.KILL_WAIT = 30
 
 

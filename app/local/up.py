@@ -58,20 +58,20 @@ VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
 
 @click.command()
 @click.option(
-    "--demo", is_flag=True, help="Play a miner with sample videos, show what comes of it, and stop."
+    "--demo", is_flag=True, help="Play two miners with sample videos, show scores and weights, and stop."
 )
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     default=".kibotos",
-    help="Directory of all data.  [default: .kibotos]",
+    help="Directory for all data.  [default: .kibotos]",
 )
 def up(demo: bool, data: Path) -> None:
     """Run everything on this machine until Ctrl-C.
 
-    PostgreSQL, Valkey, SeaweedFS and a stand-in for the judge come out of installed packages; one that
-    DATABASE_URL, REDIS_URL, S3_ENDPOINT or VLM_API_URL names is used instead. PORT is the API's, 8080 if
-    it is not set. Addresses and credentials are written to the file `env` in the data directory.
+    PostgreSQL, Valkey, SeaweedFS and a stand-in for the judge come from installed packages. To use another
+    server, name it in DATABASE_URL, REDIS_URL, S3_ENDPOINT or VLM_API_URL. PORT is the port of the API, by
+    default 8080. Addresses and credentials are written to the file `env` in the data directory.
     """
     # others may pass through, not look: as root, PostgreSQL runs as `nobody`
     data.mkdir(mode=0o711, parents=True, exist_ok=True)

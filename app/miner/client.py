@@ -124,9 +124,7 @@ class MinerClient:
         if known and prompt_id in known.submissions:
             return {"submission_uuid": known.submissions[prompt_id], "status": "SUBMITTED_BEFORE"}
         if known and known.submissions:
-            raise Rejected(
-                "You have submitted this video to another prompt, where it counts; film a new video for this one."
-            )
+            raise Rejected("You have submitted this video to another prompt; film a new video for this one.")
         entry = self.upload(video.path, video.sha256, progress)
         receipt = self.submit(
             statement | {"video_key": entry.video_key, "video_hash": video.sha256} | video.declared, None

@@ -57,7 +57,7 @@ class MemoryFile:
             return Memory()
         except ValidationError as error:
             raise UnusableMemory(
-                f"{self._file} is not a validator's file; move it, or name another directory by --state-dir."
+                f"{self._file} is not a validator's file; move it away, or name another --state-dir."
             ) from error
 
     def save(self, memory: Memory) -> None:
