@@ -1,8 +1,8 @@
 """Metrics for Prometheus.
 
-What web processes count (requests, latencies) they share through the files of prometheus_client's
+Web processes count requests and latencies. They share the counts through the files of prometheus_client's
 multiprocess mode, which gunicorn_settings.py switches on. The state of the work is read from PostgreSQL and
-Redis at each scrape: it is right whichever process is asked, and outlives all of them.
+Redis at each scrape, so every process gives the same answer, also after a restart.
 """
 
 import time
@@ -39,7 +39,7 @@ LATEST = 200
 
 
 def init_app(app: Flask) -> None:
-    """Count each request of `app` under its route's pattern, never under a path a caller made up."""
+    """Count each request of `app` under the pattern of its route, never under a path made up by a caller."""
 
     @app.after_request
     def count(response: Response) -> Response:
@@ -60,7 +60,7 @@ def render(settings: Settings, redis: Redis) -> bytes:
 
 
 class _Work(Collector):
-    """The state of the work, read anew at each scrape."""
+    """The state of the work, read at each scrape."""
 
     def __init__(self, settings: Settings, redis: Redis):
         self._settings = settings
@@ -85,7 +85,7 @@ class _Work(Collector):
         submissions.add_metric(["PENDING"], backlog.pending)
         submissions.add_metric(["EVALUATING"], backlog.evaluating)
         yield submissions
-        accepted = CounterMetricFamily("kibotos_submissions_accepted", "Submissions ever accepted")
+        accepted = CounterMetricFamily("kibotos_submissions_accepted", "Submissions accepted so far")
         accepted.add_metric([], totals.total_submissions)
         yield accepted
         yield _gauge("oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds)
@@ -96,10 +96,10 @@ class _Work(Collector):
         yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)
         yield _gauge(
             "active_cycle_overdue_seconds",
-            "Time since the active cycle should have ended, negative before",
+            "Time since the planned end of the active cycle; negative before it",
             backlog.active_cycle_overdue_seconds,
         )
-        yield _gauge("submissions_backing_off", "Pending after a fault of ours", backlog.backing_off)
+        yield _gauge("submissions_backing_off", "Pending after a transient error", backlog.backing_off)
         cycles = GaugeMetricFamily(
             "kibotos_cycle_submissions", "Submissions by cycle and status", labels=["cycle", "status"]
         )
@@ -119,7 +119,9 @@ class _Work(Collector):
             failures.add_metric([tick.name], tick.failed)
         yield ages
         yield failures
-        circuits = GaugeMetricFamily("kibotos_circuit_open", "1 while it is not used", labels=["dependency"])
+        circuits = GaugeMetricFamily(
+            "kibotos_circuit_open", "1 while the circuit breaker is open", labels=["dependency"]
+        )
         failed = GaugeMetricFamily("kibotos_failures", "Failures since a success", labels=["dependency"])
         breakers = {breaker.name: breaker for breaker in queries.list_breakers()}
         for name in Dependency:
@@ -139,8 +141,10 @@ class _Work(Collector):
             stages.add_metric([stage.stage, "0.5"], stage.median)
             stages.add_metric([stage.stage, "0.95"], stage.p95)
         yield stages
-        calls = CounterMetricFamily("kibotos_judge_calls", "Calls of the judge", labels=["model"])
-        tokens = CounterMetricFamily("kibotos_judge_tokens", "Tokens it used", labels=["model", "kind"])
+        calls = CounterMetricFamily("kibotos_judge_calls", "Requests to the judge", labels=["model"])
+        tokens = CounterMetricFamily(
+            "kibotos_judge_tokens", "Tokens that the judge used", labels=["model", "kind"]
+        )
         for usage in queries.list_usage():
             calls.add_metric([usage.model], usage.calls)
             tokens.add_metric([usage.model, "prompt"], usage.prompt_tokens)

@@ -162,7 +162,7 @@ class Totals:
 class Backlog:
     pending: int
     evaluating: int
-    # after a fault of ours
+    # after a transient error
     backing_off: int
     # since the one that waits longest became due; None while none does
     oldest_due_seconds: float | None
