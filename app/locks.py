@@ -1,4 +1,4 @@
-"""The keys of all advisory locks of PostgreSQL, in one place so that no two of them are the same.
+"""The keys of all advisory locks of PostgreSQL. They are in one place, so that no two are the same.
 
 Locks with one key and locks with two keys are different locks to PostgreSQL. A lock of a miner is
 `hashtextextended(hotkey, seed)`, with a seed for each purpose.

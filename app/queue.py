@@ -1,12 +1,12 @@
 """Redis queues: their names, and how work is put into them.
 
-A queued evaluation is a hint that something is due, not which: the job takes the oldest due submission
-from the database. So an entry that is lost or doubled changes nothing, and the queue never needs to hold
-more entries than the workers can take before the next reconciliation. Jobs are named by dotted path,
-since the app never imports what runs in workers.
+A queued evaluation is a hint that some submission is due. It does not name the submission: the job takes the
+oldest due one from the database. So a lost or doubled entry changes nothing. The queue never needs more
+entries than the workers can take before the next reconciliation. Jobs are named by dotted path, since the app
+never imports what runs in workers.
 
-Whoever can write to Redis can queue whatever they like. So everything that reads a job reads it as a
-`ListedJob`, which cannot run code of theirs.
+Anybody who can write to Redis can queue any job. So all code reads a job as a `ListedJob`, which cannot run
+foreign code.
 """
 
 import uuid
@@ -34,8 +34,8 @@ RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset({EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS})
 
-# Entries the evaluations queue holds at the most. Refilled every few seconds, that keeps 200 evaluations a
-# second going, and a backlog of a million rows costs Redis no more than one of a thousand.
+# The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
+# evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
 
 
@@ -56,16 +56,16 @@ def connect(settings: Settings, **options: Any) -> Redis:
 
 
 class Refused(Exception):
-    """A job in Redis is not one of ours; the message says why."""
+    """A job in Redis is not one of ours. The message says why."""
 
 
 class ListedJob(Job):
-    """A job of RQ that is only ever JSON and names one of JOBS, with nothing added to it.
+    """A job of RQ that must be JSON and name one of JOBS, with nothing added to it.
 
-    Plain RQ unpickles what it finds, calls any function by its dotted path, imports the callbacks a job
-    names and sends its webhooks. Here a job that asks for such a thing, or that cannot be read (it is
-    damaged, or an older release has pickled it), is logged and deleted. From then on it is a job that does
-    not exist, which RQ passes over. What it was a hint of, the reconciler finds again.
+    Plain RQ unpickles what it finds, calls any function by its dotted path, imports the callbacks of a job
+    and sends its webhooks. Here a job that asks for such a thing is logged and deleted. So is a job that
+    cannot be read, since it is damaged or was pickled by an older release. RQ then treats it as a job that
+    does not exist. The reconciler queues a new job for the submission.
     """
 
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None):
@@ -77,7 +77,7 @@ class ListedJob(Job):
         except (NoSuchJobError, RedisConnectionError, RedisTimeoutError):
             raise
         except Exception as error:
-            # whatever a damaged hash makes RQ raise
+            # a damaged hash can make RQ raise anything
             reason = str(error) if isinstance(error, Refused) else f"cannot be read: {type(error).__name__}"
             log.warning("job_refused", job_id=self.id, reason=reason[:200])
             self.connection.delete(self.key)

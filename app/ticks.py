@@ -1,4 +1,4 @@
-"""Periodic work: done by one process at a time, and its last run kept in the table `ticks`."""
+"""Periodic work. One process at a time does it, and the table `ticks` has its last run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,9 @@ _END = text("UPDATE ticks SET last_finished_at = now(), last_error = :error WHER
 
 
 def run(name: str, work: Callable[[], Any]) -> bool:
-    """Do `work` and return True, or return False at once if another process is at it.
+    """Do `work` and return True, or return False at once if another process is doing it.
 
-    A failure is logged and remembered, not raised: the next tick tries again.
+    A failure is logged and stored, not raised: the next tick tries again.
     """
     try:
         with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as guard:

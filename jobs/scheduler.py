@@ -1,10 +1,10 @@
 """The scheduler: a clock that puts periodic jobs into their queue, and a worker of its own for them.
 
-rq-scheduler's own loop is not used, for what it was measured to do when things go wrong. It loses its whole
-schedule for ever when Redis is emptied, and an entry when it dies between two of its commands. It exits when
-Redis is away for 8 s. Without a worker it queues a tick again and again, and they run as a burst later. One
-job that it cannot read stops all. Here the schedule is the list in `periodic`, and each poll brings Redis in
-line with it.
+rq-scheduler's own loop is not used, since measurements showed how it fails. If Redis is emptied, it loses its
+whole schedule for ever. If it dies between two of its commands, it loses an entry. It exits when Redis is out
+of reach for 8 s. Without a worker it queues a tick again and again, and all of them run later at once. One
+job that it cannot read stops all jobs. Here the schedule is the list in `periodic`, and each poll brings
+Redis in line with it.
 """
 
 import math
@@ -53,10 +53,10 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
 class HealingScheduler(Scheduler):
     """An rq-scheduler whose schedule survives a flushed, restarted or damaged Redis.
 
-    An entry that is due is put off by its interval first and only then queued, as a fresh job named after
-    its time slot: whatever dies in between, and however many schedulers there are, a slot runs once at the
-    most and the entry stays. An entry that cannot be read is a job that does not exist (see ListedJob):
-    rq-scheduler drops it when it is due, and the next poll registers it anew.
+    A due entry is first moved by its interval and then queued, as a new job named after its time slot. So a
+    slot runs at most once and the entry stays, even if a process dies in between, and with any number of
+    schedulers. An entry that cannot be read counts as a job that does not exist (see ListedJob): rq-scheduler
+    drops it when it is due, and the next poll registers it again.
     """
 
     def __init__(self, redis: Redis, entries: Sequence[Periodic]):

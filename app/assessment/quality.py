@@ -3,9 +3,10 @@
 from app.assessment.report import Deduction
 from app.video.measures import Faults, Found
 
-# A video of which this share stands still or is black is a picture, not a video: it is rejected.
+# A video is rejected if this share of it stands still or is black: it is a picture, not a video.
 STILL_SHARE = 0.95
-# So is one of which this share consists of shots that nobody can follow, or cannot be known again.
+# It is also rejected if this share is in shots too short to follow, or has too little detail to be
+# recognised.
 BRIEF_SHARE = 0.3
 UNKNOWABLE_SHARE = 0.5
 

@@ -1,10 +1,10 @@
-"""One HTTP exchange, the way every client we ship makes it.
+"""One HTTP exchange, as all our clients make it.
 
-- No redirect is followed: a credential goes to the configured address only, and answers come from there.
+- No redirect is followed. So a credential goes to the configured address only, and answers come from there.
 - The exchange ends at its deadline, however slowly the other side sends its headers or its body.
-- A body is read up to a bound, in decoded bytes. No encoding is asked for.
-- Proxies and certificates come from the environment, as people set them. Credentials from `~/.netrc` do not:
-  they would replace the token of the request.
+- At most a given number of decoded bytes is read of a body. No encoding is asked for.
+- Proxies and certificates come from the environment. Credentials in `~/.netrc` are not used: they would
+replace the token of the request.
 """
 
 import socket
@@ -40,10 +40,10 @@ def exchange(
     data: Any = None,
     idle_seconds: float = IDLE_SECONDS,
 ) -> Iterator[requests.Response]:
-    """Send a request and give its response, whose body is still to be read.
+    """Send a request and yield its response. The caller reads the body.
 
-    At `deadline`, in time.monotonic(), the connection is cut, whatever it is busy with. Raises RetryableError
-    for whatever goes wrong on the way, also while the block reads the body. The caller judges the status.
+    At `deadline`, in time.monotonic(), the connection is cut. Raises RetryableError for any failure of the
+    connection, also while the block reads the body. The caller checks the status.
     """
     sockets: list[socket.socket] = []
     watchdog = threading.Timer(deadline - time.monotonic(), _cut, (sockets,))
@@ -117,7 +117,7 @@ def _why(error: BaseException) -> str:
 
 
 def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
-    """Return what decodes a chunk into so many bytes at the most."""
+    """Return a function that decodes a chunk into at most the given number of bytes."""
     if encoding.lower() in {"", "identity"}:
         return lambda chunk, _: chunk
     if encoding.lower() in {"gzip", "x-gzip", "deflate"}:
@@ -168,7 +168,7 @@ class _WatchedAdapter(HTTPAdapter):
 
 
 def _cut(sockets: list[socket.socket]) -> None:
-    """Make whoever reads from or writes to `sockets` fail at once."""
+    """Make every thread that reads from or writes to `sockets` fail at once."""
     for each in sockets:
         with suppress(OSError):
             # not TLS's own shutdown, which belongs to the thread that uses it

@@ -1,4 +1,4 @@
-"""How a client tries again: what may pass, and how long to wait for it."""
+"""How a client tries again after an error that may pass, and how long it waits."""
 
 import time
 from collections.abc import Callable
@@ -27,9 +27,9 @@ class RetryableError(Exception):
 def retrying(attempts: int, patience_seconds: float, check: Callable[[], None] = lambda: None) -> Retrying:
     """Return what calls a function again while it raises RetryableError, and raises the last one in the end.
 
-    Waits grow and are jittered, or are what the server asked for. No wait goes beyond `patience_seconds`: if
-    the server asks for a longer one, that was the last attempt. `check` is called every second of a wait;
-    what it raises ends the wait.
+    Waits grow and are jittered, or are as long as the server asked for. No wait goes beyond
+    `patience_seconds`: if the server asks for a longer one, there is no further attempt. `check` is called
+    every second of a wait. If it raises, the wait ends.
     """
 
     def sleep(seconds: float) -> None:
@@ -54,7 +54,7 @@ def _wait(state: RetryCallState) -> float:
 
 
 def retry_after(header: str | None) -> float | None:
-    """Return the seconds a Retry-After header asks for, a day at the most; None if it says nothing of use."""
+    """Return the seconds that a Retry-After header asks for, at most a day; None if it cannot be read."""
     if header is None:
         return None
     try:

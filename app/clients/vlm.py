@@ -29,9 +29,9 @@ HABIT_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a request is sent at the most, how long each may take, and when none begins any more.
+    """The most attempts for a request, the time for each, and the time after which no attempt begins.
 
-    Nor is a server waited for that asks for more than `seconds`.
+    If a server asks to wait for more than `seconds`, there is no further attempt.
     """
 
     attempts: int = 4
@@ -40,15 +40,15 @@ class Patience:
 
 
 class InputRefused(Unavailable):
-    """No answer to this request, which may itself be to blame: by a content filter, say."""
+    """The server gave no answer, and the request itself may be the cause, for example by a content filter."""
 
 
 class _Busy(RetryableError):
-    """The server has no time for anybody at the moment."""
+    """The server is too busy at the moment."""
 
 
 class _Refused(Exception):
-    """The server does not do what it was asked: `said` is its answer."""
+    """The server refused the request. `said` is its answer."""
 
     def __init__(self, reason: str, said: str):
         super().__init__(reason)
@@ -66,7 +66,7 @@ class Meter(Protocol):
 
 
 class HabitStore(Protocol):
-    """Keeps what servers refuse for longer than this process lives."""
+    """Remembers what servers refuse, also after this process has ended."""
 
     def load(self, endpoint: str, model: str, max_age_seconds: float) -> str | None: ...
 
@@ -90,7 +90,7 @@ class Vlm:
 
     @property
     def habits(self) -> Habits:
-        """What this server takes, as far as it is known."""
+        """What this server accepts, as far as it is known."""
         if self._habits is None or time.monotonic() - self._learned_at > HABIT_SECONDS:
             known = self._store and self._store.load(self.endpoint, self.model, HABIT_SECONDS)
             self._habits = Habits.model_validate_json(known) if known else Habits()
@@ -98,7 +98,7 @@ class Vlm:
         return self._habits
 
     def learn(self, habits: Habits, because: str) -> None:
-        """Remember what this server takes."""
+        """Remember what this server accepts."""
         log.warning("judge_habit_learned", model=self.model, habits=habits.model_dump_json(), because=because)
         self._habits = habits
         if self._store:
@@ -109,10 +109,10 @@ class Vlm:
     ) -> Completion:
         """Send a chat completion request and return the answer of its first choice.
 
-        `payload` is the body without `model`, with `max_tokens` and a strict `json_schema`: it is sent in the
-        form that the server takes. What may pass is tried again, with growing, jittered waits or after the
-        time the server names. Raises TooMuch if the request must be smaller, InputRefused if it may itself be
-        to blame, and Unavailable if it is not.
+        `payload` is the body without `model`, with `max_tokens` and a strict `json_schema`. It is sent in the
+        form that the server accepts. After an error that may pass, it is sent again, with growing, jittered
+        waits or after the time that the server names. Raises TooMuch if the request must be smaller,
+        InputRefused if the request itself may be the cause, and Unavailable otherwise.
         """
         patience = patience or self._patience
         while True:
@@ -167,7 +167,9 @@ class Vlm:
         log.warning("vlm_refused", status=status, said=said[:300])
         reason = f"it answered with status {status}"
         if where := find_redirect(response):
-            return Unavailable(f"The judge has moved: {reason}; set VLM_API_URL to where {where} is.", 60)
+            return Unavailable(
+                f"The judge has moved to {where} ({reason}); set VLM_API_URL to its new address.", 60
+            )
         if status in _SETTINGS_WRONG:
             return Unavailable(
                 f"The judge refused the request: {reason}; check VLM_API_URL, VLM_API_KEY and VLM_MODEL.", 60

@@ -1,7 +1,7 @@
 """The tick that drives cycles, and the completion of a cycle with its scores and weights.
 
-It stands above cycles, weights and metagraph, which do not know each other. Each step is one transaction
-under the lock on cycles: ticks that are late, doubled or run at the same time change nothing more than one.
+It stands above cycles, weights and metagraph, which do not import each other. Each step is one transaction
+under the lock on cycles, so late, doubled or simultaneous ticks change no more than one tick.
 """
 
 from datetime import datetime
@@ -26,11 +26,11 @@ NO_ID = 2**63 - 1
 
 
 def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
-    """Do what is due at `now` (by default the database's time), and leave if another tick is at it.
+    """Do what is due at `now` (by default the database's time), and leave if another tick is doing it.
 
-    Advances the ACTIVE cycle, takes a metagraph snapshot, and completes the EVALUATING cycles whose work is
-    done or overdue, oldest first, each in a transaction of its own. If nothing was due at first, what ends
-    meanwhile waits for the next tick: this one has not asked for the block that a cycle is completed at.
+    This advances the ACTIVE cycle, takes a metagraph snapshot, and completes the EVALUATING cycles whose work
+    is done or overdue, the oldest first, each in a transaction of its own. If no cycle was ready at first,
+    one that becomes ready meanwhile waits for the next tick, since this tick has not asked for the block.
     """
     if not queries.try_lock_cycles():
         db.session.rollback()
@@ -47,9 +47,9 @@ def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
 
 
 def _complete_oldest(settings: Settings, block: Block | None, now: datetime | None) -> bool:
-    """Complete the oldest EVALUATING cycle, or first carry over what is open of it.
+    """Complete the oldest EVALUATING cycle, or first carry over its open submissions.
 
-    Returns whether there may be more to do: False if none is ready or another tick is at it.
+    Returns whether there may be more to do: False if no cycle is ready or another tick is doing it.
     """
     locked = queries.try_lock_cycles()
     moment = now or queries.clock()

@@ -53,7 +53,7 @@ def claim_due(
         claims = queries.claim_due(1, claimed_by, lease_seconds, needs, probing=True)
         if claims:
             db.session.commit()
-    # an untaken probe stays for whoever finds work
+    # without due work the probe is left for the next caller
     db.session.rollback()
     return claims
 

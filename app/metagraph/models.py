@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class ChainState:
-    """The last block seen, and of which subnet and when the metagraph was last taken and last tried."""
+    """The last block seen, the subnet of the metagraph, and when it was last read and last tried."""
 
     block_number: int | None
     metagraph_netuid: int | None

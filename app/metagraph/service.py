@@ -19,9 +19,9 @@ RETRY_EVERY = timedelta(minutes=1)
 def refresh(settings: Settings, chain: Chain, now: datetime, needs_block: bool) -> Block | None:
     """Ask the chain for what is due and return the block number, or None if there never was one.
 
-    The metagraph is due every 10 minutes where NETUID is set (a minute after a failed try, or at once if a
-    cycle is about to complete, that is `needs_block`), the block if `needs_block`. An unreachable chain is
-    logged, no more. No transaction is open while it is asked.
+    `needs_block`: a cycle is about to complete, so the block is due. If NETUID is set, the metagraph is due
+    every 10 minutes, a minute after a failed attempt, or at once with `needs_block`. An unreachable chain is
+    only logged. No transaction is open while the chain is asked.
     """
     state = queries.find_state()
     needs_metagraph = settings.netuid is not None and _is_due(state, settings.netuid, now, needs_block)
@@ -54,7 +54,7 @@ def _read(chain: Chain, netuid: int | None) -> Reading | None:
 
 
 def find_snapshot_time(netuid: int) -> datetime | None:
-    """When the metagraph of this subnet was taken last, or None if it never was."""
+    """When the metagraph of this subnet was last read, or None if it never was."""
     return _taken_at(queries.find_state(), netuid)
 
 

@@ -38,7 +38,7 @@ def read_prompts(path: Path) -> list[NewPrompt]:
             ]
             continue
         if prompt.id in seen:
-            errors.append({"field": f"{number}.id", "message": f"{prompt.id} stands in the file twice"})
+            errors.append({"field": f"{number}.id", "message": f"{prompt.id} is in the file twice"})
         seen.add(prompt.id)
         prompts.append(prompt)
     if errors:

@@ -1,7 +1,7 @@
 """Which moments of a video are looked at, and which of them the judge sees. Pure rules.
 
-The times follow from the video's length and a seed that its maker cannot know, and from nothing else:
-whoever has the report can work them out again.
+The times follow only from the video's length and a seed that its maker cannot know. Anybody who has the
+report can compute them again.
 """
 
 import hashlib

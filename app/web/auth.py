@@ -145,5 +145,5 @@ def _authenticate_miner() -> str:
     with autocommit():
         is_fresh = use_nonce(caller.hotkey, caller.nonce, NONCE_MEMORY_SECONDS)
     if not is_fresh:
-        raise Unauthorized("This signed request was already used; sign each request anew.", "Btauth")
+        raise Unauthorized("This signed request was used before; sign each request again.", "Btauth")
     return caller.hotkey

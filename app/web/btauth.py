@@ -45,7 +45,7 @@ def verify(headers: Headers, body: bytes, *, method: str, target: str, now_ns: i
     if not -MAX_AHEAD_SECONDS <= age <= MAX_AGE_SECONDS:
         raise NotAuthenticated(
             f"The nonce is {abs(age):.0f} s {'old' if age > 0 else 'ahead'}; "
-            "sign each request anew and check your clock."
+            "sign each request just before you send it, and check your clock."
         )
     payload = "\n".join(
         (
@@ -61,7 +61,7 @@ def verify(headers: Headers, body: bytes, *, method: str, target: str, now_ns: i
     )
     if not is_signed(payload.encode(), _hex(headers.get("X-Bittensor-Signature", "")), hotkey):
         raise NotAuthenticated(
-            "X-Bittensor-Signature does not verify: sign the method, the path with its query and the "
+            "X-Bittensor-Signature is wrong: sign the method, the path with its query and the "
             "body exactly as they are sent."
         )
     return Caller(hotkey, nonce)

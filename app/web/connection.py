@@ -371,7 +371,7 @@ def _path_of(url: str) -> str:
 def _head_too_large() -> Refused:
     return Refused(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-        f"Send {MAX_HEADERS} headers at the most, of {MAX_HEAD_BYTES // 1024} KiB in all.",
+        f"Send at most {MAX_HEADERS} headers, with at most {MAX_HEAD_BYTES // 1024} KiB in all.",
     )
 
 
