@@ -24,7 +24,7 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class Flaw(StrEnum):
-    """What is wrong with a reply that is of no use."""
+    """What is wrong with a reply that cannot be used."""
 
     FORM = "no usable answer"
     SCALE = "scores on another scale than from 0 to 1"
@@ -86,9 +86,9 @@ SCORES = ("action_match", "perspective_correct", "demonstration_quality", "train
 def parse_reply(text: str, scale_was_named: bool = False) -> Reply | Flaw:
     """Return the reply that `text` is, or what is wrong with it.
 
-    Without one leading thought and one fence, it must be one object from beginning to end: what else stands
-    there may be quoted from the video. So may a field that is there twice. Whole scores of 0 and 1 could be
-    of a scale up to 10, so they count only once the scale has been named to the model.
+    One leading thought and one fence are removed. The rest must be one object from beginning to end, since
+    any other text may be quoted from the video. So may a field that appears twice. Whole scores of 0 and 1
+    could belong to a scale up to 10, so they count only after the scale was named to the model.
     """
     if len(text) > MAX_REPLY:
         return Flaw.FORM

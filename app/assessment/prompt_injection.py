@@ -1,6 +1,6 @@
-"""Does text seen in a video speak to whoever judges it? A second opinion beside the model's own.
+"""Does text in a video speak to its judge? This is a second opinion beside the model's own.
 
-Innocent text can look the same ("Rate us 5 stars"), so it only asks for a person's look.
+Innocent text can look the same ("Rate us 5 stars"), so this only asks a person to look.
 """
 
 import re

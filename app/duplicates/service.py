@@ -1,9 +1,8 @@
 """Is a video new? The same bytes, the same footage, pieces of one recording, the same scene over and over.
 
-Videos are compared with all that were submitted before them and judged, of all miners and cycles. So what a
-video is worth depends on what was submitted, and in which order; the order of evaluation decides nothing: a
-video that is evaluated before one that was submitted earlier is compared again when that is evaluated, and
-its result is corrected.
+A video is compared with all judged videos that were submitted before it, of all miners and cycles. So its
+score depends on what was submitted, and in which order. The order of evaluation does not matter. If an
+earlier video is evaluated later, the video is compared again and its result is corrected.
 """
 
 from collections.abc import Iterable
@@ -41,7 +40,7 @@ MAX_TAKES_DEDUCTION = 0.5
 
 @dataclass(frozen=True)
 class Originality:
-    """What was found: `quality_factor` in [0, 1], why the video is rejected or None, and the report."""
+    """The findings: `quality_factor` in [0, 1], why the video is rejected (or None), and the report."""
 
     quality_factor: float
     rejection_reason: str | None
@@ -49,11 +48,11 @@ class Originality:
 
     @property
     def of_known_footage(self) -> bool:
-        """Whether the video was rejected for footage that is known, in other bytes."""
+        """Whether the video was rejected for known footage in other bytes."""
         return self.rejection_reason is not None and self.report.same_file is None
 
     def applied_to(self, outcome: Outcome) -> Outcome:
-        """Return `outcome` with its quality, reason and report as they are in view of this."""
+        """Return `outcome` with the quality, reason and report that follow from this."""
         return replace(
             outcome,
             quality_score=outcome.quality_score * self.quality_factor,
@@ -173,8 +172,8 @@ def _same_file(known: HashAssertion, compared: bool) -> Originality:
 def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) -> list[int]:
     """Keep the fingerprint of a video that was judged or rejected for known footage, and compare again.
 
-    `judged` is its outcome before duplicates, `status` its result. What came after it and was scored without
-    it is corrected. Returns the submissions that a person should look at, since this could not be done.
+    `judged` is its outcome before duplicates, `status` its result. Later videos that were scored without it
+    are corrected. Returns the submissions that could not be corrected, so that a person should look at them.
     """
     subject = comparison.subject
     scored = status == SubmissionStatus.SCORED
@@ -201,7 +200,7 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
 def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     """Correct the result of a scored video if it shows what is `known` of a video that came before it.
 
-    False if it could not be compared in full any more, or if a person decided its result.
+    False if its full fingerprint is no longer kept, or if a person decided its result.
     """
     subject = queries.get_subject(id)
     if subject.place < cause.place:
@@ -277,7 +276,7 @@ def match_all(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Ite
 
 
 def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[Known]) -> Originality:
-    """Draw the conclusions from what was found in other videos and from the miner's own recent ones."""
+    """Decide on the video, by what was found in other videos and in the miner's own recent ones."""
     matched: set[int] = set()
     matches = []
     whole_of: UUID | None = None

@@ -67,7 +67,7 @@ def _attempt(url: str, path: Path, max_bytes: int, deadline: float, check_lease:
             while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 received += len(chunk)
                 if received > max_bytes:
-                    raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB, and was read no further.")
+                    raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB; submit a smaller file.")
                 digest.update(chunk)
                 file.write(chunk)
                 check_lease()

@@ -1,10 +1,10 @@
-"""Confines this process and then becomes a tool, so that a file that takes the tool over gains little.
+"""Confines this process and then becomes a tool. So a file that takes over the tool gains little.
 
-A program of its own, which `app.video.ffmpeg` starts as `python -I -S launcher.py NAME=VALUE … -- TOOL …`:
-between fork and exec a process that has threads must not run Python. It imports little, since every start of
-a tool waits for it: 15 ms of processor time in all.
+It is a separate program, which `app.video.ffmpeg` starts as `python -I -S launcher.py NAME=VALUE … -- TOOL
+…`, since a process with threads must not run Python between fork and exec. It imports little, since every
+start of a tool waits for it: it takes 15 ms of processor time in all.
 
-What holds afterwards, also for whatever the tool becomes:
+These rules hold afterwards, also if another program takes over the tool:
 
 - limits on memory, processor time and written files, and the end of the starting thread is its end;
 - Landlock: it opens the files named and the machine's programs and libraries, and nothing else. It reads no
@@ -12,8 +12,8 @@ What holds afterwards, also for whatever the tool becomes:
 - seccomp, by libseccomp: no socket, no new process, none of the system calls by which programs gain rights;
 - as root, no capability but to read files of others.
 
-A layer that the machine lacks is left out and reported. Landlock is called directly: its few numbers are a
-promise of the kernel, and the libraries for it are unfinished or new.
+If the machine lacks a layer, it is left out and reported. Landlock is called directly: the kernel guarantees
+its few numbers, and the libraries for it are unfinished or new.
 """
 
 import ctypes

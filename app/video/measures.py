@@ -133,11 +133,11 @@ def found(is_so: Sequence[bool], seconds: Sequence[float]) -> Found:
 
 @dataclass(frozen=True)
 class Faults:
-    """What speaks against a video, each as a share of it.
+    """The faults of a video, each as a share of it.
 
     `frozen`: nothing moves of itself. `repeated`: it was shown before. `brief_shots`: it belongs to a shot of
-    under a second. `drawn`: it was not filmed. `unhashable`: it has too little in it to be known again, black
-    apart. `damaged`: it does not decode cleanly.
+    less than a second. `drawn`: it was not filmed. `unhashable`: it has too little detail to be recognised
+    again, not counting black. `damaged`: it does not decode cleanly.
     """
 
     black: Found

@@ -1,7 +1,7 @@
 """What moves in a video of itself, and what of it was shown before. Pure functions over numpy arrays.
 
-A picture that stands still may be shaken, zoomed into, or faded into the next: nothing moves in it of
-itself. So of each change that is taken off which moving the whole picture explains, or blending two.
+A still picture may be shaken, zoomed into, or faded into the next one, but nothing moves in it of itself. So
+a change does not count if a movement of the whole picture explains it, or a blend of two pictures.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def _cut_within(first: float, last: float, cuts: Sequence[float]) -> bool:
 
 
 def frozen(small: Frames, seconds: Sequence[float], cuts: Sequence[float]) -> Found:
-    """Return how much of a video, given by its moments, is such that nothing moves of itself."""
+    """Return in how much of a video, given by its moments, nothing moves of itself."""
     triples = [
         (index - SPACING, index, index + SPACING)
         for index in range(SPACING, len(small) - SPACING)
@@ -117,7 +117,7 @@ def _levels(difference: Picture) -> NDArray[np.float32]:
 
 
 def _blend(before: Picture, picture: Picture, after: Picture) -> Picture:
-    """Return what of `picture` lies between the other two, as where one fades into the other."""
+    """Return the part of `picture` that is a blend of the other two, as when one fades into the other."""
     way, gone = after - before, picture - before
     share = float((way * gone).sum()) / max(float((way * way).sum()), 1e-6)
     return before + np.float32(min(max(share, 0.0), 1.0)) * way

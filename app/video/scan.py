@@ -1,7 +1,7 @@
-"""One decoding pass over the whole video: for its measures, its fingerprint and the stills of the judge.
+"""One decoding pass over the whole video, for its measures, its fingerprint and the stills of the judge.
 
-All of them are of the same frames. So what the judge is shown has been hashed and measured, and no frame
-can be meant for one of them only.
+All three use the same frames. So each picture that the judge sees was hashed and measured, and nobody can
+make a frame for one of them only.
 """
 
 import math
