@@ -85,7 +85,7 @@ def cursor(database):
 
 def test_only_one_cycle_is_active(cursor):
     _insert_cycle(cursor)
-    with pytest.raises(psycopg2.errors.UniqueViolation):
+    with pytest.raises(psycopg2.errors.UniqueViolation, match="cycles_one_active"):
         _insert_cycle(cursor)
 
 
@@ -215,13 +215,13 @@ def test_a_result_without_a_cycle_joins_one_and_stays_there(cursor):
     first, second = _insert_cycle(cursor, "EVALUATING"), _insert_cycle(cursor)
     submission_id = _insert_in_state(cursor, "SCORED")
     cursor.execute("UPDATE submissions SET cycle_id = %s WHERE id = %s", (first, submission_id))
-    with pytest.raises(psycopg2.errors.CheckViolation):
+    with pytest.raises(psycopg2.errors.CheckViolation, match="never changed"):
         cursor.execute("UPDATE submissions SET cycle_id = %s WHERE id = %s", (second, submission_id))
 
 
 def test_a_video_key_is_submitted_once(cursor):
     _insert_submission(cursor)
-    with pytest.raises(psycopg2.errors.UniqueViolation):
+    with pytest.raises(psycopg2.errors.UniqueViolation, match="video_key"):
         _insert_submission(cursor)
 
 
@@ -234,10 +234,10 @@ def test_a_result_stands(cursor):
     )
     cursor.execute(insert, (submission_id,))
     cursor.execute("SAVEPOINT before")
-    with pytest.raises(psycopg2.errors.UniqueViolation):
+    with pytest.raises(psycopg2.errors.UniqueViolation, match="evaluations_pkey"):
         cursor.execute(insert, (submission_id,))
     cursor.execute("ROLLBACK TO SAVEPOINT before")
-    with pytest.raises(psycopg2.errors.CheckViolation):
+    with pytest.raises(psycopg2.errors.CheckViolation, match="never changed"):
         cursor.execute("UPDATE evaluations SET quality_score = 0")
 
 
@@ -247,7 +247,7 @@ def test_scores_and_weights_are_never_changed(cursor, table, verb):
     cycle_id = _insert_cycle(cursor, "COMPLETED")
     cursor.execute("INSERT INTO miner_scores VALUES (%s, 1, 'h', 1, 1, 0.5, 0.5, '{}', true)", (cycle_id,))
     cursor.execute("INSERT INTO computed_weights VALUES (%s, 1, 1, 65535)", (cycle_id,))
-    with pytest.raises(psycopg2.errors.CheckViolation):
+    with pytest.raises(psycopg2.errors.CheckViolation, match="never changed"):
         cursor.execute(verb.format(table))
 
 

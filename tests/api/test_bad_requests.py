@@ -102,12 +102,14 @@ WRONG_OBJECTS = {
 
 
 def cases():
-    """(name, method, path, headers, body as text, expected status)"""
+    """(name, method, path, headers, body as text, expected status, the one field that is wrong or None)"""
     for endpoint, (method, path, headers, good) in BODIES.items():
 
-        def case(name, body, status=422, path=path, method=method, headers=headers, endpoint=endpoint):
+        def case(
+            name, body, status=422, field=None, path=path, method=method, headers=headers, endpoint=endpoint
+        ):
             text = body if isinstance(body, str | bytes) else json.dumps(body)
-            return f"{endpoint}: {name}", method, path, headers, text, status
+            return f"{endpoint}: {name}", method, path, headers, text, status, field
 
         for name, body in {
             "no body": "",
@@ -125,12 +127,12 @@ def cases():
         for field in good if method == "POST" and endpoint != "fetch" else ():
             if field in {"weight"}:
                 continue
-            yield case(f"without {field}", {k: v for k, v in good.items() if k != field})
-            yield case(f"{field} null", good | {field: None})
+            yield case(f"without {field}", {k: v for k, v in good.items() if k != field}, 422, field)
+            yield case(f"{field} null", good | {field: None}, 422, field)
         for field in NUMBERS.get(endpoint, ()):
             for number in WRONG_NUMBERS:
                 body = json.dumps(good | {field: "@"}).replace('"@"', number)
-                yield case(f"{field} {number[:20]} ({len(number)} characters)", body)
+                yield case(f"{field} {number[:20]} ({len(number)} characters)", body, 422, field)
         for field, longest in TEXTS.get(endpoint, {}).items():
             for name, text in {
                 "NUL": "a\0b",
@@ -140,15 +142,18 @@ def cases():
                 "true": True,
                 "a list": ["a"],
             }.items():
-                yield case(f"{field} {name}", good | {field: text})
+                yield case(f"{field} {name}", good | {field: text}, 422, field)
         if field := OBJECTS.get(endpoint):
             for name, text in WRONG_OBJECTS.items():
-                yield case(f"{field} {name}", json.dumps(good | {field: "@"}).replace('"@"', text))
+                body = json.dumps(good | {field: "@"}).replace('"@"', text)
+                yield case(f"{field} {name}", body, 422, field)
 
     def submit(name, status=422, **changes):
-        return f"submit: {name}", "POST", "/v1/submissions", OPEN, json.dumps(SUBMIT | changes), status
+        field = list(changes)[0] if status == 422 else None
+        return f"submit: {name}", "POST", "/v1/submissions", OPEN, json.dumps(SUBMIT | changes), status, field
 
-    yield submit("video_key of no upload", 401, video_key=f"uploads/{uuid.uuid4()}/video.mp4")
+    unknown = signed_submission(MINER, "open", f"uploads/{uuid.uuid4()}/video.mp4")
+    yield submit("video_key of no upload", video_key=unknown["video_key"], signature=unknown["signature"])
     yield submit("video_key with a path", video_key=f"uploads/{uuid.uuid4()}/../../x")
     yield submit("video_key elsewhere", video_key="etc/passwd")
     yield submit("video_hash too short", video_hash="ab" * 31)
@@ -163,7 +168,8 @@ def cases():
     yield submit("wrong signature", 401, signature="00" * 64)
 
     def admin(name, body, status=422, path="/v1/admin/prompts", method="POST"):
-        return f"admin: {name}", method, path, ADMIN, json.dumps(body), status
+        field = next(name for name in body if body[name] != PROMPT.get(name, "")) if status == 422 else None
+        return f"admin: {name}", method, path, ADMIN, json.dumps(body), status, field
 
     yield admin("id taken", PROMPT | {"id": "open"}, 409)
     for bad in ("", "-x", "a b", "a/b", "ä", "a\n", "../x"):
@@ -195,6 +201,7 @@ def cases():
             EVALUATOR,
             json.dumps(RESULT | changes),
             status,
+            list(changes)[-1] if status == 422 else None,
         )
 
     yield result("unknown submission", 404, submission_id=4040)
@@ -209,11 +216,11 @@ def cases():
     yield result("claimed, but with another's token", 409, submission_id=3, claim_token=str(uuid.UUID(int=9)))
     fetch = ("POST", "/v1/evaluate/fetch", EVALUATOR)
     for limit in (101, 1.5, None):
-        yield f"fetch: limit {limit}", *fetch, json.dumps({"limit": limit}), 422
+        yield f"fetch: limit {limit}", *fetch, json.dumps({"limit": limit}), 422, "limit"
 
     presign = ("POST", "/v1/upload/presign", OPEN)
     for name, body in {"nothing": {}, "what would do": PRESIGN, "not JSON": "{"}.items():
-        yield f"presign unsigned: {name}", *presign, json.dumps(body), 401
+        yield f"presign unsigned: {name}", *presign, json.dumps(body), 401, None
 
     for path in (
         "/v1/prompts?limit=-1", "/v1/prompts?limit=0", f"/v1/prompts?limit={2**63}", "/v1/prompts?limit=ten",
@@ -221,9 +228,9 @@ def cases():
         "/v1/prompts?after=%00", "/v1/prompts?after=a%20b", "/v1/prompts?after=%ff",
         f"/v1/prompts?after={'a' * 65}",
     ):  # fmt: skip
-        yield f"GET {path[:60]}", "GET", path, OPEN, "", 422
+        yield f"GET {path[:60]}", "GET", path, OPEN, "", 422, path.partition("?")[2].partition("=")[0]
     for limit in (-1, 2**63, "ten", "%00"):
-        yield f"GET reviews {limit}", "GET", f"/v1/admin/reviews?limit={limit}", ADMIN, "", 422
+        yield f"GET reviews {limit}", "GET", f"/v1/admin/reviews?limit={limit}", ADMIN, "", 422, "limit"
     for path in (
         "/", "/v1", "/v1/", "//v1/prompts", "/v1/prompts/", "/V1/PROMPTS", "/v1/prompts/missing",
         "/v1/prompts/%00", "/v1/prompts/%ff", "/v1/prompts/%ED%A0%80", f"/v1/prompts/{'a' * 3000}",
@@ -235,13 +242,13 @@ def cases():
         "/v1/weights/x", "/v1/weights/-1", "/v1/weights/404", f"/v1/weights/{2**63}", "/v1/weights/%00",
         f"/v1/weights/{'9' * 400}", "/openapi.json/x", "/static/x", "/apidoc/swagger",
     ):  # fmt: skip
-        yield f"GET {path[:60]}", "GET", path, OPEN, "", 404
+        yield f"GET {path[:60]}", "GET", path, OPEN, "", 404, None
     for method, path in (
         ("DELETE", "/v1/prompts/open"), ("PUT", "/v1/submissions"), ("GET", "/v1/upload/presign"),
         ("POST", "/v1/prompts"), ("POST", "/health"), ("TRACE", "/v1/status"), ("GET", "/v1/evaluate/fetch"),
         ("NONSENSE", "/v1/status"), ("DELETE", "/v1/cycles/status"), ("PATCH", "/v1/weights/latest"),
     ):  # fmt: skip
-        yield f"{method} {path}", method, path, OPEN, "", 405
+        yield f"{method} {path}", method, path, OPEN, "", 405, None
 
 
 CASES = {name: rest for name, *rest in cases()}
@@ -300,7 +307,7 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_request(furnished, fingerprint, name):
-    method, path, headers, body, status = CASES[name]
+    method, path, headers, body, status, field = CASES[name]
     before = fingerprint()
     answer = furnished.test_client().open(
         path, method=method, data=body or None, headers=headers, content_type="application/json"
@@ -312,6 +319,8 @@ def test_bad_request(furnished, fingerprint, name):
     assert problem["request_id"] == answer.headers["X-Request-ID"]
     assert problem["detail"].endswith(".")
     assert (status == 422) == ("errors" in problem)
+    if field is not None:
+        assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}
     assert len(answer.data) < 4096
     assert fingerprint() == before
 
@@ -340,6 +349,7 @@ def test_the_bodies_that_the_cases_spoil_are_good_otherwise(furnished):
         "fetch": 200,
         "report result": 409,
         "release": 409,
+        "judge-calls": 409,
         "submit": 409,
     }.items():
         method, path, headers, body = BODIES[name]

@@ -1,5 +1,6 @@
 """Work for evaluators over HTTP: fetch, submit, and the report."""
 
+import json
 import re
 import threading
 import uuid
@@ -233,14 +234,17 @@ def test_submit_applies_gates_itself(client, claimed, submission, changes, statu
 def test_submit_refuses_what_does_not_add_up(client, claimed, submission, changes):
     answer = client.post(SUBMIT, json=result(claimed, **changes))
     assert answer.status_code == 422, answer.json
+    [error] = answer.json["errors"]
+    assert error["field"].split(".")[0] == list(changes)[-1]
     assert submission(claimed).status == "EVALUATING"
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_submit_refuses_what_is_no_number(client, claimed, submission, number):
-    body = f'{{"submission_id": 1, "technical_score": {number}, "relevance_score": 1, "quality_score": 1}}'
+    body = json.dumps(result(claimed, technical_score="@")).replace('"@"', number)
     answer = client.post(SUBMIT, data=body, content_type="application/json")
-    assert answer.status_code in {400, 422}
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json["errors"]] == ["technical_score"]
     assert submission(claimed).status == "EVALUATING"
 
 

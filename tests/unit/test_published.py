@@ -66,8 +66,9 @@ def test_fault_is_told(changes, sentence):
     ],
 )
 def test_malformed_answer_is_refused(changes):
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError) as refused:
         Published.model_validate(answer(**changes))
+    assert [error["loc"][0] for error in refused.value.errors()] == list(changes)
 
 
 def test_replaced_uids_are_those_of_another_hotkey_by_now():
