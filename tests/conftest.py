@@ -20,6 +20,7 @@ from app.config import Settings, spare_loopback_the_proxy
 from app.local.process import start_all, stop_all
 from app.local.servers import Postgres, Seaweed, Valkey
 from cli import kibotos
+from tests.attacks.table import pytest_terminal_summary  # noqa: F401  # a hook of pytest's
 from tests.up import Up
 from tests.videos import Videos
 from tests.vlm_server import VlmServer
@@ -28,6 +29,7 @@ from tests.vlm_server import VlmServer
 def pytest_addoption(parser):
     parser.addoption("--fault-rounds", type=int, default=1, help="how often each fault strikes")
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
+    parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
 
 
 # the servers of the tests are on this machine, whatever proxy leads out of it

@@ -98,12 +98,13 @@ def descendants(pid):
 
 
 def cpu_seconds(pid):
-    """Processor time that `pid` and its living descendants have used."""
+    """Processor time that `pid` and its descendants have used, living or ended."""
     ticks = 0
     for each in [pid, *descendants(pid)]:
         with suppress(OSError):
             fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            # its own, and that of the children it has waited for
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

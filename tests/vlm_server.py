@@ -47,6 +47,11 @@ class VlmServer(ChatServer):
         self._next = deque()
         self._released = threading.Event()
 
+    def forget(self):
+        """Be as new."""
+        for told in (self.requests, self.habits, self._rules, self._always, self._next):
+            told.clear()
+
     def answer_with(self, when="", **fields):
         self._rules.insert(0, (when, fields))
 
