@@ -17,6 +17,11 @@ METRICS_TOKEN = "metrics-token-of-the-tests-" + "m" * 16
 # what a video of the tests is, unless told otherwise
 DECLARED = {"duration_sec": 2.0, "resolution_width": 480, "resolution_height": 360, "fps": 15.0}
 
+def noise(videos, chance):
+    """A video like no other, as DECLARED: two seconds of moving noise."""
+    source = "perlin=size=480x360:rate=15:octaves=3:xscale=4:yscale=4:random_seed="
+    return videos.make(f"{source}{chance.randrange(10**9)}", seconds=2, fps=15, size="480x360")
+
 
 class Arena:
     """The API and the scheduler in processes of their own, and workers where a test starts them.
@@ -31,6 +36,7 @@ class Arena:
         self.directory = directory
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
+        self._made = []
         self._processes = [self.process("api", "--host", "127.0.0.1", "--port", str(port)), self.process("scheduler")]
         self._workers = []
         self._prompts = 0
@@ -39,7 +45,9 @@ class Arena:
         """`kibotos <arguments>` in this backend's configuration, but for `changes`; not started."""
         (number,) = free_ports(1)
         environ = environment(self.settings, **changes) | {"TMPDIR": str(self.directory)}
-        return Process(arguments, environ, self.directory / f"{arguments[0]}-{number}.log", self.directory)
+        log = self.directory / f"{arguments[0]}-{number}.log"
+        self._made.append(Process(arguments, environ, log, self.directory))
+        return self._made[-1]
 
     def start(self):
         for process in self._processes:
@@ -74,8 +82,11 @@ class Arena:
         """Processor time of ours so far: of the web processes, the workers and their tools."""
         return sum(cpu_seconds(process.pid) for process in [self._processes[0], *self._workers])
 
-    def logs(self):
-        return "\n".join(process.log.read_text() for process in [*self._processes, *self._workers])
+    def complaints(self):
+        """What the processes logged beyond requests and results."""
+        written = [process.log for process in self._made if process.log.exists()]
+        lines = [line for log in written for line in log.read_text().splitlines()]
+        return "\n".join(line for line in lines if '"level": "info"' not in line)
 
     # who calls
 
@@ -146,9 +157,10 @@ class Arena:
 
         return eventually(find, seconds, 0.3)
 
-    def faults(self, uuid):
-        """How many attempts at a submission have failed, and what of."""
-        return self.ask("SELECT faults, last_fault FROM submissions WHERE uuid = %s", (uuid,))[0]
+    def tried(self, uuid):
+        """Whether an attempt at a submission has ended, with a result or without one."""
+        [[tried]] = self.ask("SELECT faults > 0 OR evaluated_at IS NOT NULL FROM submissions WHERE uuid = %s", (uuid,))
+        return tried
 
     def ask(self, statement, values=()):
         """The rows of an SQL statement."""

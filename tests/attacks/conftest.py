@@ -85,7 +85,7 @@ def arena(_arena):
     empty_database(_arena.database)
     _arena.vlm.forget()
     yield _arena
-    print(_arena.logs()[-8000:])
+    print(_arena.complaints()[-8000:])
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,104 @@
+"""Attacks on validators: a backend, or whoever sits in front of it, that drips, swells or leads elsewhere."""
+
+import gzip
+import json
+import os
+import resource
+import threading
+import zlib
+
+import bittensor
+import pytest
+
+from tests.chain.node import ChainNode
+from tests.chain.test_validator import Backend, start_command
+from tests.clients.conftest import RawServer, drip
+from tests.factories import miner
+
+BOMB_BYTES = 200_000_000
+# the command takes some 120 MB by itself
+MOST_BYTES = 300_000_000
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def draw_drip(chance):
+    name, first, piece = chance.choice(
+        [
+            ("head", b"HTTP/1.1 200 OK\r\n", b"X-Header: 1\r\n"),
+            ("status line", b"HTTP/1.1 200 O", b"K"),
+            ("body", OK + b"Content-Length: 100000\r\n\r\n{", b" "),
+            ("body without a length", OK + b"\r\n{", b" "),
+            ("chunks", OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+            ("chunk's size", OK + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+        ]
+    )
+    return f"drips in its {name}", tuple(drip(piece, first))
+
+
+def draw_bomb(chance):
+    name = chance.choice(["gzip", "many members", "deflate", "gzip in gzip"])
+    if name == "many members":
+        bomb, coding = gzip.compress(bytes(BOMB_BYTES // 100), 1) * 500, "gzip"
+    elif name == "deflate":
+        bomb, coding = zlib.compress(bytes(BOMB_BYTES), 1), "deflate"
+    elif name == "gzip in gzip":
+        bomb, coding = gzip.compress(gzip.compress(bytes(BOMB_BYTES), 1), 1), "gzip, gzip"
+    else:
+        bomb, coding = gzip.compress(bytes(BOMB_BYTES), 1), "gzip"
+    head = OK + f"Content-Encoding: {coding}\r\nContent-Length: {len(bomb)}\r\n\r\n".encode()
+    return f"a bomb: {name}", (head, bomb)
+
+
+def draw_redirect(chance, backend):
+    code = chance.choice([301, 302, 303, 307, 308])
+    location = chance.choice([f"{backend.url}/v1/weights/latest", backend.url.removeprefix("http:") + "/v1/weights/latest"])
+    return f"redirects by {code}", (f"HTTP/1.1 {code} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(),)
+
+
+def ended_children():
+    """Processor time of all processes that ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@pytest.fixture
+def elsewhere():
+    """A backend that publishes weights nobody should set."""
+    backend = Backend()
+    thread = threading.Thread(target=backend.server.serve_forever)
+    thread.start()
+    yield backend
+    backend.server.shutdown()
+    thread.join()
+    backend.server.server_close()
+
+
+def test_no_validator_sets_weights_of_elsewhere_or_is_held(settings, elsewhere, tmp_path, chance, attack):
+    attacks = [draw_drip(chance), draw_bomb(chance), draw_redirect(chance, elsewhere)]
+    homes = [tmp_path / str(number) for number in range(len(attacks))]
+    wallets = [bittensor.Wallet("cold", "hot", str(home)) for home in homes]
+    for wallet in wallets:
+        wallet.create_new_hotkey(use_password=False, overwrite=True)
+    hotkeys = [wallet.hotkey.ss58_address for wallet in wallets]
+    started = []
+    with ChainNode() as node:
+        node.add_subnet(5, [*hotkeys, miner("one").ss58_address], validators=range(len(hotkeys)))
+        try:
+            for home, (name, answer) in zip(homes, attacks, strict=True):
+                server = RawServer()
+                server.answer(*answer)
+                options = ("--hotkey-name", "hot", "--once")
+                started.append((name, server, start_command(settings, node, home, server.url, *options)))
+            for name, _, process in started:
+                said, complaint = process.stdout.read(), process.stderr.read()
+                with attack("14 validators", name, ended_children) as it:
+                    _, status, used = os.wait4(process.pid, 0)
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    it.outcome = f"{json.loads(said)['event']}, {used.ru_maxrss // 1024} MiB at the most"
+                assert process.returncode == 1, complaint
+                assert used.ru_maxrss * 1024 < MOST_BYTES
+        finally:
+            for _, server, process in started:
+                server.close()
+                process.kill()
+        assert node.calls == []
