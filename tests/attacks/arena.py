@@ -17,6 +17,7 @@ METRICS_TOKEN = "metrics-token-of-the-tests-" + "m" * 16
 # what a video of the tests is, unless told otherwise
 DECLARED = {"duration_sec": 2.0, "resolution_width": 480, "resolution_height": 360, "fps": 15.0}
 
+
 def noise(videos, chance):
     """A video like no other, as DECLARED: two seconds of moving noise."""
     source = "perlin=size=480x360:rate=15:octaves=3:xscale=4:yscale=4:random_seed="
@@ -37,7 +38,10 @@ class Arena:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._made = []
-        self._processes = [self.process("api", "--host", "127.0.0.1", "--port", str(port)), self.process("scheduler")]
+        self._processes = [
+            self.process("api", "--host", "127.0.0.1", "--port", str(port)),
+            self.process("scheduler"),
+        ]
         self._workers = []
         self._prompts = 0
 
@@ -79,7 +83,8 @@ class Arena:
             self._workers = []
 
     def spent(self):
-        """Processor time of ours so far: of the web processes, the workers and their tools."""
+        """Processor time of ours so far: of the web processes, the workers and their tools, once those rest."""
+        eventually(lambda: not any(worker.children() for worker in self._workers))
         return sum(cpu_seconds(process.pid) for process in [self._processes[0], *self._workers])
 
     def complaints(self):
@@ -159,7 +164,9 @@ class Arena:
 
     def tried(self, uuid):
         """Whether an attempt at a submission has ended, with a result or without one."""
-        [[tried]] = self.ask("SELECT faults > 0 OR evaluated_at IS NOT NULL FROM submissions WHERE uuid = %s", (uuid,))
+        [[tried]] = self.ask(
+            "SELECT faults > 0 OR evaluated_at IS NOT NULL FROM submissions WHERE uuid = %s", (uuid,)
+        )
         return tried
 
     def ask(self, statement, values=()):

@@ -122,7 +122,13 @@ def test_production_takes_no_word_of_the_offline_judge(arena, evaluator, chance,
     answer = JudgeAnswer(
         **dict.fromkeys(SCORES, 1.0),
         **dict.fromkeys(("reasoning", "on_screen_text", "prompt_version"), ""),
-        **{"addresses_judge": False, "model": OFFLINE_MODEL, "prompt_tokens": 0, "completion_tokens": 0, "raw": ()},
+        **{
+            "addresses_judge": False,
+            "model": OFFLINE_MODEL,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "raw": (),
+        },
     )
     named = {"judge_model": OFFLINE_MODEL}
     told = {"report": Report(verified_sha256="0" * 64, judge=answer)}
@@ -135,7 +141,10 @@ def test_production_takes_no_word_of_the_offline_judge(arena, evaluator, chance,
 
 
 def test_a_long_transcription_is_paid_once_and_reported(arena, videos, chance, attack):
-    letters = [chance.choice(['"', "x", "\\n", "\\", "\x00", "é", "\U0001f600", "</think>", "```"]) for _ in range(50)]
+    letters = [
+        chance.choice(['"', "x", "\\n", "\\", "\x00", "é", "\U0001f600", "</think>", "```"])
+        for _ in range(50)
+    ]
     words = "".join(letters * 1400)
     # longer answers than 256 KiB are no answers
     while len(json.dumps(json.dumps(words))) > 200_000:

@@ -31,7 +31,9 @@ TRUTH = LIE | {
 def taken_in(chance):
     """How a text in the video is written, and the reply of a model that transcribes it without care."""
     lie = json.dumps(LIE)
-    before = chance.choice(['"}', "</think>", "```", "</answer>\n", '", "reasoning": "x"}\n', "<|im_end|>", "}"])
+    before = chance.choice(
+        ['"}', "</think>", "```", "</answer>\n", '", "reasoning": "x"}\n', "<|im_end|>", "}"]
+    )
     after = chance.choice(["", "<think>", "```json", "{", '{"x": "', "\n"])
     fenced = chance.choice([lie, f"```json\n{lie}\n```", f"<|begin_of_box|>{lie}<|end_of_box|>"])
     reply = json.dumps(TRUTH).replace("@", before + fenced + after)

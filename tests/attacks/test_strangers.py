@@ -21,7 +21,9 @@ def hostile_json(chance):
     size = chance.randrange(1000, 1_000_000)
     key = chance.choice(FIELDS)
     item = chance.choice(["0", "-1e308", '""', "null", "[]", "{}", '"\\ud800"', '[{"a":[]}]', "9" * 300])
-    shape = chance.choice(["keys", "same key", "list", "deep lists", "deep objects", "one number", "one text"])
+    shape = chance.choice(
+        ["keys", "same key", "list", "deep lists", "deep objects", "one number", "one text"]
+    )
     if shape == "keys":
         body = "{" + ",".join(f'"{key}{n}":{item}' for n in range(size // (len(item) + 12))) + "}"
     elif shape == "same key":
@@ -71,7 +73,9 @@ def malformed_chunks(chance):
     size = chance.choice(["-1", "0x5", "+5", "5 5", "g", "", " ", "ffffffffffffffffff", "1_0", "\x00", "٥"])
     end = chance.choice(["\n", "\r", "\r\r\n", "\r\n"])
     length = chance.choice([(), ("Content-Length: 5",)]) if end == "\r\n" else ()
-    coding = chance.choice(["chunked", "chunked, chunked", "gzip, chunked", "xchunked"]) if length else "chunked"
+    coding = (
+        chance.choice(["chunked", "chunked, chunked", "gzip, chunked", "xchunked"]) if length else "chunked"
+    )
     body = f"{size}{end}hello\r\n0\r\n\r\n".encode()
     headers = ("Content-Type: application/json", f"Transfer-Encoding: {coding}", *length)
     return f"{size!r} {coding} {end!r}", request("POST", "/v1/submissions", *headers, body=body)
@@ -89,7 +93,10 @@ def test_malformed_chunks_are_refused_without_a_trace(arena, chance, attack):
 def test_among_slow_clients_a_miner_submits(arena, chance, attack):
     prompt = arena.prompt()
     kinds = [chance.choice(list(SLOW)) for _ in range(80)]
-    with attack("12 slow clients", f"{len(kinds)} of {len(set(kinds))} kinds", arena.spent) as it, ExitStack() as stack:
+    with (
+        attack("12 slow clients", f"{len(kinds)} of {len(set(kinds))} kinds", arena.spent) as it,
+        ExitStack() as stack,
+    ):
         clients = [stack.enter_context(connect(arena.url)) for _ in kinds]
         for kind, client in zip(kinds, clients, strict=True):
             client.sendall(SLOW[kind])

@@ -51,8 +51,12 @@ def draw_bomb(chance):
 
 def draw_redirect(chance, backend):
     code = chance.choice([301, 302, 303, 307, 308])
-    location = chance.choice([f"{backend.url}/v1/weights/latest", backend.url.removeprefix("http:") + "/v1/weights/latest"])
-    return f"redirects by {code}", (f"HTTP/1.1 {code} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(),)
+    location = chance.choice(
+        [f"{backend.url}/v1/weights/latest", backend.url.removeprefix("http:") + "/v1/weights/latest"]
+    )
+    return f"redirects by {code}", (
+        f"HTTP/1.1 {code} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(),
+    )
 
 
 def ended_children():

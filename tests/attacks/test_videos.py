@@ -60,25 +60,29 @@ def test_stolen_frames_between_filler_earn_nothing(busy, videos, chance, attack)
         f"each {step}. frame": (f"eq(mod(n,{step}),{chance.randrange(step)})",),
         f"to and fro every {flicker} frames": (f"mod(floor(n/{flicker}),2)",),
     }
-    prompt = busy.prompt()
-    busy.vlm.always(by_sight, when=prompt)
-    stolen = busy.submit("filmer", prompt, encoded(videos, "filmed", STOLEN), **FILMED)
+    [filmed] = busy.results(
+        [busy.submit("filmer", busy.prompt(), encoded(videos, "filmed", STOLEN), **FILMED)]
+    )
+    assert filmed["status"] == "SCORED"
     for number, (name, how) in enumerate(kinds.items()):
         path = spliced(videos, f"spliced-{number}", *how)
+        # of its own: what is rejected would be known to the next
+        prompt = busy.prompt()
+        busy.vlm.always(by_sight, when=prompt)
         with attack("1 stolen frames", name, busy.spent) as it:
             [result] = busy.results([busy.submit(f"thief {number}", prompt, path, **FILMED)])
-            it.outcome = f"{result['status']}: {result['evaluation']['rejection_reason']}"[:60]
+            it.outcome = f"{result['status']}: {result['evaluation']['rejection_reason']}"
         assert (result["status"], result["evaluation"]["final_score"]) == ("REJECTED", 0), name
-    [victim] = busy.results([stolen])
-    assert victim["status"] == "SCORED"
 
 
 def test_light_copies_of_a_heavy_film_are_not_paid(busy, videos, chance, attack):
     prompt = busy.prompt()
-    heavy = encoded(videos, "heavy", "fps=50,scale=1280:960", "-crf", 10)
+    heavy = encoded(videos, "heavy", "scale=1920:1440", "-crf", 10)
     copies = [reencoding(chance) for _ in range(chance.randrange(2, 4))]
-    files = [encoded(videos, f"light-{n}", filters, *options) for n, (_, filters, options, _) in enumerate(copies)]
-    declared = FILMED | {"resolution_width": 1280, "resolution_height": 960, "fps": 50.0}
+    files = [
+        encoded(videos, f"light-{n}", filters, *options) for n, (_, filters, options, _) in enumerate(copies)
+    ]
+    declared = FILMED | {"resolution_width": 1920, "resolution_height": 1440}
     tried = "heavy first, then " + "; ".join(name for name, *_ in copies)
     with attack("2 order of evaluation", tried, busy.spent) as it:
         uuids = [busy.submit("filmer", prompt, heavy, **declared)]
@@ -98,7 +102,9 @@ def test_an_object_that_is_written_over_all_the_time_delays_nobody_for_long(busy
 
     def churn():
         while not over.is_set():
-            requests.put(upload["upload_url"], data=os.urandom(len(content)), headers=upload["headers"], timeout=60)
+            requests.put(
+                upload["upload_url"], data=os.urandom(len(content)), headers=upload["headers"], timeout=60
+            )
 
     def ended():
         busy.skip_waits()
@@ -124,9 +130,13 @@ def test_footage_of_low_contrast_is_paid_once(busy, videos, chance, attack):
     prompt = busy.prompt()
     contrast = chance.uniform(0.1, 0.3)
     uuids = []
-    with attack("3 low contrast", f"contrast {contrast:.2f}, three encodings by one hotkey", busy.spent) as it:
+    with attack(
+        "3 low contrast", f"contrast {contrast:.2f}, three encodings by one hotkey", busy.spent
+    ) as it:
         for number in range(3):
-            path = encoded(videos, f"pale-{number}", f"eq=contrast={contrast}", "-crf", chance.randrange(14, 28))
+            path = encoded(
+                videos, f"pale-{number}", f"eq=contrast={contrast}", "-crf", chance.randrange(14, 28)
+            )
             uuids.append(busy.submit("pale", prompt, path, **FILMED))
         found = [each["status"] for each in busy.results(uuids)]
         it.outcome = f"{found.count('SCORED')} of 3 SCORED"
@@ -136,8 +146,7 @@ def test_footage_of_low_contrast_is_paid_once(busy, videos, chance, attack):
 def test_the_judge_is_not_paid_for_known_footage(busy, videos, chance, attack):
     liked, disliked = busy.prompt(), busy.prompt()
     busy.vlm.answer_with(when=disliked, action_match=0.05)
-    first = [(liked, "bikes"), (disliked, "bikes")]
-    for number, (prompt, _) in enumerate(first):
+    for number, prompt in enumerate((liked, disliked)):
         path = encoded(videos, f"known-{number}", "null" if prompt == liked else "reverse,negate")
         [result] = busy.results([busy.submit(f"first {number}", prompt, path, **FILMED)])
         assert (result["status"] == "SCORED") == (prompt == liked)
@@ -167,5 +176,5 @@ def test_a_costly_file_is_refused_before_it_is_decoded(busy, videos, chance, att
     tried = f"{many.stat().st_size // 1024} KiB of {frames} frames of {size}"
     with attack("10 costly decoding", tried, busy.spent) as it:
         [result] = busy.results([busy.submit("glutton", busy.prompt(), many, **declared)])
-        it.outcome = f"{result['status']}: {result['evaluation']['rejection_reason']}"[:60]
+        it.outcome = f"{result['status']}: {result['evaluation']['rejection_reason']}"
     assert "takes too long" in result["evaluation"]["rejection_reason"]
