@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 from contextlib import contextmanager, suppress
 
 import psycopg2
@@ -9,7 +10,7 @@ import requests
 from bittensor import http_auth
 
 from app.local.process import free_ports
-from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer, signed_submission
+from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, bearer, signed_submission
 from tests.factories import miner
 from tests.processes import Process, cpu_seconds, environment, eventually
 
@@ -22,6 +23,12 @@ def noise(videos, chance):
     """A video like no other, as DECLARED: two seconds of moving noise."""
     source = "perlin=size=480x360:rate=15:octaves=3:xscale=4:yscale=4:random_seed="
     return videos.make(f"{source}{chance.randrange(10**9)}", seconds=2, fps=15, size="480x360")
+
+
+def ended_children():
+    """Processor time of all processes that this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Arena:
@@ -47,9 +54,8 @@ class Arena:
 
     def process(self, *arguments, **changes):
         """`kibotos <arguments>` in this backend's configuration, but for `changes`; not started."""
-        (number,) = free_ports(1)
         environ = environment(self.settings, **changes) | {"TMPDIR": str(self.directory)}
-        log = self.directory / f"{arguments[0]}-{number}.log"
+        log = self.directory / f"{len(self._made)}-{arguments[0]}.log"
         self._made.append(Process(arguments, environ, log, self.directory))
         return self._made[-1]
 
@@ -83,7 +89,7 @@ class Arena:
             self._workers = []
 
     def spent(self):
-        """Processor time of ours so far: of the web processes, the workers and their tools, once those rest."""
+        """Processor time of the web processes, the workers and their tools so far, once the workers rest."""
         eventually(lambda: not any(worker.children() for worker in self._workers))
         return sum(cpu_seconds(process.pid) for process in [self._processes[0], *self._workers])
 
@@ -104,7 +110,7 @@ class Arena:
         return requests.post(self.url + path, data=data, headers=sent, timeout=30)
 
     def prompt(self, **values):
-        """Make a prompt and return its id; the scenario ends in it, so that a judge's answers can go by it."""
+        """Make a prompt and return its id, which its scenario names: a judge's answers can go by it."""
         self._prompts += 1
         id = f"attacked-{self._prompts}"
         body = {"id": id, "category": "manipulation", "task": "grasp", "scenario": f"Pick up a mug: {id}."}

@@ -1,4 +1,4 @@
-"""The table of attacks, printed at the end of a test run: what was tried, what came of it, what it cost us."""
+"""The table of attacks, printed at the end of a run: what was tried, what came of it, and what it cost us."""
 
 WIDEST_CELL = 72
 HEADINGS = ("attack", "variation", "outcome", "CPU")

@@ -3,13 +3,13 @@
 import gzip
 import json
 import os
-import resource
 import threading
 import zlib
 
 import bittensor
 import pytest
 
+from tests.attacks.arena import ended_children
 from tests.chain.node import ChainNode
 from tests.chain.test_validator import Backend, start_command
 from tests.clients.conftest import RawServer, drip
@@ -57,12 +57,6 @@ def draw_redirect(chance, backend):
     return f"redirects by {code}", (
         f"HTTP/1.1 {code} Elsewhere\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode(),
     )
-
-
-def ended_children():
-    """Processor time of all processes that ended and were waited for."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture
