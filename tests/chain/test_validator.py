@@ -236,7 +236,7 @@ def test_uid_that_changed_hands_is_left_out(make_validator, node, backend):
     backend.publish(1, hotkeys={"1": miner("one").ss58_address, "2": miner("two").ss58_address})
     node.subnets[5].hotkeys[2] = miner("newcomer").ss58_address
     decision = make_validator().step()
-    assert decision.name == "set" and "without uids that other hotkeys hold by now: [2]" in decision.detail
+    assert decision.name == "set" and "without uids that other hotkeys now hold: [2]" in decision.detail
     assert [call["arguments"]["dests"] for call in node.calls] == [[1]]
 
 

@@ -161,7 +161,7 @@ def test_a_wallet_that_is_not_there_is_told_in_a_sentence(run_kibotos, videos, t
     assert result.exit_code == 1
     assert result.output.startswith("Error: The hotkey default of the wallet nobody cannot be used")
     nobody = run_kibotos("miner", "upload", str(video))
-    assert nobody.output.startswith("Error: Say who submits")
+    assert nobody.output.startswith("Error: Name the hotkey")
 
 
 @contextmanager

@@ -200,7 +200,7 @@ def test_quality_is_1_less_what_is_above_each_threshold(changes, expected):
 def test_a_deduction_tells_the_second_the_threshold_and_the_remedy():
     (told,) = [each.reason for each in quality.deductions(faults(black=0.5)) if each.points]
     assert (
-        told == "50% of the video is black, from 1.5 s on; 2% is let pass. Cut that off, or film with light."
+        told == "50% of the video is black, from 1.5 s on; 2% is allowed. Cut that off, or film with light."
     )
 
 
