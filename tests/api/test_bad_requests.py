@@ -149,7 +149,7 @@ def cases():
                 yield case(f"{field} {name}", body, 422, field)
 
     def submit(name, status=422, **changes):
-        field = list(changes)[0] if status == 422 else None
+        field = next(iter(changes)) if status == 422 else None
         return f"submit: {name}", "POST", "/v1/submissions", OPEN, json.dumps(SUBMIT | changes), status, field
 
     unknown = signed_submission(MINER, "open", f"uploads/{uuid.uuid4()}/video.mp4")
