@@ -157,6 +157,11 @@ CREATE TABLE submissions (
                             held_at IS NULL OR status = 'PENDING' AND cycle_id IS NULL),
     -- requests to a judge in its whole life, by all evaluators; without those that failed because of the judge
     judge_calls         integer NOT NULL DEFAULT 0 CHECK (judge_calls >= 0),
+    -- faults for which neither storage nor a judge was to blame; and the machines that lost it, killed or silent
+    unexplained_faults  integer NOT NULL DEFAULT 0 CHECK (unexplained_faults >= 0),
+    lost_by             text[] NOT NULL DEFAULT '{}',
+    -- a cycle waited for it until its deadline: none does so again
+    carried_over        boolean NOT NULL DEFAULT false,
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (final_score IS NOT NULL)),
@@ -420,6 +425,8 @@ CREATE TABLE reviews (
     closed_at        timestamptz,
     decided_by       text CHECK (char_length(decided_by) BETWEEN 1 AND 200),
     decision_reason  text CHECK (char_length(decision_reason) BETWEEN 1 AND 2000),
+    -- what could not be evaluated was tried anew without a person's word, which happens once
+    let_go           boolean NOT NULL DEFAULT false,
     CHECK ((state = 'OPEN') = (closed_at IS NULL)),
     CHECK ((closed_at IS NULL) = (decided_by IS NULL)),
     CHECK ((closed_at IS NULL) = (decision_reason IS NULL))

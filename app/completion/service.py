@@ -38,7 +38,8 @@ def tick(settings: Settings, chain: Chain, now: datetime | None = None) -> None:
     moment = now or queries.clock()
     cycles.advance(settings, moment)
     _, step = cycles.find_due(settings, moment)
-    duplicates.delete_full(before=queries.find_first_open(with_held=True) or NO_ID)
+    open_since = queries.find_first_open(held_seconds=settings.review_deadline_days * 86_400)
+    duplicates.delete_full(before=open_since or NO_ID)
     db.session.commit()
 
     block = metagraph.refresh(settings, chain, moment, needs_block=step != Step.WAIT)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.cycles.states import Cycle
 from app.db import execute, fetch_one, fetch_value
@@ -47,25 +47,43 @@ _COMPLETE = text("""
 _ADOPT = text("UPDATE submissions SET cycle_id = :cycle_id WHERE cycle_id IS NULL AND held_at IS NULL")
 _HAS_OPEN = text("""
     SELECT EXISTS (SELECT 1 FROM submissions
-                   WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING'))
+                   WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING')
+                         AND (:carried_over OR NOT carried_over))
 """)
-# Cycles that are not completed are few, and in each the first is found by the index.
-_FIND_FIRST_OPEN = text("""
-    SELECT min(first.id) FROM (
-        SELECT (SELECT min(s.id) FROM submissions s
-                WHERE s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING')) AS id
-        FROM cycles c WHERE c.status <> 'COMPLETED'
-        UNION ALL
-        SELECT min(id) FROM submissions
-        WHERE cycle_id IS NULL AND status IN ('PENDING', 'EVALUATING') AND (:with_held OR held_at IS NULL)
-    ) first
-""")
+
+
+def _first_open(condition: str) -> TextClause:
+    """The open row that was submitted first of those that meet `condition`.
+
+    Cycles that are not completed are few, and in each the first is found by the index.
+    """
+    return text(f"""
+        SELECT min(first.id) FROM (
+            SELECT (SELECT min(s.id) FROM submissions s
+                    WHERE s.cycle_id = c.id AND s.status IN ('PENDING', 'EVALUATING') AND {condition}) AS id
+            FROM cycles c WHERE c.status <> 'COMPLETED'
+            UNION ALL
+            SELECT min(s.id) FROM submissions s
+            WHERE s.cycle_id IS NULL AND s.status IN ('PENDING', 'EVALUATING') AND {condition}
+        ) first
+    """)
+
+
+# One that a cycle was held up by once, or that may never be evaluated, holds up no other.
+_FIND_FIRST_AWAITED = _first_open("s.held_at IS NULL AND NOT s.carried_over AND s.faults < :most_faults")
+_FIND_FIRST_OPEN = _first_open(
+    "(s.held_at IS NULL OR s.held_at > now() - make_interval(secs => :held_seconds))"
+)
 _FIND_LAST_SUBMITTED = text("SELECT max(id) FROM submissions WHERE cycle_id = :cycle_id")
 _CARRY_OVER = text("""
-    UPDATE submissions SET cycle_id = (SELECT id FROM cycles WHERE status = 'ACTIVE')
+    UPDATE submissions SET cycle_id = (SELECT id FROM cycles WHERE status = 'ACTIVE'), carried_over = true
     WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING')
 """)
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
+
+
+# a submission with so many faults may never be evaluated
+FAULTS_AWAITED = 3
 
 
 @dataclass(frozen=True)
@@ -148,13 +166,22 @@ def adopt_waiting(cycle_id: int) -> int:
     return execute(_ADOPT, cycle_id=cycle_id)
 
 
-def has_open_submissions(cycle_id: int) -> bool:
-    return fetch_value(_HAS_OPEN, cycle_id=cycle_id)
+def has_open_submissions(cycle_id: int, carried_over: bool = True) -> bool:
+    """Whether any is open; without `carried_over` only of those that were in no cycle before."""
+    return fetch_value(_HAS_OPEN, cycle_id=cycle_id, carried_over=carried_over)
 
 
-def find_first_open(with_held: bool) -> int | None:
-    """The id of the open submission, of whichever cycle, that was submitted first."""
-    return fetch_value(_FIND_FIRST_OPEN, with_held=with_held)
+def find_first_awaited() -> int | None:
+    """The id of the submission that was submitted first of those that cycles wait for, whichever theirs."""
+    return fetch_value(_FIND_FIRST_AWAITED, most_faults=FAULTS_AWAITED)
+
+
+def find_first_open(held_seconds: float) -> int | None:
+    """The id of the open submission, of whichever cycle, that was submitted first.
+
+    One that has been held for longer than `held_seconds` does not count.
+    """
+    return fetch_value(_FIND_FIRST_OPEN, held_seconds=held_seconds)
 
 
 def find_last_submitted(cycle_id: int) -> int | None:

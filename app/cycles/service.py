@@ -9,7 +9,7 @@ import structlog
 
 from app.config import Settings
 from app.cycles import queries
-from app.cycles.states import Cycle, Step, Waiting, next_step
+from app.cycles.states import Cycle, Step, next_step
 from app.db import db
 from app.errors import Conflict
 
@@ -23,7 +23,7 @@ def advance(settings: Settings, now: datetime) -> None:
     cycle join the ACTIVE cycle.
     """
     active = queries.find_active()
-    if active is not None and next_step(active, Waiting.OWN, now, deadline(settings)) == Step.CLOSE:
+    if active is not None and next_step(active, now, deadline(settings)) == Step.CLOSE:
         _close(active, now)
         active = None
     if active is None and settings.auto_start_cycles:
@@ -68,13 +68,13 @@ def find_due(settings: Settings, now: datetime) -> tuple[Cycle | None, Step]:
     cycle = queries.find_oldest_evaluating()
     if cycle is None:
         return None, Step.WAIT
-    if queries.has_open_submissions(cycle.id):
-        waits_for = Waiting.OWN
-    else:
+    has_open = queries.has_open_submissions(cycle.id)
+    waits = has_open and queries.has_open_submissions(cycle.id, carried_over=False)
+    if not waits:
         # nobody knows the footage of an open one yet, so any that was submitted after it may be its copy
-        first, last = queries.find_first_open(with_held=False), queries.find_last_submitted(cycle.id)
-        waits_for = Waiting.EARLIER if first and last and first < last else Waiting.NOTHING
-    return cycle, next_step(cycle, waits_for, now, deadline(settings))
+        first, last = queries.find_first_awaited(), queries.find_last_submitted(cycle.id)
+        waits = first is not None and last is not None and first < last
+    return cycle, next_step(cycle, now, deadline(settings), waits=waits, has_open=has_open)
 
 
 def deadline(settings: Settings) -> timedelta:

@@ -18,16 +18,6 @@ class Step(Enum):
     CARRY_OVER = auto()
 
 
-class Waiting(Enum):
-    """What work a cycle waits for."""
-
-    NOTHING = auto()
-    # a submission of its own is open
-    OWN = auto()
-    # a submission is open that came before one of the cycle's own, which may be a copy of it
-    EARLIER = auto()
-
-
 @dataclass(frozen=True)
 class Cycle:
     id: int
@@ -42,14 +32,18 @@ class Cycle:
     judge_models: Sequence[str] = ()
 
 
-def next_step(cycle: Cycle, waits_for: Waiting, now: datetime, deadline: timedelta) -> Step:
-    """Return what `cycle` needs at `now`. It waits for its work until `deadline` after its close."""
+def next_step(
+    cycle: Cycle, now: datetime, deadline: timedelta, *, waits: bool = False, has_open: bool = False
+) -> Step:
+    """Return what `cycle` needs at `now`.
+
+    `waits`: there is work that it waits for, until `deadline` after its close. `has_open`: some of its own
+    submissions are open, whether it waits for them or not.
+    """
     if cycle.status == CycleStatus.ACTIVE:
         return Step.CLOSE if now >= cycle.ends_at else Step.WAIT
     if cycle.closed_at is None or cycle.status == CycleStatus.COMPLETED:
         return Step.WAIT
-    if waits_for == Waiting.NOTHING:
-        return Step.COMPLETE
-    if now < cycle.closed_at + deadline:
+    if waits and now < cycle.closed_at + deadline:
         return Step.WAIT
-    return Step.CARRY_OVER if waits_for == Waiting.OWN else Step.COMPLETE
+    return Step.CARRY_OVER if has_open else Step.COMPLETE

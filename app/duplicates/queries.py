@@ -300,5 +300,5 @@ def forget_content(content_hash: str) -> int | None:
 
 
 def delete_full(before: int) -> None:
-    """Forget what videos submitted before this id were compared by: nothing earlier is open."""
+    """Forget what videos submitted before this id were compared by: nothing earlier is waited for."""
     execute(_DELETE_FULL, id=before)

@@ -1,6 +1,6 @@
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 
 import pytest
@@ -171,6 +171,46 @@ def test_a_cycle_waits_for_an_open_submission_that_came_before_one_of_its_own(se
     tick(settings, 60 * MINUTE)
     assert statuses()[1] == "COMPLETED"
     assert cycle_of(earlier) == 2
+
+
+def test_a_submission_that_was_carried_over_holds_up_no_cycle_again(settings):
+    make_cycle("EVALUATING")
+    stuck = make_submission(cycle_id=1)
+    tick(settings, 60 * MINUTE)
+    assert (statuses()[1], cycle_of(stuck)) == ("COMPLETED", 2)
+    # neither the one it is in, nor one that has later submissions
+    make_result(0.9, cycle_id=2)
+    db.session.execute(text("UPDATE cycles SET status = 'EVALUATING', closed_at = now() WHERE id = 2"))
+    db.session.commit()
+    tick(settings)
+    assert (statuses()[2], cycle_of(stuck)) == ("COMPLETED", 3)
+
+
+def test_a_submission_that_fails_again_and_again_holds_up_no_later_cycle(settings):
+    make_cycle("EVALUATING")
+    stuck = make_submission(cycle_id=make_cycle(), attempts=3, faults=2)
+    make_result(0.9, cycle_id=1)
+    tick(settings)
+    assert statuses()[1] == "EVALUATING"
+    db.session.execute(text("UPDATE submissions SET faults = 3 WHERE id = :id"), {"id": stuck})
+    db.session.commit()
+    tick(settings)
+    assert statuses()[1] == "COMPLETED"
+
+
+def test_full_fingerprints_are_kept_for_a_held_submission_as_long_as_its_review_may_take(settings):
+    make_cycle()
+    held = make_submission(held_at=datetime.now(UTC))
+    id = make_result(0.9)
+    insert("fingerprints", submission_id=id, miner_hotkey="5" * 48, seconds=[], hashes=b"", keys=[])
+    insert("full_fingerprints", submission_id=id, seconds=[], hashes=b"", mirrored=b"", quality_score=1.0)
+    tick(settings)
+    assert rows("SELECT submission_id FROM full_fingerprints") == [(id,)]
+    moved = text("UPDATE submissions SET held_at = now() - interval '22 days' WHERE id = :id")
+    db.session.execute(moved, {"id": held})
+    db.session.commit()
+    tick(settings)
+    assert rows("SELECT submission_id FROM full_fingerprints") == []
 
 
 def test_a_cycle_does_not_wait_for_what_came_after_its_own(settings):

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.cycles.states import Cycle, CycleStatus, Step, Waiting, next_step
+from app.cycles.states import Cycle, CycleStatus, Step, next_step
 
 START = datetime(2026, 1, 15, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -13,20 +13,21 @@ COMPLETED = replace(EVALUATING, status=CycleStatus.COMPLETED, completed_at=START
 
 
 @pytest.mark.parametrize(
-    ("cycle", "waits_for", "after", "step"),
+    ("cycle", "waits", "has_open", "after", "step"),
     [
-        (ACTIVE, Waiting.OWN, HOUR - timedelta(microseconds=1), Step.WAIT),
-        (ACTIVE, Waiting.OWN, HOUR, Step.CLOSE),
-        (ACTIVE, Waiting.NOTHING, HOUR, Step.CLOSE),
-        (EVALUATING, Waiting.NOTHING, HOUR, Step.COMPLETE),
-        (EVALUATING, Waiting.OWN, HOUR, Step.WAIT),
-        (EVALUATING, Waiting.OWN, 3 * HOUR - timedelta(microseconds=1), Step.WAIT),
-        (EVALUATING, Waiting.OWN, 3 * HOUR, Step.CARRY_OVER),
-        (EVALUATING, Waiting.NOTHING, 9 * HOUR, Step.COMPLETE),
-        (EVALUATING, Waiting.EARLIER, HOUR, Step.WAIT),
-        (EVALUATING, Waiting.EARLIER, 3 * HOUR, Step.COMPLETE),
-        (COMPLETED, Waiting.NOTHING, 9 * HOUR, Step.WAIT),
+        (ACTIVE, True, True, HOUR - timedelta(microseconds=1), Step.WAIT),
+        (ACTIVE, True, True, HOUR, Step.CLOSE),
+        (ACTIVE, False, False, HOUR, Step.CLOSE),
+        (EVALUATING, False, False, HOUR, Step.COMPLETE),
+        (EVALUATING, True, True, HOUR, Step.WAIT),
+        (EVALUATING, True, True, 3 * HOUR - timedelta(microseconds=1), Step.WAIT),
+        (EVALUATING, True, True, 3 * HOUR, Step.CARRY_OVER),
+        (EVALUATING, False, True, HOUR, Step.CARRY_OVER),
+        (EVALUATING, False, False, 9 * HOUR, Step.COMPLETE),
+        (EVALUATING, True, False, HOUR, Step.WAIT),
+        (EVALUATING, True, False, 3 * HOUR, Step.COMPLETE),
+        (COMPLETED, False, False, 9 * HOUR, Step.WAIT),
     ],
 )
-def test_next_step(cycle, waits_for, after, step):
-    assert next_step(cycle, waits_for, START + after, deadline=2 * HOUR) == step
+def test_next_step(cycle, waits, has_open, after, step):
+    assert next_step(cycle, START + after, 2 * HOUR, waits=waits, has_open=has_open) == step
