@@ -16,8 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from app.assessment.formula import MAX_MATCHED
 from app.duplicates import matching
-from app.duplicates.service import LOOKED_UP, MAX_MATCHED
+from app.duplicates.service import LOOKED_UP
 from app.local.samples import footage
 from app.video.ffmpeg import tool
 from app.video.probe import probe

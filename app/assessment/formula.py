@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.assessment.model import Outcome
-from app.assessment.report import Points, VerdictPart
+from app.assessment.report import DuplicatesPart, Points, VerdictPart
 from app.enums import SubmissionStatus
 
 # name of a technical check -> its share; a video that fails one of REJECTING is rejected
@@ -25,6 +25,8 @@ REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
 FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
 
 MIN_ACTION_MATCH = 0.3
+# share of a video that may be known before it is rejected
+MAX_MATCHED = 0.8
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,15 @@ def verdict(
     if rejection_reason is not None:
         return Verdict(SubmissionStatus.REJECTED, rejection_reason[:2000], 0.0)
     return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality))
+
+
+def is_duplicate(found: DuplicatesPart) -> bool:
+    """Whether a video is rejected for what was found of its footage or its file."""
+    return bool(
+        found.same_file
+        or found.one_recording_with
+        or (found.matched_share is not None and found.matched_share > MAX_MATCHED)
+    )
 
 
 def verdict_of(outcome: Outcome, min_relevance: float) -> Verdict:

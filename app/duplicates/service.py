@@ -21,8 +21,6 @@ from app.duplicates.queries import HashAssertion, Known, Subject
 from app.enums import CorrectionKind, SubmissionStatus
 from app.video.frames import FrameHash
 
-# share of a video that may be known before it is rejected
-MAX_MATCHED = 0.8
 # frames whose hashes are looked up; the likeliest videos, and as many of the first, are compared with in full
 LOOKED_UP = 60
 COMPARED = 10
@@ -149,10 +147,16 @@ def _look(
 
 
 def _judge_assertion(claim: Claim) -> Originality:
-    """Decide on a video whose bytes nobody verified, by its hash assertion."""
+    """Judge a video whose bytes nobody verified by the hash that its miner claims and signed.
+
+    Whoever claimed it before and was scored counts, verified or not.
+    """
     queries.lock_memory()
-    scored = queries.list_hash_assertions(claim.video_hash)
-    return _same_file(scored[0], compared=False) if scored else NOT_COMPARED
+    subject = queries.get_subject(claim.id)
+    for each in queries.list_hash_assertions(claim.video_hash):
+        if each.place < subject.place:
+            return _same_file(each, compared=False)
+    return NOT_COMPARED
 
 
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
@@ -288,7 +292,8 @@ def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[
             continue
         matches.append(_show(video, each.match, len(plain)))
         matched |= each.match.frames
-    share = len(matched) / len(plain) if len(plain) else 0.0
+    # as the report has it, which tells later whether the video was rejected for it
+    share = round(len(matched) / len(plain), 4) if len(plain) else 0.0
     takes = [video for video in own if video.is_take and matching.shows_same_place(plain, video.fingerprint)]
     deduction = min(MAX_TAKES_DEDUCTION, TAKE_DEDUCTION * max(0, len(takes) - FREE_TAKES))
     return Originality(
@@ -296,7 +301,7 @@ def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[
         rejection_reason=_reason(share, matches, whole_of),
         report=DuplicatesPart(
             compared=True,
-            matched_share=round(share, 4),
+            matched_share=share,
             matches=matches,
             one_recording_with=str(whole_of) if whole_of else None,
             same_scene=SameScenePart(
@@ -310,7 +315,7 @@ def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[
 
 
 def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> str | None:
-    if share > MAX_MATCHED:
+    if share > formula.MAX_MATCHED:
         most = max(matches, key=lambda match: match.share)
         return (
             f"{share:.0%} of the video was submitted before, most of it as {most.submission_uuid}; "

@@ -16,6 +16,7 @@ from app.assessment.wire import (
     Score,
     unpack_fingerprint,
 )
+from app.enums import Dependency
 from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
 from app.redaction import stripped
 
@@ -25,9 +26,12 @@ Token = Annotated[UUID, Field(strict=False)]
 Reason = Annotated[
     Text, Field(min_length=1, max_length=2000), AfterValidator(lambda reason: stripped(reason)[:2000])
 ]
-# words that a program uses for an error of its own
+# What programs say of themselves, in the way they write it: a judge may well say that it sees no connection.
 _ERROR = re.compile(
-    r"\b(error|exception|traceback|timeout|timed out|unavailable|unauthorized|forbidden|connection)\b",
+    r"^error\b|^(?:[\w-]+ ){0,3}(?:error|exception|timeout)(?= ?:|\W*$)"
+    r"|(?-i:[a-zA-Z](?:Error|Exception|Timeout)\b)|\btraceback \(most recent"
+    r"|\b[45]\d\d\b.{0,20}\b(?:error|unavailable|unauthorized|forbidden|timeout|too many requests)\b"
+    r"|\btimed out\b|\bservice unavailable\b|\bconnection (?:refused|reset|aborted|closed|error|timeout)\b",
     re.IGNORECASE,
 )
 
@@ -87,7 +91,8 @@ class ReleaseIn(RequestModel):
     """Why the submission is released.
 
     `suspect_video`: the evaluator and its judge are in order, so the video is probably the cause.
-    `video_changes`: storage returned other bytes each time.
+    `video_changes`: storage returned other bytes each time. `dependency`: the cause is storage or the
+    evaluator's judge.
     """
 
     submission_id: SubmissionId
@@ -96,6 +101,7 @@ class ReleaseIn(RequestModel):
 
     suspect_video: bool = False
     video_changes: bool = False
+    dependency: Annotated[Dependency, Field(strict=False)] | None = None
 
 
 class PrecheckIn(RequestModel):

@@ -66,6 +66,7 @@ _EXTEND = text("""
 _RELEASE = text(f"""
     UPDATE submissions SET
         status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
+        unexplained_faults = unexplained_faults + CAST(:is_unexplained AS integer),
         suspect_attempts = suspect_attempts + CAST(:is_suspect AS integer),
         changes = changes + CAST(:is_change AS integer),
         demoted = demoted OR changes + CAST(:is_change AS integer) >= :most_changes,
@@ -74,24 +75,41 @@ _RELEASE = text(f"""
             make_interval(secs => :at_least),
             CASE WHEN :is_fault THEN {_back_off("faults")} ELSE interval '0' END)
     WHERE id = :id AND claim_token = :claim_token
-    RETURNING id, not_before, miner_hotkey, suspect_attempts, last_fault,
+    RETURNING id, not_before, miner_hotkey, suspect_attempts, unexplained_faults, last_fault,
               CAST(:is_suspect AS boolean) AS is_suspect
 """)
+# The machine of the claimant: without the suffix that names one process of a worker (jobs/worker.py).
+_MACHINE = "regexp_replace(coalesce(s.claimed_by, ''), '-[0-9]+-[0-9a-f]{8}$', '')"
 # After the first expiry the row need not wait and keeps its place before later rows: its worker is gone and
-# another takes over. From the second expiry on the row backs off, and its video is suspect: it may be what
-# kills the workers.
+# another takes over. From the second expiry on the row backs off.
 _RETURN_EXPIRED = text(f"""
     WITH expired AS (
-        SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
-        ORDER BY lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT s.id, s.lost_by, {_MACHINE} AS machine FROM submissions s
+        WHERE s.status = 'EVALUATING' AND s.lease_expires_at <= now()
+        ORDER BY s.lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), lost AS (
+        SELECT id, machine, array_remove(lost_by, machine) AS by_others,
+               cardinality(array_remove(lost_by, machine)) > 0
+                   AND count(*) OVER (PARTITION BY machine) = 1 AS is_suspect
+        FROM expired
     )
     UPDATE submissions s SET
-        status = 'PENDING', {_FREE}, faults = faults + 1,
-        suspect_attempts = suspect_attempts + CAST(faults > 0 AS integer),
+        status = 'PENDING', {_FREE}, faults = faults + 1, unexplained_faults = unexplained_faults + 1,
+        suspect_attempts = suspect_attempts + CAST(lost.is_suspect AS integer),
+        lost_by = lost.by_others || lost.machine,
         last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' expired.',
         not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_back_off("faults - 1")} END
-    FROM expired WHERE s.id = expired.id
-    RETURNING s.id, s.not_before, s.miner_hotkey, s.suspect_attempts, s.last_fault, s.faults > 1 AS is_suspect
+    FROM lost WHERE s.id = lost.id
+    RETURNING s.id, s.not_before, s.miner_hotkey, s.suspect_attempts, s.unexplained_faults, s.last_fault,
+              lost.is_suspect
+""")
+_NOTE_LOSS = text(f"""
+    WITH lost AS (
+        SELECT s.id, {_MACHINE} AS machine, array_remove(s.lost_by, {_MACHINE}) AS by_others
+        FROM submissions s WHERE s.id = :id AND s.claim_token = :claim_token
+    )
+    UPDATE submissions s SET lost_by = lost.by_others || lost.machine
+    FROM lost WHERE s.id = lost.id RETURNING cardinality(lost.by_others) > 0
 """)
 _COUNT_SUSPECT = text("""
     INSERT INTO suspect_attempts AS a (miner_hotkey, day, n)
@@ -136,12 +154,16 @@ class OpenCounts:
 
 @dataclass(frozen=True)
 class Released:
-    """A row that is PENDING again. `is_suspect`: its video alone may be the cause."""
+    """A row that is PENDING again. `is_suspect`: its video alone may be the cause.
+
+    `unexplained_faults` are all those that no dependency caused.
+    """
 
     id: int
     not_before: datetime
     miner_hotkey: str
     suspect_attempts: int
+    unexplained_faults: int
     last_fault: str | None
     is_suspect: bool
 
@@ -192,6 +214,7 @@ def release(
     at_least: float,
     *,
     is_fault: bool,
+    is_unexplained: bool,
     is_suspect: bool,
     is_change: bool,
     most_changes: int,
@@ -208,6 +231,7 @@ def release(
         reason=reason,
         at_least=at_least,
         is_fault=is_fault,
+        is_unexplained=is_unexplained,
         is_suspect=is_suspect,
         is_change=is_change,
         most_changes=most_changes,
@@ -215,8 +239,17 @@ def release(
 
 
 def return_expired(limit: int) -> list[Released]:
-    """Return up to `limit` rows whose lease has ended to PENDING."""
+    """Return up to `limit` rows whose lease has ended to PENDING.
+
+    An expiry makes the video suspect only if another machine lost the same row before. It does not if the
+    machine lost several rows at once: nobody can tell which of them is the cause, if any.
+    """
     return fetch_all(Released, _RETURN_EXPIRED, limit=limit)
+
+
+def note_loss(claim: Claim) -> bool:
+    """Note that the claimant was killed; True if another machine lost the same row before."""
+    return bool(fetch_value(_NOTE_LOSS, id=claim.id, claim_token=claim.claim_token))
 
 
 def count_suspect(miner_hotkey: str) -> int:

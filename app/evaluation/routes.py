@@ -100,10 +100,11 @@ def release(json: models.ReleaseIn) -> models.ReleaseOut:
     """Release a claimed submission after a transient error. It will be tried again later.
 
     `suspect_video`: the video is probably the cause of the error. After three such attempts it is held for a
-    review by a person. `video_changes`: storage returned other bytes each time.
+    review by a person. `video_changes`: storage returned other bytes each time. `dependency`: storage or the
+    evaluator's judge is the cause. After ten releases without it the submission is held, too.
     """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
-    fault = TransientError(json.reason, suspect_video=json.suspect_video)
+    fault = TransientError(json.reason, json.dependency, suspect_video=json.suspect_video)
     service.release(claim, ChangingVideo(json.reason) if json.video_changes else fault, EvaluatedBy.EVALUATOR)
     return models.ReleaseOut(success=True, submission_uuid=claim.submission_uuid)
 

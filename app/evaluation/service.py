@@ -34,6 +34,9 @@ COUNT_AT_MOST = 1000
 # day. Then a person looks.
 MAX_SUSPECT_ATTEMPTS = 3
 MAX_SUSPECT_ATTEMPTS_A_DAY = 12
+# The most attempts of a submission that end in a transient error, unless storage or a judge is the cause.
+# Then a person looks, so that nothing is tried for ever.
+MAX_UNEXPLAINED_FAULTS = 10
 # How much a remote evaluator's final score may differ from ours.
 FORMULA_TOLERANCE = 0.001
 
@@ -93,6 +96,7 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         reason,
         fault.retry_after or 0,
         is_fault=not isinstance(fault, Deferred),
+        is_unexplained=not isinstance(fault, Deferred) and fault.dependency is None,
         is_suspect=fault.suspect_video,
         is_change=isinstance(fault, ChangingVideo),
         most_changes=MAX_SUSPECT_ATTEMPTS,
@@ -101,7 +105,8 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         db.session.rollback()
         return
     hold_spent([released])
-    if fault.dependency:
+    # a remote evaluator's judge and network are its own
+    if fault.dependency and by == EvaluatedBy.WORKER:
         breaker.count_failure(fault.dependency, reason, claim.id)
     else:
         # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
@@ -112,24 +117,29 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
 
 
 def hold_spent(released: Sequence[Released]) -> None:
-    """Hold suspect videos that have used up their attempts, or those of their miner for the day.
+    """Hold submissions that have failed too often, or suspect videos of a miner who had too many today.
 
     They are not claimed again until a person has decided. The caller commits.
     """
     # all are counted before the first is held, and in one order, so that two never wait for each other
-    suspects = sorted((each for each in released if each.is_suspect), key=lambda each: each.miner_hotkey)
-    for each, today in [(each, queries.count_suspect(each.miner_hotkey)) for each in suspects]:
-        if each.suspect_attempts >= MAX_SUSPECT_ATTEMPTS or today > MAX_SUSPECT_ATTEMPTS_A_DAY:
+    ordered = sorted(released, key=lambda each: (each.miner_hotkey, each.id))
+    counted = [(each, queries.count_suspect(each.miner_hotkey) if each.is_suspect else 0) for each in ordered]
+    for each, today in counted:
+        if (
+            (each.is_suspect and each.suspect_attempts >= MAX_SUSPECT_ATTEMPTS)
+            or today > MAX_SUSPECT_ATTEMPTS_A_DAY
+            or each.unexplained_faults >= MAX_UNEXPLAINED_FAULTS
+        ):
             reviews.hold(each.id, f"It could not be evaluated: {each.last_fault}"[:2000])
 
 
 def release_all(claimed_by: str, fault: TransientError) -> None:
     """Release every claim that `claimed_by` holds, since that process was killed.
 
-    A video whose evaluator was killed twice is suspect.
+    A video is suspect if evaluators on two machines were lost with it: one may fail on every video.
     """
     for claim in queries.list_claims(claimed_by):
-        suspect = claim.attempt > 1 and not isinstance(fault, Deferred)
+        suspect = not isinstance(fault, Deferred) and queries.note_loss(claim)
         release(claim, TransientError(fault.reason, suspect_video=True) if suspect else fault)
 
 

@@ -127,8 +127,8 @@ class EvaluatorRunner:
             self._release_unread(row, error)
             return
         if claim.id in self._refused:
-            # its lease ends by itself, and another evaluator or a worker takes it
             log.warning("submission_skipped", submission=str(claim.submission_uuid))
+            self._give_up(claim, "The backend refused this evaluator's result before.")
             return
         structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
 
@@ -192,12 +192,12 @@ class EvaluatorRunner:
                 answer = self._backend.post("/v1/evaluate/submit", body)
             except Refused as refused:
                 # a conflict may be with ourselves, if the answer to an earlier attempt was lost
+                log.warning("result_refused", status=refused.status, reason=refused.detail)
                 if refused.status == HTTPStatus.CONFLICT:
                     self._faults_in_a_row = 0
                 else:
                     self._refused.add(claim.id)
-                    self._faults_in_a_row += 1
-                log.warning("result_refused", status=refused.status, reason=refused.detail)
+                    self._give_up(claim, f"The backend refused this evaluator's result: {refused.detail}")
                 return
             except Unavailable as error:
                 if self._backend.seconds_until(claim.lease_expires_at) < 0:
@@ -207,6 +207,10 @@ class EvaluatorRunner:
                 self._faults_in_a_row = 0
                 log.info("result_reported", answer=answer)
                 return
+
+    def _give_up(self, claim: Claim, reason: str) -> None:
+        """Leave the submission to another evaluator, or to a worker: the fault is ours."""
+        self._release(claim.id, str(claim.claim_token), TransientError(reason))
 
     def _release(self, submission_id: int, claim_token: str, fault: TransientError) -> None:
         """Release the submission, so that another can claim it. If that fails, its lease expires."""
@@ -220,6 +224,9 @@ class EvaluatorRunner:
             "suspect_video": fault.suspect_video,
             "video_changes": isinstance(fault, ChangingVideo),
         }
+        if fault.dependency:
+            # otherwise left out, since older backends refuse it
+            body["dependency"] = fault.dependency
         try:
             self._backend.post("/v1/evaluate/release", body)
         except DomainError as error:

@@ -30,27 +30,33 @@ _CLOSE = text("""
     UPDATE reviews SET state = :state, closed_at = now(), decided_by = :decided_by, decision_reason = :reason
     WHERE submission_id = :submission_id
 """)
-_WAIT_ANEW = text("UPDATE reviews SET waits_since = now() WHERE submission_id = :submission_id")
+_NOTE_LET_GO = text("""
+    UPDATE reviews SET let_go = true, waits_since = now() WHERE submission_id = :submission_id
+""")
 _LIST = text(f"""
     {_SELECT} WHERE r.state = :state ORDER BY r.opened_at DESC, r.submission_id DESC LIMIT :limit
 """)
 _FIND = text(f"{_SELECT} WHERE s.uuid = :uuid")
-# Not those that are being judged again: they are decided by their result.
+# Not those that are being judged again: they are decided by their result. Nor those that were let go once.
 _FIND_OVERDUE = text(f"""
     {_SELECT} WHERE r.state = 'OPEN' AND r.waits_since < now() - make_interval(secs => :seconds)
-                AND (s.final_score IS NOT NULL OR s.held_at IS NOT NULL)
+                AND (s.final_score IS NOT NULL OR s.held_at IS NOT NULL AND NOT r.let_go)
     ORDER BY r.waits_since, r.submission_id LIMIT 1
 """)
-_FIND_FINDINGS = text("""
-    SELECT e.technical_score, e.relevance_score, e.quality_score, v.report
-    FROM evaluations e LEFT JOIN verification_reports v ON v.submission_id = e.submission_id
-    WHERE e.submission_id = :submission_id
+_FIND_FINDINGS = text(f"""
+    SELECT e.technical_score, e.relevance_score, e.quality_score, v.report,
+           coalesce(last.reason, e.rejection_reason) AS reason, last.reason IS NOT NULL AS is_corrected
+    FROM submissions s JOIN evaluations e ON e.submission_id = s.id
+    LEFT JOIN verification_reports v ON v.submission_id = s.id {JOIN_LAST}
+    WHERE s.id = :submission_id
+""")
+_FIND_LATE_COPY = text("""
+    SELECT status, final_score, reason FROM corrections
+    WHERE submission_id = :submission_id AND kind = 'late_copy' ORDER BY id DESC LIMIT 1
 """)
 _HOLD = text("UPDATE submissions SET held_at = now(), cycle_id = NULL WHERE id = :submission_id")
-# Judged again, it may cost the full number of requests to the judge once more: that was decided.
-_LET_GO = text("""
-    UPDATE submissions SET held_at = NULL, not_before = now(), judge_calls = 0 WHERE id = :submission_id
-""")
+_LET_GO = text("UPDATE submissions SET held_at = NULL, not_before = now() WHERE id = :submission_id")
+_FORGET_JUDGE_CALLS = text("UPDATE submissions SET judge_calls = 0 WHERE id = :submission_id")
 _TAKE = text("""
     UPDATE submissions SET status = 'EVALUATING', held_at = NULL, claim_token = gen_random_uuid(),
                            claimed_by = 'review', lease_expires_at = now()
@@ -91,12 +97,23 @@ class Review:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the evaluation of a submission found."""
+    """What the evaluation of a submission found, its quality after duplicates; and why it is rejected now."""
 
     technical_score: float
     relevance_score: float
     quality_score: float
     report: dict[str, Any] | None
+    reason: str | None
+    is_corrected: bool
+
+
+@dataclass(frozen=True)
+class LateCopy:
+    """What the last comparison with an earlier video made of a result."""
+
+    status: str
+    final_score: float
+    reason: str
 
 
 def open_review(submission_id: int, reason: str) -> None:
@@ -108,9 +125,9 @@ def close(submission_id: int, state: str, decided_by: str, reason: str) -> None:
     execute(_CLOSE, submission_id=submission_id, state=state, decided_by=decided_by, reason=reason)
 
 
-def wait_anew(submission_id: int) -> None:
-    """Start the time that a person has for the review again."""
-    execute(_WAIT_ANEW, submission_id=submission_id)
+def note_let_go(submission_id: int) -> None:
+    """Note that it was let go without a person; the time that a person has begins anew."""
+    execute(_NOTE_LET_GO, submission_id=submission_id)
 
 
 def list_latest(state: str, limit: int) -> list[Review]:
@@ -130,6 +147,10 @@ def find_findings(submission_id: int) -> Findings | None:
     return fetch_one(Findings, _FIND_FINDINGS, submission_id=submission_id)
 
 
+def find_late_copy(submission_id: int) -> LateCopy | None:
+    return fetch_one(LateCopy, _FIND_LATE_COPY, submission_id=submission_id)
+
+
 def hold(submission_id: int) -> None:
     """Take a PENDING submission out of the queue and out of its cycle."""
     execute(_HOLD, submission_id=submission_id)
@@ -138,6 +159,11 @@ def hold(submission_id: int) -> None:
 def let_go(submission_id: int) -> None:
     """Let a held submission be claimed again, now; it joins the ACTIVE cycle."""
     execute(_LET_GO, submission_id=submission_id)
+
+
+def forget_judge_calls(submission_id: int) -> None:
+    """Let a submission cost as many requests to the judge once more."""
+    execute(_FORGET_JUDGE_CALLS, submission_id=submission_id)
 
 
 def refuse(submission_id: int, reason: str, report: Report) -> None:

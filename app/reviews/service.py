@@ -52,8 +52,9 @@ def get_review(uuid: UUID) -> Review:
 def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
     """Decide an open review and return it with the decision.
 
-    `accept` gives the score that the evaluation found before the video was rejected or reduced. `reject`
-    gives 0. A submission without a result can be rejected or judged again. Raises NotFound or Conflict.
+    To accept restores what the evaluation found, without what was held against it; to reject gives 0. What
+    is rejected for known footage cannot be accepted. A submission without a result can be rejected or judged
+    again. Raises NotFound or Conflict.
     """
     corrections.lock()
     review = get_review(uuid)
@@ -64,7 +65,13 @@ def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
             raise Conflict("This submission has a result; accept or reject it.")
         status, score = SubmissionStatus.REJECTED, 0.0
         if verb == "accept":
-            status, score = SubmissionStatus.SCORED, _score_in_favour(review).final_score
+            verdict = _reconsider(review)
+            if verdict.status == SubmissionStatus.REJECTED:
+                raise Conflict(
+                    f"This submission cannot be accepted, for it is a duplicate: {verdict.rejection_reason} "
+                    "Reject it."
+                )
+            status, score = verdict.status, verdict.final_score
         _correct(review, status, score, reason, by)
     elif not review.is_held:
         raise Conflict("This submission is being judged again; decide when it has its result.")
@@ -76,6 +83,7 @@ def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
         )
     else:
         queries.let_go(review.submission_id)
+        queries.forget_judge_calls(review.submission_id)
     state = {
         "accept": ReviewState.ACCEPTED,
         "reject": ReviewState.REJECTED,
@@ -88,9 +96,10 @@ def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
 
 
 def decide_overdue(settings: Settings) -> int:
-    """Decide reviews that are open for more than REVIEW_DEADLINE_DAYS in the miner's favour; return how many.
+    """Decide what no person did within REVIEW_DEADLINE_DAYS; return how many.
 
-    A submission without a score is judged again, and its review stays open.
+    In the miner's favour, but for what `_reconsider` keeps. What has no score is judged again, once; its
+    review stays open.
     """
     decided = 0
     seconds = settings.review_deadline_days * 86_400
@@ -103,9 +112,12 @@ def decide_overdue(settings: Settings) -> int:
         reason = f"No person decided within {settings.review_deadline_days:g} days."
         if review.final_score is None:
             queries.let_go(review.submission_id)
-            queries.wait_anew(review.submission_id)
+            queries.note_let_go(review.submission_id)
         else:
-            verdict = _score_in_favour(review, settings.min_relevance)
+            verdict = _reconsider(review, undecided_under=settings)
+            if verdict.rejection_reason:
+                # what counts comes first in the reason that the miner reads, and fits whatever follows
+                reason = f"{verdict.rejection_reason[:1900]} {reason}"
             _correct(review, verdict.status, verdict.final_score, reason, correcting.SYSTEM)
             accepted = verdict.status == SubmissionStatus.SCORED
             state = ReviewState.ACCEPTED if accepted else ReviewState.REJECTED
@@ -124,18 +136,33 @@ def _correct(review: Review, status: SubmissionStatus, score: float, reason: str
     )
 
 
-def _score_in_favour(review: Review, min_relevance: float = 0.0) -> formula.Verdict:
-    """The verdict as if nothing had been found against the video.
+def _reconsider(review: Review, undecided_under: Settings | None = None) -> formula.Verdict:
+    """The verdict without what is held against the video, except that its footage is known.
 
-    A score stays as it is. For a rejection the formula uses the judge's answer and the quality before
-    duplicates. With `min_relevance` the gates apply.
+    A score stands, and so does what duplicates left of one. For another rejection the formula takes what the
+    judge answered. Where nobody decided, `undecided_under` these settings, more stays: the gates, a
+    rejection because text speaks to the judge, and every correction.
     """
     if review.status == SubmissionStatus.SCORED and review.final_score is not None:
         return formula.Verdict(SubmissionStatus.SCORED, None, review.final_score)
     findings = queries.find_findings(review.submission_id)
     assert findings is not None
+    rejected = formula.Verdict(SubmissionStatus.REJECTED, findings.reason or review.reason, 0.0)
+    if undecided_under and findings.is_corrected:
+        return rejected
+    copy = queries.find_late_copy(review.submission_id)
+    if copy:
+        is_scored = copy.status == SubmissionStatus.SCORED
+        return formula.Verdict(
+            SubmissionStatus(copy.status), None if is_scored else copy.reason, copy.final_score
+        )
     report = Report.read(findings.report or {})
-    relevance, judge = findings.relevance_score, report.judge
+    judge = report.judge
+    if report.duplicates and formula.is_duplicate(report.duplicates):
+        return rejected
+    if undecided_under and judge and judge.addresses_judge:
+        return rejected
+    relevance = findings.relevance_score
     if judge:
         relevance = formula.relevance_score(
             judge.action_match, judge.perspective_correct, judge.demonstration_quality, judge.training_utility
@@ -143,7 +170,7 @@ def _score_in_favour(review: Review, min_relevance: float = 0.0) -> formula.Verd
     return formula.verdict(
         findings.technical_score,
         relevance,
-        report.quality.score if report.quality else findings.quality_score,
-        min_relevance=min_relevance,
-        action_match=judge.action_match if judge and min_relevance else None,
+        findings.quality_score,
+        min_relevance=undecided_under.min_relevance if undecided_under else 0.0,
+        action_match=judge.action_match if judge and undecided_under else None,
     )

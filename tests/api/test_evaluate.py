@@ -352,6 +352,12 @@ FORBIDDEN = "403 Client Error: Forbidden for url: https://s3.example/k/v.mp4?X-A
         {"rejection_reason": "Evaluation error: HTTPSConnectionPool(host='llm', port=443): Read timed out."},
         {"rejection_reason": "rejected", "metadata": {"error": FORBIDDEN}},
         {"metadata": {"error": "judge answered 500", "frames": 0}},
+        {"rejection_reason": "ReadTimeout: the judge did not answer"},
+        {"rejection_reason": "Error while downloading the video"},
+        {"rejection_reason": "503 Service Unavailable"},
+        {"rejection_reason": "HTTP 500: Internal Server Error"},
+        {"rejection_reason": "Internal server error"},
+        {"rejection_reason": "Connection refused"},
     ],
 )
 def test_an_evaluators_own_error_costs_the_miner_nothing(client, fetch, submit, submission, said):
@@ -372,6 +378,9 @@ def test_an_evaluators_own_error_costs_the_miner_nothing(client, fetch, submit, 
         {"rejection_reason": "The video shows a wall.", "metadata": {"error": None}},
         {"rejection_reason": "Decoding error in frame 3", "metadata": {wire.FINDINGS: {"report": {}}}},
         {"rejection_reason": "A timeout is shown.", "technical_score": 1, "final_score": 0},
+        {"rejection_reason": "There is no connection between the video and the task."},
+        {"rejection_reason": "The worker makes an error and the tool is unavailable."},
+        {"rejection_reason": "Terror on a forbidden road, an exception to the task."},
     ],
 )
 def test_a_rejection_is_a_result(client, fetch, submit, submission, said):

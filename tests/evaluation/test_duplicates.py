@@ -187,6 +187,14 @@ def test_a_claimed_hash_that_was_scored_is_not_scored_again(context, submit, fir
     assert report == {"compared": False, "same_file": uuid_of(scored)}
 
 
+def test_a_claimed_hash_that_was_scored_holds_against_no_earlier_submission(context, submit):
+    content_hash = "ab" * 32
+    first, second = submit(ALICE, content_hash), submit(BOB, content_hash)
+    assert record(context, second, **UNVERIFIED)[0].status == "SCORED"
+    verdict, report = record(context, first, **UNVERIFIED)
+    assert (verdict.status, report) == ("SCORED", {"compared": False})
+
+
 def test_a_claimed_hash_blocks_no_other_miner_whose_bytes_have_it(context, submit):
     content_hash = "ab" * 32
     liar, honest = submit(ALICE, content_hash), submit(BOB, content_hash)

@@ -1,19 +1,22 @@
 """What a single video brings about ends in a review, and each review has an outcome and an end."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
 
-from app.assessment.report import QualityPart, Report
+from app.assessment.report import DuplicatesPart, QualityPart, Report
 from app.cycles import service as cycles
 from app.db import db
+from app.enums import Dependency
 from app.errors import ChangingVideo, Conflict, Deferred, TransientError
 from app.evaluation import reconcile, service
 from app.reviews import queries
 from app.reviews import service as reviews
-from tests.corrections.conftest import complete
+from tests.corrections.conftest import complete, correct
 from tests.evaluation.conftest import FixedJudge
+from tests.evaluation.test_duplicates import outcome_of
 from tests.factories import insert, make_cycle, make_prompt, make_result, make_submission
 
 SUSPECT = TransientError("The judge's answer makes no sense.", suspect_video=True)
@@ -77,31 +80,78 @@ def test_a_suspect_video_is_held_after_some_attempts_and_asks_a_person():
     assert "makes no sense" in review.reason
 
 
-@pytest.mark.parametrize("fault", [TransientError("storage is away"), Deferred("stopping", retry_after=0)])
-def test_faults_of_ours_hold_nothing_however_often(fault):
+@pytest.mark.parametrize(
+    "fault",
+    [TransientError("storage is away", Dependency.STORAGE), Deferred("stopping", retry_after=0)],
+)
+def test_what_storage_or_the_judge_is_to_blame_for_holds_nothing_however_often(fault):
     id = make_submission(prompt_id="p")
-    fail(id, fault, times=8)
+    fail(id, fault, times=service.MAX_UNEXPLAINED_FAULTS + 2)
     assert row(id).held_at is None
 
 
-def test_what_kills_its_evaluator_again_and_again_is_held():
+def test_no_other_fault_is_tried_for_ever():
     id = make_submission(prompt_id="p")
-    for _ in range(service.MAX_SUSPECT_ATTEMPTS + 1):
+    fail(id, TransientError("KeyError: 'x'"), times=service.MAX_UNEXPLAINED_FAULTS - 1)
+    assert row(id).held_at is None
+    fail(id, TransientError("KeyError: 'x'"))
+    assert row(id).held_at is not None
+    (review,) = queries.list_latest("OPEN", 10)
+    assert "KeyError" in review.reason
+
+
+def lose(claimed_by, rows=1):
+    """Claim rows and let their leases end together."""
+    due_again()
+    claims = service.claim_due(rows, claimed_by, 60)
+    execute("UPDATE submissions SET lease_expires_at = now() WHERE status = 'EVALUATING'")
+    assert reconcile.return_expired_claims() == len(claims) > 0
+
+
+def test_what_kills_evaluators_on_several_machines_is_held():
+    id = make_submission(prompt_id="p")
+    for number in range(service.MAX_SUSPECT_ATTEMPTS + 1):
+        assert row(id).held_at is None
+        lose(f"evaluator at 127.0.0.{number % 2}")
+    assert (row(id).held_at is not None, row(id).suspect_attempts) == (True, 3)
+
+
+def test_what_kills_workers_on_several_machines_is_held():
+    id = make_submission(prompt_id="p")
+    for number in range(service.MAX_SUSPECT_ATTEMPTS + 1):
         assert row(id).held_at is None
         due_again()
-        service.claim_due(1, "test", 60)
-        execute("UPDATE submissions SET lease_expires_at = now()")
-        assert reconcile.return_expired_claims() == 1
+        name = f"host{number % 2}-{number}-0123456{number}"
+        service.claim_due(1, name, 60)
+        service.release_all(name, TransientError("The work horse ended with 9."))
     assert row(id).held_at is not None
 
 
-def test_what_kills_its_worker_again_and_again_is_held():
+@pytest.mark.parametrize("name", ["evaluator at 127.0.0.1", "host-{0}-0123456{0}"])
+def test_a_machine_that_dies_of_everything_makes_no_video_suspect(name):
     id = make_submission(prompt_id="p")
-    for _ in range(service.MAX_SUSPECT_ATTEMPTS + 1):
-        assert row(id).held_at is None
+    for number in range(service.MAX_SUSPECT_ATTEMPTS + 1):
+        lose(name.format(number))
         due_again()
-        service.claim_due(1, "test", 60)
-        service.release_all("test", TransientError("The work horse ended with 9."))
+        service.claim_due(1, name.format(number), 60)
+        service.release_all(name.format(number), TransientError("The work horse ended with 9."))
+    assert (row(id).held_at, row(id).suspect_attempts) == (None, 0)
+    assert row(id).unexplained_faults == row(id).faults
+
+
+def test_evaluators_that_lose_many_rows_at_once_make_none_suspect():
+    for _ in range(20):
+        make_submission(prompt_id="p")
+    for number in range(service.MAX_SUSPECT_ATTEMPTS + 2):
+        lose(f"evaluator at 127.0.0.{number}", rows=100)
+    assert execute("SELECT count(*), count(held_at), max(suspect_attempts) FROM submissions") == [(20, 0, 0)]
+
+
+def test_a_silent_evaluator_has_an_end_all_the_same():
+    id = make_submission(prompt_id="p")
+    for _ in range(service.MAX_UNEXPLAINED_FAULTS):
+        assert row(id).held_at is None
+        lose("evaluator at 127.0.0.1")
     assert row(id).held_at is not None
 
 
@@ -162,14 +212,25 @@ def test_a_held_one_is_judged_again_once_more_and_then_asks_again():
     assert (review.submission_id, review.decided_by) == (id, None)
 
 
+def rejected(reason, quality_score=0.0):
+    """A submission that its evaluation rejected for this reason."""
+    id = make_submission(
+        prompt_id="p", status="REJECTED", final_score=0.0, evaluated_at=datetime.now(UTC), attempts=1
+    )
+    insert("evaluations", submission_id=id, technical_score=0.0, relevance_score=0.0,
+           quality_score=quality_score, rejection_reason=reason, evaluated_by="worker")  # fmt: skip
+    return id
+
+
 def with_report(id, **parts):
     report = Report(**parts).dump_json()
     insert("verification_reports", submission_id=id, report=json.loads(report))
 
 
 def test_accepting_restores_what_was_found_without_what_was_held_against_it():
-    id = make_result(status="REJECTED", prompt_id="p")
-    with_report(id, judge=FixedJudge().answer, quality=QualityPart(score=0.5, deductions=[]))
+    # after duplicates
+    id = rejected("Text in the video speaks to the judge.", quality_score=0.5)
+    with_report(id, judge=FixedJudge().answer, quality=QualityPart(score=0.9, deductions=[]))
     reviews.open_review(id, "Text in the video speaks to the judge.")
     db.session.commit()
     review = reviews.decide(row(id).uuid, "accept", "It is a poster.", "Ada")
@@ -217,9 +278,135 @@ def test_what_has_no_score_is_judged_again_and_stays_open(settings):
     with pytest.raises(Conflict, match="being judged again"):
         reviews.decide(row(id).uuid, "reject", "r", "Ada")
     db.session.rollback()
-    # not before the time is over once more
     fail(id)
     assert reviews.decide_overdue(settings) == 0
+    assert row(id).held_at is not None
+
+
+def test_it_is_judged_again_once_without_a_person_and_pays_the_judge_no_more(settings):
+    id = held()
+    execute("UPDATE submissions SET judge_calls = 20")
+    for decided in (1, 0, 0):
+        execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+        assert reviews.decide_overdue(settings) == decided
+        assert row(id).judge_calls == 20
+        if decided:
+            fail(id)
+    assert [review.submission_id for review in queries.list_latest("OPEN", 10)] == [id]
+    reviews.decide(row(id).uuid, "judge_again", "The judge was ill.", "Ada")
+    assert (row(id).held_at, row(id).judge_calls) == (None, 0)
+    # not even after a person had it judged again
+    fail(id)
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 0
+
+
+def test_what_is_let_go_and_evaluated_is_decided_by_its_result(settings):
+    id = held()
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    reviews.decide_overdue(settings)
+    (claim,) = service.claim_due(1, "test", 60)
+    service.record_result(claim, outcome_of(None, None), "worker", settings)
+    assert reviews.decide_overdue(settings) == 0
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert (effective(id)[0], queries.list_latest("OPEN", 10)) == ("SCORED", [])
+
+
+SPEAKS = "Text in the video speaks to the judge; the submission is put up for review."
+
+
+def test_text_that_speaks_to_the_judge_is_not_scored_because_nobody_looked(settings):
+    id = rejected(SPEAKS)
+    with_report(id, judge=FixedJudge().answer.model_copy(update={"addresses_judge": True}))
+    reviews.open_review(id, SPEAKS)
+    db.session.commit()
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert effective(id) == ("REJECTED", 0)
+    assert execute("SELECT reason FROM corrections") == [(f"{SPEAKS} No person decided within 21 days.",)]
+    assert [review.submission_id for review in queries.list_latest("REJECTED", 10)] == [id]
+
+
+def test_nobody_undoes_what_a_person_decided(settings):
+    id = make_result(0.9, prompt_id="p")
+    with_report(id, judge=FixedJudge().answer)
+    for reason in ("Look at it.", "Shows footage of another."):
+        reviews.open_review(id, reason)
+        db.session.commit()
+        if reason == "Look at it.":
+            reviews.decide(row(id).uuid, "reject", "Staged.", "Ada")
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert effective(id) == ("REJECTED", 0)
+
+
+FOUND = {
+    "of the same file": DuplicatesPart(compared=True, same_file="a"),
+    "of one recording": DuplicatesPart(compared=True, one_recording_with="a", matched_share=0.0),
+    "of known footage": DuplicatesPart(compared=True, matched_share=0.8001),
+}
+
+
+@pytest.mark.parametrize("duplicates", FOUND.values(), ids=FOUND)
+def test_a_duplicate_stays_rejected_whatever_is_decided_of_its_text(settings, duplicates):
+    id = rejected("It was submitted before.")
+    with_report(id, judge=FixedJudge().answer, duplicates=duplicates)
+    reviews.open_review(id, "Text in the video may speak to the judge, who did not think so.")
+    db.session.commit()
+    with pytest.raises(Conflict, match="It was submitted before"):
+        reviews.decide(row(id).uuid, "accept", "It is a poster.", "Ada")
+    db.session.rollback()
+    assert effective(id) == ("REJECTED", 0)
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert effective(id) == ("REJECTED", 0)
+
+
+def test_a_late_copy_stays_rejected_whatever_is_decided_of_its_text(settings):
+    id = make_result(0.9, prompt_id="p")
+    with_report(id, judge=FixedJudge().answer)
+    reviews.open_review(id, "Text in the video may speak to the judge, who did not think so.")
+    db.session.commit()
+    correct(id, None, kind="late_copy", reason="It was submitted before.", by="system")
+    with pytest.raises(Conflict, match="It was submitted before"):
+        reviews.decide(row(id).uuid, "accept", "It is a poster.", "Ada")
+    db.session.rollback()
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert effective(id) == ("REJECTED", 0)
+
+
+def test_accepting_gives_what_a_late_copy_of_a_part_left():
+    id = make_result(0.9, prompt_id="p")
+    correct(id, 0.6, kind="late_copy", by="system")
+    for verb in ("reject", "accept"):
+        reviews.open_review(id, "Look at it.")
+        db.session.commit()
+        reviews.decide(row(id).uuid, verb, "r", "Ada")
+    assert effective(id) == ("SCORED", 0.6)
+
+
+def test_a_remote_evaluator_says_what_was_away(client):
+    id = make_submission(prompt_id="p")
+    for _ in range(service.MAX_UNEXPLAINED_FAULTS + 1):
+        due_again()
+        (claim,) = client.post("/v1/evaluate/fetch", json={"limit": 1}).json["submissions"]
+        body = {"submission_id": id, "claim_token": claim["claim_token"], "reason": "503"}
+        assert client.post("/v1/evaluate/release", json=body | {"dependency": "vlm"}).status_code == 200
+    assert (row(id).held_at, row(id).unexplained_faults) == (None, 0)
+    assert execute("SELECT name FROM circuit_breakers") == []
+
+
+def test_the_error_of_an_evaluator_of_others_has_an_end(client):
+    id = make_submission(prompt_id="p")
+    zeros = dict.fromkeys(("technical_score", "relevance_score", "quality_score", "final_score"), 0)
+    for _ in range(service.MAX_UNEXPLAINED_FAULTS):
+        assert row(id).held_at is None
+        due_again()
+        client.post("/v1/evaluate/fetch", json={"limit": 1})
+        body = zeros | {"submission_id": id, "rejection_reason": "Evaluation error: boom"}
+        assert client.post("/v1/evaluate/submit", json=body).status_code == 200
     assert row(id).held_at is not None
 
 
