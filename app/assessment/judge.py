@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -35,6 +35,8 @@ from app.errors import Deferred, TransientError, Unavailable
 from app.video.frames import Still
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 PROMPT_VERSION = "judge-v1"
 
@@ -107,9 +109,15 @@ class LocalCounter:
 
 @dataclass
 class _Bill:
-    """What an assessment costs: a Meter of the client. `open` calls have brought no answer of use so far."""
+    """What an assessment costs: a Meter of the client. `open` calls have brought no answer of use so far.
+
+    `most` is the size that its own pictures may have, `known_fit` whether known pictures were taken in the
+    server's size since one of its own was refused.
+    """
 
     counter: CallCounter
+    most: Size = SIZES[0]
+    known_fit: bool = False
     open: int = 0
     completions: list[Completion] = field(default_factory=list)
 
@@ -165,7 +173,7 @@ class Judge:
             replies += [self._ask(question, asking, bill) for asking in range(1, ASKINGS_NEAR_GATE)]
         replies.sort(key=lambda reply: reply.relevance)
         texts = list(dict.fromkeys(reply.on_screen_text for reply in replies if reply.on_screen_text))
-        size = self._size(question)
+        size = self._size(question, bill)
         return JudgeAnswer(
             **{name: statistics.median(getattr(reply, name) for reply in replies) for name in SCORES},
             reasoning=replies[len(replies) // 2].reasoning,
@@ -189,7 +197,9 @@ class Judge:
         """
         bill = _Bill(self._counter)
         question = JudgeQuestion(Brief("manipulation", "read", CONTROL, {}), known_pictures.take(digits))
-        completion = self._complete_fitting(question, lambda size: _digits_request(question, size), bill)
+        completion = self._fitting(
+            question, lambda size: self._complete_or_blame(_digits_request(question, size), bill), bill
+        )
         read = "".join(letter for letter in completion.text.rpartition("</think>")[2] if letter.isdigit())
         return read, completion.prompt_tokens + completion.completion_tokens
 
@@ -199,7 +209,7 @@ class Judge:
 
     def size(self) -> Size:
         """What the server takes of the pictures it is meant to see, as far as it is known."""
-        return self._size(_control_question())
+        return self._size(_control_question(), _Bill(self._counter))
 
     def _near_gate(self, reply: Reply) -> bool:
         distances = (reply.relevance - self._settings.min_relevance, reply.action_match - MIN_ACTION_MATCH)
@@ -207,8 +217,11 @@ class Judge:
         return any(abs(distance) <= NEAR_GATE + 1e-9 for distance in distances)
 
     def _ask(self, question: JudgeQuestion, asking: int, bill: _Bill) -> Reply:
-        """Return the remembered or a new valid reply."""
-        cache_key = self._cache_key(build_request(question, asking, self._size(question)))
+        """Return the remembered or a new valid reply, of pictures in a size that the server takes."""
+        return self._fitting(question, lambda size: self._ask_in(size, question, asking, bill), bill)
+
+    def _ask_in(self, size: Size, question: JudgeQuestion, asking: int, bill: _Bill) -> Reply:
+        cache_key = self._cache_key(build_request(question, asking, size))
         if self._memory and (remembered := self._memory.recall(cache_key)):
             return Reply.model_validate_json(remembered)
         names_scale, cuts, flaw = False, 0, Flaw.FORM
@@ -219,18 +232,16 @@ class Judge:
             if thinks:
                 extra["max_tokens"] = self._settings.vlm_max_answer_tokens
                 extra["chat_template_kwargs"] = {"enable_thinking": False}
-            completion = self._complete_fitting(
-                question,
-                lambda size: build_request(question, asking, size, names_scale) | extra,  # noqa: B023
-                bill,
-            )
+            request = build_request(question, asking, size, names_scale) | extra
+            completion = self._complete_or_blame(request, bill)
             reply = parse_reply(completion.text, names_scale)
             if isinstance(reply, Reply):
                 bill.settle()
                 if thinks and not self._vlm.habits.thinks:
                     learned = self._vlm.habits.model_copy(update={"thinks": True})
                     self._vlm.learn(learned, "its answer was cut off, and is not with more room")
-                self._remember(question, asking, reply)
+                if self._memory:
+                    self._memory.remember(cache_key, self._vlm.model, PROMPT_VERSION, reply.model_dump_json())
                 return reply
             log.warning("judge_answer_invalid", attempt=attempt, flaw=reply, answer=completion.text[:300])
             if completion.refusal:
@@ -255,60 +266,84 @@ class Judge:
         key = json.dumps([self._vlm.model, PROMPT_VERSION, request], sort_keys=True)
         return hashlib.sha256(key.encode()).hexdigest()
 
-    def _remember(self, question: JudgeQuestion, asking: int, reply: Reply) -> None:
-        if self._memory:
-            # by the size that was shown in the end
-            cache_key = self._cache_key(build_request(question, asking, self._size(question)))
-            self._memory.remember(cache_key, self._vlm.model, PROMPT_VERSION, reply.model_dump_json())
-
-    def _size(self, question: JudgeQuestion) -> Size:
-        habits, most = self._vlm.habits, SIZES[0]
+    def _size(self, question: JudgeQuestion, bill: _Bill) -> Size:
+        habits, most = self._vlm.habits, bill.most
         return Size(
-            min(len(question.frames), habits.pictures or most.pictures),
-            min(most.long_side, habits.long_side or most.long_side),
+            min(len(question.frames), habits.pictures or most.pictures, most.pictures),
+            min(habits.long_side or most.long_side, most.long_side),
         )
 
-    def _complete_fitting(
-        self, question: JudgeQuestion, build: Callable[[Size], dict[str, Any]], bill: _Bill
-    ) -> Completion:
-        """Send the request that `build` makes of a size that the server takes. Raises TransientError."""
-        while True:
-            size = self._size(question)
-            try:
-                return self._complete(build(size), bill)
-            except TooMuch as excess:
-                self._shrink(size, excess, bill)
-            except InputRefused as error:
-                raise self._blame(error.detail, bill, error.retry_after) from error
-            except Unavailable as error:
-                bill.void()
-                raise TransientError(
-                    error.detail, dependency=Dependency.VLM, retry_after=error.retry_after
-                ) from error
+    def _fitting(self, question: JudgeQuestion, ask: Callable[[Size], T], bill: _Bill) -> T:
+        """Return what `ask` does with the largest size in which the server takes the pictures of `question`.
 
-    def _shrink(self, size: Size, excess: TooMuch, bill: _Bill) -> None:
-        """Learn that `size` is too much for the server. Raises TransientError if it could not be less."""
-        least = SIZES[-1]
-        smaller = None
-        if excess.at_most is not None and excess.at_most < size.pictures:
-            smaller = Size(excess.at_most, size.long_side)
-        else:
-            smaller = next((less for each in SIZES if (less := each.within(size)) != size), None)
-        if smaller is None or smaller.pictures < min(least.pictures, size.pictures):
-            bill.void()
-            raise TransientError(
-                f"The judge takes fewer than {least.pictures} pictures of {least.long_side} pixels: give it "
-                "more context (Ollama: OLLAMA_CONTEXT_LENGTH) or more pictures a request (vLLM: "
-                "--limit-mm-per-prompt).",
-                dependency=Dependency.VLM,
-                retry_after=excess.retry_after,
-            )
-        changes = {"pictures": smaller.pictures, "long_side": smaller.long_side}
-        self._vlm.learn(self._vlm.habits.model_copy(update=changes), "it takes no more")
+        Where it refuses them, known pictures tell whether it takes no more, which is remembered, or whether
+        they alone are too large. Raises TransientError.
+        """
+        while True:
+            size = self._size(question, bill)
+            try:
+                return ask(size)
+            except TooMuch as excess:
+                if not bill.known_fit:
+                    self._fit_known_pictures(bill)
+                    bill.known_fit = True
+                if self._size(question, bill) != size:
+                    continue
+                smaller = _smaller(size, excess)
+                if smaller is None:
+                    raise TransientError(
+                        "The judge takes known pictures, but not this video's, however small they are.",
+                        retry_after=excess.retry_after,
+                        suspect_video=True,
+                    ) from excess
+                bill.most = smaller
+
+    def _fit_known_pictures(self, bill: _Bill) -> None:
+        """Learn in which size the server takes known pictures. Raises TransientError if it is none."""
+        control = _control_question()
+        size = known = self.size()
+        while True:
+            try:
+                self._complete(build_request(control, 0, size), bill, CONTROL_PATIENCE)
+                break
+            except TooMuch as excess:
+                smaller = _smaller(size, excess)
+                if smaller is None:
+                    raise self._fault(
+                        f"The judge takes fewer than {SIZES[-1].pictures} pictures of {SIZES[-1].long_side} "
+                        "pixels: give it more context (Ollama: OLLAMA_CONTEXT_LENGTH) or more pictures a "
+                        "request (vLLM: --limit-mm-per-prompt).",
+                        bill,
+                        excess,
+                    ) from excess
+                size = smaller
+            except Unavailable as error:
+                raise self._fault(error.detail, bill, error) from error
+        if size != known:
+            bill.give_back()
+            changes = {"pictures": size.pictures, "long_side": size.long_side}
+            self._vlm.learn(self._vlm.habits.model_copy(update=changes), "it takes no more")
+
+    def _complete_or_blame(self, request: dict[str, Any], bill: _Bill) -> Completion:
+        """Send `request`. Raises TooMuch, or TransientError that says whose fault it is."""
+        try:
+            return self._complete(request, bill)
+        except TooMuch:
+            raise
+        except InputRefused as error:
+            raise self._blame(error.detail, bill, error.retry_after) from error
+        except Unavailable as error:
+            raise self._fault(error.detail, bill, error) from error
+
+    def _fault(self, reason: str, bill: _Bill, error: Unavailable) -> TransientError:
+        """Return the fault of the judge that `error` is, which costs nothing."""
+        bill.void()
+        return TransientError(reason, dependency=Dependency.VLM, retry_after=error.retry_after)
 
     def _blame(self, reason: str, bill: _Bill, retry_after: float | None = None) -> TransientError:
         """Return the fault of the judge, if it does not judge known pictures either, or else the video's."""
-        control = build_request(_control_question(), 0, self.size())
+        question = _control_question()
+        control = build_request(question, 0, self._size(question, bill))
         try:
             judges = isinstance(
                 parse_reply(self._complete(control, bill, CONTROL_PATIENCE).text, True), Reply
@@ -401,6 +436,16 @@ def _request(rules: str, content: list[dict[str, Any]], name: str, schema: dict[
             "json_schema": {"name": name, "strict": True, "schema": schema},
         },
     }
+
+
+def _smaller(size: Size, excess: TooMuch) -> Size | None:
+    """Return the next size after `size`, which was refused, or None under the floor."""
+    if excess.at_most is not None and excess.at_most < size.pictures:
+        smaller = Size(excess.at_most, size.long_side)
+    else:
+        smaller = next((less for each in SIZES if (less := each.within(size)) != size), size)
+    least = min(SIZES[-1].pictures, size.pictures)
+    return smaller if smaller != size and smaller.pictures >= least else None
 
 
 def _choose(frames: tuple[Still, ...], size: Size) -> list[Still]:

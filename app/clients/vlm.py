@@ -23,6 +23,8 @@ MAX_ANSWER_BYTES = 256 * 1024
 MAX_SAID = 4000
 # refusals that no picture can bring about
 _SETTINGS_WRONG = {*range(300, 400), 401, 402, 404, 405}
+# refusals that may be of the form of a request, and no filter's
+_FORM_REFUSED = {400, 422, 501}
 # what is learned is forgotten after that, for servers change
 HABIT_SECONDS = 86_400.0
 
@@ -48,7 +50,7 @@ class _Busy(RetryableError):
 
 
 class _Refused(Exception):
-    """The server refused the request. `said` is its answer."""
+    """The server refused the request, perhaps for its form. `said` is its answer."""
 
     def __init__(self, reason: str, said: str):
         super().__init__(reason)
@@ -181,4 +183,6 @@ class Vlm:
             return excess
         if status == HTTPStatus.REQUEST_TIMEOUT or (status >= 500 and status != HTTPStatus.NOT_IMPLEMENTED):
             return RetryableError(reason, wait)
-        return _Refused(reason, said)
+        if status in _FORM_REFUSED:
+            return _Refused(reason, said)
+        return InputRefused(f"The judge refused the request: {reason}.", 60)

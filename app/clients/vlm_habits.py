@@ -16,18 +16,25 @@ STRICT_SCHEMA, LOOSE_SCHEMA, ANY_OBJECT = FORMATS = ("strict json_schema", "json
 # all that is asked of a schema where LOOSE_SCHEMA is
 _SCHEMA_KEYWORDS = {"type", "properties", "required"}
 
-# What a refusal may name, and how. Only what was sent can be meant.
+# What a refusal may name, and how. Only what was sent can be meant. A name that is an everyday word, too,
+# counts in quotes or after "parameter:" only: what moderates a video speaks of seeds and strict policies.
+_AS_PARAMETER = r"(?:['\"`]|(?:parameter|argument|field|supplied|keyword|invalid|unknown|unsupported)s?:? )"
 _NAMED = {
     "max_completion_tokens": r"max_completion_tokens",
     "max_tokens": r"\bmax_tokens",
-    "temperature": r"temperature",
-    "seed": r"\bseed\b",
+    "temperature": rf"{_AS_PARAMETER}temperature\b",
+    "seed": rf"{_AS_PARAMETER}seed\b",
     "chat_template_kwargs": r"chat_template_kwargs|enable_thinking",
     "response_format": (
-        r"response_format|json_schema|json_object|guided|structured|\bschema|grammar|additional_?properties|"
-        r"\bstrict\b"
+        r"response_format|json[_ ]schema|json_object|guided[_ ](?:decoding|json)|structured[_ ]output|"
+        r"schema keyword|additional_?properties|"
+        r"(?:parse|convert|compile|invalid) (?:the )?(?:grammar|schema)|"
+        rf"{_AS_PARAMETER}(?:schema|strict|grammar|guided)\b"
     ),
 }
+_MODERATES = re.compile(
+    r"content[ _-](?:policy|policies|filter|management)|moderat|safety (?:system|policy|filter)|inappropriate"
+)
 _AT_MOST = [
     re.compile(pattern)
     for pattern in (
@@ -45,10 +52,12 @@ _TOO_LONG = re.compile(
     r"too many (?:input |prompt )?tokens|"
     r"\b(?:prompt|input|request|payload|body|message|image)s?(?: (?!took)\w+){0,2} "
     r"too (?:long|large|big)|"
-    r"image (?:size|dimension|resolution)|"
     r"exceeds? the (?:available |maximum |model'?s )*(?:context|number of tokens|input)|"
     r"input token count|entity too large"
 )
+
+_PICTURE_SIZE = re.compile(r"image (?:size|dimension|resolution)")
+_TOO_SMALL = re.compile(r"too (?:small|low|short)|at least|minimum|below|smaller than")
 
 
 class TooMuch(Unavailable):
@@ -93,10 +102,12 @@ class Habits(BaseModel):
     def learn(self, said: str, sent: dict[str, Any]) -> "Habits | None":
         """Return the habits after a refusal that says `said` of the request `sent`.
 
-        What it names first is taken to be meant; None if it names nothing. A wrong guess costs one request
-        more: each leaves less to refuse.
+        What it names first is taken to be meant; None if it names nothing, or speaks of what the pictures
+        show. A wrong guess costs one request more: each leaves less to refuse.
         """
         said = said.lower()
+        if _MODERATES.search(said):
+            return None
         named = {}
         for name in sent.keys() & _NAMED.keys():
             if found := re.search(_NAMED[name], said):
@@ -111,12 +122,16 @@ class Habits(BaseModel):
 def find_excess(status: int, said: str) -> TooMuch | None:
     """Return what a refusal says of too many pictures or too long a request, or None if it says neither."""
     said = said.lower()
+    if status == 403 or _MODERATES.search(said):
+        return None
     for pattern in _AT_MOST:
         if found := pattern.search(said):
             return TooMuch(int(found[1]))
     if _JUST_ONE.search(said):
         return TooMuch(1)
     if status == 413 or _TOO_MANY.search(said) or _TOO_LONG.search(said):
+        return TooMuch(None)
+    if _PICTURE_SIZE.search(said) and not _TOO_SMALL.search(said):
         return TooMuch(None)
     return None
 

@@ -2,15 +2,26 @@
 
 import base64
 import dataclasses
+import io
 import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 import structlog
+from PIL import Image
 
 from app.assessment import known_pictures
-from app.assessment.judge import MAX_JUDGE_CALLS, SIZES, Judge, JudgeQuestion, LocalCounter
+from app.assessment.judge import (
+    MAX_JUDGE_CALLS,
+    SIZES,
+    Judge,
+    JudgeQuestion,
+    LocalCounter,
+    Size,
+    build_request,
+)
 from app.assessment.model import Brief
 from app.clients import retry
 from app.clients.vlm import Patience, Vlm
@@ -115,6 +126,45 @@ def test_a_parameter_that_is_refused_is_dropped_or_replaced_and_that_is_remember
     assert [log["event"] for log in logs].count("judge_habit_learned") == len(refused) <= 3
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (403, "Forbidden: 'seed' is not supported"),
+        (403, "The video violates our strict content policy"),
+        (400, "The video violates our strict content policy"),
+        (400, 'Your prompt "plant the `seed` grammar" was flagged by our content filter'),
+        (422, "A pumpkin seed is no fit subject at this temperature"),
+        (400, "This structured image was refused; guided by our schema"),
+        (409, "Unsupported parameter: 'seed'"),
+    ],
+)
+def test_what_moderates_a_video_teaches_nothing_of_the_form(vlm, make_judge, question, code, said):
+    vlm.always(status(code, message=said), when=ABOUT_THE_VIDEO)
+    judge = make_judge()
+    with pytest.raises(TransientError) as caught:
+        judge.assess(question)
+    assert caught.value.suspect_video
+    assert judge._vlm.habits == Habits()
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("Unrecognized request argument supplied: seed", "seed"),
+        ("invalid temperature: only 0.6 is allowed for this model", "temperature"),
+        ("`temperature` is deprecated for this model.", "temperature"),
+        ('{"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"]}]}', "seed"),
+        ('{"error": {"message": "Extra inputs are not permitted", "param": "seed"}}', "seed"),
+        ("The provided JSON schema contains features not supported by xgrammar.", "strict json_schema"),
+        ("Failed to parse grammar", "strict json_schema"),
+        ("Unknown name `additionalProperties` at 'generation_config.schema'", "strict json_schema"),
+    ],
+)
+def test_a_parameter_is_named_as_one(said, refused):
+    sent = {"seed": 0, "temperature": 0, "response_format": {}}
+    assert Habits().learn(said, sent).refused == {refused}
+
+
 def test_a_server_that_refuses_everything_gets_what_is_left(vlm, assess):
     vlm.habits = [
         refuses("max_tokens"),
@@ -189,6 +239,9 @@ def test_refusals_of_the_size_are_told_from_those_of_the_form(said, at_most):
         "Your request was rejected by our safety system",
         "The request took too long",
         "The model is overloaded",
+        "Image size is too small: the minimum is 28 pixels",
+        "The image dimensions must be at least 10 by 10",
+        "This single image violates our content policy",
         "invalid api key",
     ],
 )
@@ -244,6 +297,67 @@ def test_under_the_floor_it_is_an_obstacle_and_not_the_videos(vlm, make_judge, q
     assert caught.value.dependency == "vlm" and not caught.value.suspect_video
     assert "OLLAMA_CONTEXT_LENGTH" in caught.value.reason and "--limit-mm-per-prompt" in caught.value.reason
     assert counter.calls == 0
+
+
+def heavy_frames(count=9):
+    """Frames of noise alone: JPEGs twice as large as those of known pictures, in each size."""
+    random = np.random.default_rng(0)
+    for second in range(count):
+        buffer = io.BytesIO()
+        noise = random.integers(0, 255, (432, 768, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(buffer, "JPEG", quality=95)
+        yield Still(float(second), buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("size", "sees_film"), [(SIZES[0], True), (SIZES[1], True), (SIZES[-1], False)], ids=str
+)
+def test_a_film_that_is_heavier_than_others_makes_only_its_own_pictures_smaller(
+    vlm, make_judge, question, size, sees_film
+):
+    """The server takes known pictures in `size` and not larger, by the bytes of the request."""
+    limit = 1.2 * len(json.dumps(build_request(question, 0, size)))
+    vlm.habits = [refuses_when(lambda r: len(json.dumps(r.body)) > limit, "Request Entity Too Large", 413)]
+    judge = make_judge(counter := LocalCounter())
+    heavy = dataclasses.replace(question, frames=tuple(heavy_frames()))
+    if sees_film:
+        answer = judge.assess(heavy)
+        assert Size(answer.pictures, answer.picture_size).within(size) != size
+    else:
+        with pytest.raises(TransientError, match="known pictures") as caught:
+            judge.assess(heavy)
+        assert caught.value.suspect_video and caught.value.dependency is None
+    assert judge.size() == size, "what others are shown"
+    assert counter.calls <= 2, "the known pictures are shown once"
+    answer = judge.assess(question)
+    assert (answer.pictures, answer.picture_size) == (size.pictures, size.long_side)
+
+
+def test_an_answer_about_smaller_pictures_is_remembered_as_that(vlm, app, make_judge, question):
+    limit = 1.2 * len(json.dumps(build_request(question, 0)))
+    vlm.habits = [refuses_when(lambda r: len(json.dumps(r.body)) > limit, "Request Entity Too Large", 413)]
+    heavy = dataclasses.replace(question, frames=tuple(heavy_frames()))
+    with app.app_context():
+        first = make_judge(memory=DatabaseMemory()).assess(heavy)
+        again = make_judge(memory=DatabaseMemory()).assess(heavy)
+    assert sum(ABOUT_THE_VIDEO in r.text and len(json.dumps(r.body)) <= limit for r in vlm.requests) == 1
+    assert (again.pictures, again.picture_size) == (first.pictures, first.picture_size)
+
+
+def test_a_film_that_is_too_large_by_itself_stops_nobody_and_ends(vlm, app, make_judge, question):
+    vlm.always(status(413), when=ABOUT_THE_VIDEO)
+    with app.app_context():
+        make_submission()
+        for _ in range(service.MAX_SUSPECT_ATTEMPTS):
+            [claim] = service.claim_due(1, "worker", 60)
+            memory = DatabaseMemory()
+            with pytest.raises(TransientError) as caught:
+                make_judge(memory.counter(claim), memory).assess(question)
+            service.release(claim, caught.value)
+            with db.engine.begin() as connection:
+                connection.exec_driver_sql("UPDATE submissions SET not_before = now()")
+        assert not service.claim_due(1, "worker", 60), "a person looks"
+        assert memory.load(vlm.url, MODEL, 60) is None
 
 
 def test_a_short_video_needs_no_four_pictures(vlm, make_judge, question):
@@ -428,7 +542,8 @@ def test_no_submission_costs_more_than_so_many_calls_in_its_life(vlm, app, make_
                 assert len(about) == 3, "once is enough for what is cut off each time"
             service.release(claim, caught.value)
             with db.engine.begin() as connection:
-                connection.exec_driver_sql("UPDATE submissions SET not_before = now()")
+                # also where a person was to look
+                connection.exec_driver_sql("UPDATE submissions SET not_before = now(), held_at = NULL")
         assert len(vlm.requests) <= MAX_JUDGE_CALLS
         assert calls_of(claim) == MAX_JUDGE_CALLS
         assert f"asked {MAX_JUDGE_CALLS} times" in caught.value.reason
