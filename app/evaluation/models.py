@@ -18,7 +18,7 @@ from app.assessment.wire import (
 )
 from app.enums import Dependency
 from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
-from app.redaction import stripped
+from app.redaction import stripped, stripped_json
 
 SubmissionId = Annotated[Whole, Field(ge=1, lt=2**63, json_schema_extra={"format": "int64"})]
 Token = Annotated[UUID, Field(strict=False)]
@@ -26,6 +26,11 @@ Token = Annotated[UUID, Field(strict=False)]
 Reason = Annotated[
     Text, Field(min_length=1, max_length=2000), AfterValidator(lambda reason: stripped(reason)[:2000])
 ]
+# fields of the findings that look like keys: hashes, and names of models and programs
+_IDENTIFIERS = frozenset(
+    {"fingerprint", "frame_seed", "verified_sha256", "sha256", "submission_uuid"}
+    | {"judge_model", "model", "prompt_version", "kibotos", "ffmpeg", "ffprobe"}
+)
 # What programs say of themselves, in the way they write it: a judge may well say that it sees no connection.
 _ERROR = re.compile(
     r"^error\b|^(?:[\w-]+ ){0,3}(?:error|exception|timeout)(?= ?:|\W*$)"
@@ -51,10 +56,14 @@ class FetchOut(BaseModel):
     evaluating: int
 
 
-def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+def _read_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """Anybody may read it later, in the report: no address or key stays in it."""
+    findings = {}
     if FINDINGS in value:
-        Findings.model_validate(value[FINDINGS])
-    return value
+        findings = {FINDINGS: stripped_json(value[FINDINGS], _IDENTIFIERS)}
+        Findings.model_validate(findings[FINDINGS])
+    others = {name: child for name, child in value.items() if name != FINDINGS}
+    return stripped_json(others) | findings
 
 
 class SubmitIn(RequestModel):
@@ -64,7 +73,7 @@ class SubmitIn(RequestModel):
     quality_score: Score
     final_score: Score
     rejection_reason: Reason | None = None
-    metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_check_metadata)] | None = (
+    metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_read_metadata)] | None = (
         None
     )
     claim_token: Token | None = None

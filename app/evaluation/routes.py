@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app, g
 from prometheus_client import Counter
 from spectree import Response as Answers
 
@@ -17,7 +17,10 @@ from app.web.auth import require_evaluator
 blueprint = Blueprint("evaluation", __name__)
 
 FAULTS = Counter(
-    "kibotos_evaluator_faults", "Errors of their own that remote evaluators reported", ["evaluator"]
+    # which of EVALUATOR_TOKEN: behind a proxy all addresses are one, and elsewhere there is no end of them
+    "kibotos_evaluator_faults",
+    "Errors of their own that remote evaluators reported",
+    ["evaluator"],
 )
 
 
@@ -31,7 +34,7 @@ def fetch(json: models.FetchIn) -> models.FetchOut:
     """
     lease_seconds = current_app.extensions["settings"].evaluation_lease_seconds
     storage = current_app.extensions["storage"]
-    claims, counts = service.fetch(json.limit, f"evaluator at {request.remote_addr}", lease_seconds)
+    claims, counts = service.fetch(json.limit, f"evaluator with {g.token}", lease_seconds)
     return models.FetchOut(
         submissions=[
             models.show_claim(claim, storage.presign_get(claim.video_key, lease_seconds)) for claim in claims
@@ -68,8 +71,8 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     """
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     if fault := models.find_own_fault(json):
-        FAULTS.labels(request.remote_addr).inc()
-        own = TransientError(f"evaluator at {request.remote_addr}: {fault}")
+        FAULTS.labels(g.token).inc()
+        own = TransientError(f"evaluator with {g.token}: {fault}")
         service.release(claim, own, EvaluatedBy.EVALUATOR)
         return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
     verdict = service.record_reported(

@@ -215,10 +215,15 @@ def record_reported(
 ) -> formula.Verdict:
     """Record what a remote evaluator found, like `record_result`.
 
-    Its `final_score` must be the formula's for the three scores, or 0 if they fail a gate. Raises Invalid for
-    any other, and Conflict if the lease has ended.
+    Its `final_score` must be the formula's for the three scores, or 0 if they fail a gate. In production the
+    offline judge does not count, so an evaluator that sends a judge's findings must name the judge. One that
+    sends only the four scores need not: with its token we trust it. Raises Invalid for any other result, and
+    Conflict if the lease has ended.
     """
     judges = {outcome.judge_model, outcome.report.judge and outcome.report.judge.model}
+    was_judged = outcome.action_match is not None or outcome.reasoning or outcome.report.judge
+    if was_judged and not outcome.judge_model and not settings.development:
+        raise invalid_field("metadata.kibotos.judge_model", "name the model that judged the video.")
     if OFFLINE_MODEL in judges and not settings.development:
         raise invalid_field(
             "metadata.kibotos.judge_model",

@@ -63,14 +63,19 @@ def _host() -> str:
         return ""
 
 
-def _matches(given: str, tokens: tuple[str, ...]) -> bool:
-    """Whether `given` is one of `tokens`. The time it takes does not reveal how much of a token is right."""
+def _find(given: str, tokens: tuple[str, ...]) -> int | None:
+    """Return the number of `given` among `tokens`, from 1 on, or None.
+
+    The time it takes does not reveal how much of a token is right.
+    """
     # headers reach WSGI decoded as latin-1
     candidate = given.encode("latin-1", "replace")
-    return any([hmac.compare_digest(candidate, token.encode()) for token in tokens])
+    found = [hmac.compare_digest(candidate, token.encode()) for token in tokens]
+    return found.index(True) + 1 if any(found) else None
 
 
-def _check_token(role: str) -> None:
+def _check_token(role: str) -> str:
+    """Return which of the configured tokens of `role` the request carries, such as "token 1"."""
     settings: Settings = current_app.extensions["settings"]
     tokens = {
         "admin": settings.admin_token,
@@ -80,24 +85,24 @@ def _check_token(role: str) -> None:
     }
     header = request.headers.get("Authorization", "")
     if is_open() and not (header and tokens[role]):
-        return
+        return "no token"
     scheme, _, given = header.partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise _unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
-    if _matches(given.strip(), tokens[role]):
-        return
-    if any(_matches(given.strip(), others) for others in tokens.values()):
+    if number := _find(given.strip(), tokens[role]):
+        return f"token {number}"
+    if any(_find(given.strip(), others) for others in tokens.values()):
         raise Forbidden(f"This token does not have the role {role}.")
     raise _unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")
 
 
 def _require_token(role: str) -> Callable:
-    """A decorator of views: 401 or 403 unless the request carries a token of `role`."""
+    """A decorator of views: 401 or 403 unless the request carries a token of `role`; g.token is which."""
 
     def decorate(view: Callable) -> Callable:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
-            _check_token(role)
+            g.token = _check_token(role)
             return view(*args, **kwargs)
 
         guarded.role = role  # type: ignore[attr-defined]  # read by the OpenAPI document

@@ -368,7 +368,7 @@ def test_an_evaluators_own_error_costs_the_miner_nothing(client, fetch, submit, 
     stored = submission(row)
     assert (stored.status, stored.attempts, stored.final_score) == ("PENDING", 1, None)
     assert not {"https", "Signature", "0123456789"} & set(re.findall(r"\w+", str(stored)))
-    assert re.search(r'kibotos_evaluator_faults_total{evaluator="127.0.0.1"} \d', client.get("/metrics").text)
+    assert re.search(r'kibotos_evaluator_faults_total{evaluator="no token"} \d', client.get("/metrics").text)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +398,69 @@ def test_no_reason_shows_an_address_or_a_key(client, fetch, submit, submission):
     reason = client.get(f"/v1/submissions/{row['submission_uuid']}").json["evaluation"]["rejection_reason"]
     assert "Not a video" in reason
     assert "s3.example" not in reason and "Signature" not in reason
+
+
+def test_no_report_shows_an_address_or_a_key(client, fetch, submit):
+    submit()
+    (row,) = fetch()["submissions"]
+    answer = {"action_match": 0.1, "perspective_correct": 0.1, "demonstration_quality": 0.1}
+    answer |= {
+        "training_utility": 0.1,
+        "on_screen_text": "",
+        "addresses_judge": False,
+        "model": "Qwen/Qwen2.5-VL",
+    }
+    answer |= {"prompt_version": "v", "prompt_tokens": 1, "completion_tokens": 1}
+    digest = "0123456789abcdef" * 4
+    report = {"verified_sha256": digest, "frame_seed": FORBIDDEN, "review": FORBIDDEN}
+    report |= {"judge": answer | {"reasoning": FORBIDDEN, "raw": [FORBIDDEN]}, "metadata": {"x": FORBIDDEN}}
+    findings = {
+        "action_match": 0.1,
+        "judge_model": "m",
+        "reasoning": f"Not a mug. {FORBIDDEN}",
+        "report": report,
+    }
+    metadata = {"tool": "mine", "log": [{"said": FORBIDDEN}, 3], FORBIDDEN: "sk-proj-AbC123dEf456GhI789jKl"}
+    body = result(row, metadata=metadata | {wire.FINDINGS: findings})
+    assert client.post(SUBMIT, json=body).status_code == 200
+    address = f"/v1/submissions/{row['submission_uuid']}"
+    assert "Not a mug" in client.get(address).text
+    shown = client.get(f"{address}/report")
+    for page in (client.get(address).text, shown.text):
+        assert not re.search("s3.example|Signature|v.mp4[?]|sk-proj", page)
+    assert shown.json["verified_sha256"] == digest and shown.json["judge"]["model"] == "Qwen/Qwen2.5-VL"
+    assert (shown.json["metadata"]["tool"], shown.json["metadata"]["log"][1]) == ("mine", 3)
+
+
+def test_faults_are_counted_by_token_wherever_they_come_from(make_app):
+    tokens = ("e" * 32, "f" * 32)
+    app = make_app(app_env="production", admin_token=("a" * 32,), evaluator_token=tokens)
+    with app.app_context():
+        make_submission()
+    client, headers = app.test_client(), {"Authorization": f"Bearer {tokens[1]}"}
+    with app.app_context():
+        [row] = client.post(FETCH, json={"limit": 1}, headers=headers).json["submissions"]
+        claimed_by = db.session.execute(db.text("SELECT claimed_by FROM submissions")).scalar_one()
+    assert claimed_by == "evaluator with token 2"
+    body = ZEROS | {"submission_id": row["id"], "metadata": {"error": "x"}}
+    for number in (7, 8):
+        elsewhere = {"REMOTE_ADDR": f"198.51.100.{number}"}
+        client.post(SUBMIT, json=body, headers=headers, environ_overrides=elsewhere)
+    metrics = client.get("/metrics", headers={"Authorization": f"Bearer {'a' * 32}"}).text
+    assert 'kibotos_evaluator_faults_total{evaluator="token 2"} 1.0' in metrics
+    assert "198.51" not in metrics
+
+
+@pytest.mark.parametrize("findings", [{"action_match": 0.9}, {"reasoning": "A mug."}])
+def test_production_wants_the_judge_named_that_found_anything(make_app, findings):
+    app = make_app(app_env="production", admin_token=("a" * 32,), evaluator_token=("e" * 32,))
+    with app.app_context():
+        make_submission()
+    client, headers = app.test_client(), {"Authorization": f"Bearer {'e' * 32}"}
+    [row] = client.post(FETCH, json={"limit": 1}, headers=headers).json["submissions"]
+    for named, code in (({}, 422), ({"judge_model": "a-model"}, 200)):
+        body = result(row, metadata={"kibotos": findings | named})
+        assert client.post(SUBMIT, json=body, headers=headers).status_code == code
 
 
 def test_production_does_not_take_the_word_of_the_stand_in_for_a_judge(make_app):

@@ -1,6 +1,8 @@
+import time
+
 import pytest
 
-from app.redaction import masked_in, stripped
+from app.redaction import masked_in, stripped, stripped_json
 
 PRESIGNED = "https://s3.example/b/uploads/k/v.mp4?X-Amz-Signature=0123456789abcdef"
 
@@ -26,6 +28,25 @@ def test_stripped_leaves_neither_address_nor_key(text, left):
         assert result == left
     assert "Signature" not in result
     assert stripped("and/or internationalisation") == "and/or internationalisation"
+
+
+def test_stripped_json_is_never_longer_and_keeps_identifiers():
+    node = {"a": ["x://y", {PRESIGNED: PRESIGNED}], "sha256": "0123456789abcdef" * 4, "n": 1.5, "z": None}
+    assert stripped_json(node, frozenset({"sha256"})) == {
+        "a": ["[addr", {"[address]": "[address]"}],
+        "sha256": node["sha256"],
+        "n": 1.5,
+        "z": None,
+    }
+    assert stripped_json({"sha256": node["sha256"]}) == {"sha256": "[key]"}
+
+
+@pytest.mark.parametrize("text", ["a" * 65536, "?" * 65536, "?a" * 32768, "a:/" * 20000, "a?=" * 20000])
+def test_no_text_takes_long(text):
+    """Of the processor; a quadratic search would take four to eleven seconds."""
+    began = time.process_time()
+    stripped(text)
+    assert time.process_time() - began < 2
 
 
 def test_masked_in_leaves_what_helps():
