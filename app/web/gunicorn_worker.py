@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
+from threading import get_ident
 from typing import Any
 
 import structlog
@@ -55,6 +56,8 @@ class BufferingWorker(Worker):
         self.alive: bool
         self.connections: dict[Connection, None] = {}
         self._opening: set[asyncio.Task] = set()
+        # since when each thread that is busy is so
+        self._busy_since: dict[int, float] = {}
         self.keepalive_seconds = self.cfg.keepalive
         self.answer_seconds = self.cfg.timeout
         for listener in self.sockets:
@@ -77,10 +80,16 @@ class BufferingWorker(Worker):
         return not self.alive
 
     def _tick(self) -> None:
-        self.notify()
         now = time.monotonic()
+        if not self._hangs(now):
+            self.notify()
         for connection in list(self.connections):
             connection.check(now)
+
+    def _hangs(self, now: float) -> bool:
+        """Whether every thread has been at one request for longer than `timeout`: we are to be replaced."""
+        busy_since = list(self._busy_since.values())
+        return len(busy_since) == self.cfg.threads and now - max(busy_since) > self.cfg.timeout
 
     def _listen(self, listener: socket.socket) -> None:
         if self.alive:
@@ -123,6 +132,7 @@ class BufferingWorker(Worker):
         self._pool.submit(self._answer, connection, environ)
 
     def _answer(self, connection: Connection, environ: Environ) -> None:
+        self._busy_since[get_ident()] = time.monotonic()
         try:
             answer = call(self.wsgi, environ)
         except Exception:
@@ -131,6 +141,8 @@ class BufferingWorker(Worker):
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 "Something failed on our side; report it with the request_id and try again later.",
             )
+        finally:
+            del self._busy_since[get_ident()]
         # a loop that is closed: the process ends
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(connection.send, answer)
