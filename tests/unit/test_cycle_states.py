@@ -18,10 +18,13 @@ COMPLETED = replace(EVALUATING, status=CycleStatus.COMPLETED, completed_at=START
         (ACTIVE, True, True, HOUR - timedelta(microseconds=1), Step.WAIT),
         (ACTIVE, True, True, HOUR, Step.CLOSE),
         (ACTIVE, False, False, HOUR, Step.CLOSE),
+        # a scheduler that was down comes late
+        (ACTIVE, True, True, 9 * HOUR, Step.CLOSE),
         (EVALUATING, False, False, HOUR, Step.COMPLETE),
         (EVALUATING, True, True, HOUR, Step.WAIT),
         (EVALUATING, True, True, 3 * HOUR - timedelta(microseconds=1), Step.WAIT),
         (EVALUATING, True, True, 3 * HOUR, Step.CARRY_OVER),
+        (EVALUATING, True, True, 9 * HOUR, Step.CARRY_OVER),
         (EVALUATING, False, True, HOUR, Step.CARRY_OVER),
         (EVALUATING, False, False, 9 * HOUR, Step.COMPLETE),
         (EVALUATING, True, False, HOUR, Step.WAIT),

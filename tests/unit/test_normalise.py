@@ -79,3 +79,7 @@ def test_thirds_by_hand():
         21845,
         32767,
     ]
+
+
+def test_share_too_small_for_a_float_is_left_out():
+    assert normalise({1: Fraction(1), 2: Fraction(1, 10**400)}) == [Weight(1, 1.0, 65535)]

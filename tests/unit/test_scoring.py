@@ -1,15 +1,21 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.assessment.formula import (
     TECHNICAL_WEIGHTS,
+    Verdict,
     explain,
     final_score,
     relevance_score,
     technical_score,
     verdict,
+    verdict_of,
 )
+from app.assessment.model import Outcome
+from app.assessment.report import Report
 from app.enums import SubmissionStatus
 
 scores = st.floats(0, 1)
@@ -73,6 +79,18 @@ def test_under_a_gate_is_rejected_with_the_judges_reasoning(changes):
     assert "A cat is seen." in rejected.rejection_reason
 
 
+def test_over_the_gates_is_scored():
+    assert gated(relevance=0.31, action_match=0.31).status == SubmissionStatus.SCORED
+
+
+def test_without_a_reasoning_the_reason_is_a_sentence_all_the_same():
+    assert gated(relevance=0).rejection_reason == "The video does not show the requested task."
+
+
+def test_a_long_reasoning_is_cut_to_what_the_database_takes():
+    assert len(gated(relevance=0, reasoning="x" * 3000).rejection_reason) == 2000
+
+
 def test_an_earlier_reason_comes_first():
     assert (
         gated(relevance=0, rejection_reason="The video lasts 0.50 s.").rejection_reason
@@ -95,3 +113,33 @@ def test_rejected_is_0_and_scored_is_the_formula(technical, relevance, quality, 
     assert sum(part.points for part in parts) == pytest.approx(
         final_score(technical, relevance, quality), abs=1e-4
     )
+
+
+def test_the_points_are_shown_to_six_places():
+    parts = explain(gated(), 5.5 / 6, 1 / 3, 0.95).parts
+    assert [(part.name, part.score, part.weight, part.points) for part in parts] == [
+        ("technical", 5.5 / 6, 0.2, 0.183333),
+        ("relevance", 1 / 3, 0.5, 0.166667),
+        ("quality", 0.95, 0.3, 0.285),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "reason"),
+    [
+        ({}, SubmissionStatus.SCORED, None),
+        (
+            {"action_match": 0.1},
+            SubmissionStatus.REJECTED,
+            "The video does not show the requested task: A cat.",
+        ),
+        ({"rejection_reason": "It is torn."}, SubmissionStatus.REJECTED, "It is torn."),
+    ],
+)
+def test_the_verdict_of_an_outcome(changes, status, reason):
+    outcome = Outcome(0.5, 0.7, 0.9, 0.8, None, "model", "v1", Report(), reasoning="A cat.")
+    final = 0.72 if status == SubmissionStatus.SCORED else 0
+    assert verdict_of(replace(outcome, **changes), 0.3) == Verdict(status, reason, final)
+    # it is the relevance that has to reach the gate
+    assert verdict_of(outcome, 0.7).status == SubmissionStatus.SCORED
+    assert verdict_of(outcome, 0.71).status == SubmissionStatus.REJECTED
