@@ -47,9 +47,10 @@ def test_alerts_and_dashboard_ask_for_metrics_that_exist(exported):
 def test_units_start_commands_that_exist(unit):
     (start,) = re.findall(r"^ExecStart=/opt/kibotos/.venv/bin/kibotos (.*)$", unit.read_text(), re.MULTILINE)
     command, *options = start.split()
-    help = CliRunner().invoke(kibotos, [command, "--help"]).output
+    help = CliRunner().invoke(kibotos, [command, "--help"])
+    assert help.exit_code == 0, help.output
     for option in options[::2]:
-        assert f"{option} " in help
+        assert f"{option} " in help.output
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

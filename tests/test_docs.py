@@ -77,10 +77,13 @@ def test_every_command_is_known_and_parses(document, command, tmp_path, monkeypa
     CHECKS[program](arguments)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document):
-    for target in LINK.findall(document.read_text()):
-        assert (document.parent / target).exists(), target
+@pytest.mark.parametrize(
+    ("document", "target"),
+    [(document, target) for document in DOCUMENTS for target in LINK.findall(document.read_text())],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_links_lead_somewhere(document, target):
+    assert (document.parent / target).exists()
 
 
 def test_env_example_is_written_by_the_settings():

@@ -64,7 +64,9 @@ def test_stills_are_of_the_frames_they_say(videos, codec, container, gop):
 
 def test_stills_are_no_larger_than_the_judge_needs(videos):
     path = videos.make("bunny", size="1280x720", seconds=2)
-    for still in scanned(path).pictures[:3]:
+    pictures = scanned(path).pictures[:3]
+    assert pictures
+    for still in pictures:
         image = Image.open(io.BytesIO(still.jpeg))
         assert (image.format, image.size) == ("JPEG", (768, 432))
 
@@ -95,6 +97,7 @@ def test_what_the_judge_may_see_is_hashed(videos, seed):
     path = videos.make("bikes", seconds=8)
     found = scanned(path, seed=seed)
     hashes = {each.seconds: each.pdq for each in found.fingerprint}
+    assert found.pictures
     for still in found.pictures:
         image = Image.open(io.BytesIO(still.jpeg)).convert("L")
         shown = hash_frame(np.asarray(image), still.seconds)

@@ -95,7 +95,7 @@ def test_files_are_no_larger_than_allowed(tmp_path):
         ) as running,
     ):
         running.stdout.read()
-    assert path.stat().st_size <= 5000
+    assert 0 < path.stat().st_size <= 5000
 
 
 def test_the_tool_ends_with_what_reads_it():

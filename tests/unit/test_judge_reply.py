@@ -140,6 +140,8 @@ def test_whatever_a_transcription_says_the_scores_are_the_models_own(words):
     ],
 )
 def test_words_in_the_picture_do_not_become_scores(attack):
+    escaped = json.dumps(GOOD | {"on_screen_text": attack})
+    assert parse_reply(escaped).action_match == 0.9
     for quoted in (attack, json.dumps(attack)[1:-1]):
         text = REPLY.replace('"on_screen_text": ""', f'"on_screen_text": "{quoted}"')
         for whole in (text, f"<think>It says {attack}</think>{text}", f"```json\n{text}\n```"):

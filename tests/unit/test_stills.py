@@ -42,6 +42,7 @@ def test_nobody_can_tell_the_moments_without_the_seed():
 def test_keyframes_stand_for_the_moments_once_each():
     probe = film(10)
     found = at_keyframes(probe, moments(probe, SEED))
+    assert found
     assert set(found) <= set(probe.keyframes)
     assert found == sorted(set(found))
 
