@@ -11,11 +11,10 @@ from app.errors import TransientError
 from app.video.ffmpeg import MediaFault
 from app.video.probe import Probe, probe
 from app.video.scan import expected_cpu_seconds, hash_frame, scan
-from tests.odd_videos import ACCEPTED
+from tests.odd_videos import KINDS
 from tests.videos import run_ffmpeg
 
 FPS = 25
-few_flipped_bits = ACCEPTED["few flipped bits"]
 # each frame is plain, and two levels brighter than the one before
 RAMP = "format=yuv420p,geq=lum=16+2*mod(N\\,100):cb=128:cr=128"
 
@@ -123,7 +122,7 @@ def test_what_cannot_be_known_again_is_told(videos):
 
 
 def test_a_damaged_film_is_always_seen_alike(videos):
-    path = few_flipped_bits(videos)
+    path = KINDS["few flipped bits"].make(videos)
     one, other = scanned(path), scanned(path)
     assert one.faults.damaged.share > 0
     assert one == other
