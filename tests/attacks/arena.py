@@ -93,6 +93,9 @@ class Arena:
         eventually(lambda: not any(worker.children() for worker in self._workers))
         return sum(cpu_seconds(process.pid) for process in [self._processes[0], *self._workers])
 
+    def web_log(self):
+        return self._processes[0].log.read_text()
+
     def complaints(self):
         """What the processes logged beyond requests and results."""
         written = [process.log for process in self._made if process.log.exists()]
