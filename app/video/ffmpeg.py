@@ -54,7 +54,10 @@ PROGRAMS = (
 _OUR_ERRORS = (
     *map(
         os.strerror,
-        (errno.ENOENT, errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE),
+        (
+            *(errno.ENOENT, errno.EACCES, errno.EROFS, errno.EMFILE, errno.ENFILE),
+            *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        ),
     ),
     "pthread_create",
 )
@@ -80,8 +83,11 @@ class MediaFault(Exception):
 class Running:
     """A started tool: its stdout, and the end of its log once it has ended.
 
-    `missing` names the layers of the sandbox that this machine does not have.
+    `missing` names the layers of the sandbox that this machine does not have. `cpu_seconds` is what it took,
+    known once it has ended.
     """
+
+    cpu_seconds = 0.0
 
     def __init__(self, process: "subprocess.Popen[bytes]", missing: Sequence[str]):
         assert process.stdout and process.stderr
@@ -221,6 +227,7 @@ def start(
         yield running
         _, wait_status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(wait_status)
+        running.cpu_seconds = usage.ru_utime + usage.ru_stime
     finally:
         timer.cancel()
         if process.returncode is None:
@@ -229,7 +236,7 @@ def start(
         process.stdout.close()  # type: ignore[union-attr]
     if late:
         raise late[0]
-    if usage.ru_utime + usage.ru_stime >= CPU_ROUNDING * limits.cpu_seconds:
+    if running.cpu_seconds >= CPU_ROUNDING * limits.cpu_seconds:
         raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
     _judge(name, process.returncode, running.log, limits)
 

@@ -6,9 +6,10 @@ make a frame for one of them only.
 
 import math
 import re
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,17 +65,19 @@ BORDER_MARK = 0.4
 # and AV1 in 10 bits, which takes a third longer. Debian's 5.1 and the wheel's 9.0 differ by a tenth at most.
 COSTS = {"h264": (2.8, 8.2), "hevc": (3.7, 14.0), "vp8": (2.4, 12.0), "vp9": (3.0, 14.0), "av1": (3.4, 9.0)}
 HIGHEST_COST = (3.7, 14.0)
-# What decoding may be expected to take: 5 minutes of 1080p at 60 frames a second in H.264 take 120. Of a
-# video that takes more only the keyframes are decoded, if it has one every so many seconds.
-MOST_CPU_SECONDS = 150
-SPARSE_GAP_SECONDS = 10.0
+# What decoding may be expected to take: 5 minutes of 4K at 60 frames a second in H.264, of 500 MB, take 451.
+MOST_CPU_SECONDS = 460
+LIGHTER = "Upload it in a lower resolution, with fewer frames a second, or a shorter part of it."
 
 # each holds frames of its own: more would not fit 8K into the memory allowed
 THREADS = 4
-# twice what is expected, for a slow machine; and twice that on the wall, for a busy one
-LIMITS = ResourceLimits(
-    cpu_seconds=2 * MOST_CPU_SECONDS, wall_seconds=4 * MOST_CPU_SECONDS, file_bytes=64 * 2**20
-)
+# For both runs of a scan together. Half as much again as is expected, for a slow machine; on the wall some
+# more, for a busy one, but so that a job of JOB_TIMEOUT_SECONDS (900) has time for all else.
+LIMITS = ResourceLimits(cpu_seconds=MOST_CPU_SECONDS * 3 // 2, wall_seconds=750)
+# more than the largest still takes; all thumbnails together may take more
+FILE_BYTES = 2**21
+# no packet of a fair file holds more frames that are shown
+FRAMES_A_PACKET = 2
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,8 @@ class _Plan:
     moments: list[float]
     # which of the moments the judge may be shown
     candidates: list[int]
-    frames: tuple[float, ...]
-    skip: str
-
-    @property
-    def is_sparse(self) -> bool:
-        return self.skip != "default"
+    # what has more frames is refused
+    most_frames: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +116,7 @@ class _Decoded:
     pictures: list[bytes]
     damaged: float
     faulty: bool
+    cpu_seconds: float
 
 
 def scan(
@@ -125,20 +125,35 @@ def scan(
     seed: str,
     directory: Path,
     check_lease: Callable[[], None],
-    most_cpu_seconds: float = MOST_CPU_SECONDS,
+    limits: ResourceLimits = LIMITS,
 ) -> Scan:
     """Decode the whole video once and look at the moments that `seed` gives (see stills.moments).
 
-    Memory does not grow with the picture or the rate. Of a video that is expected to take more than
-    `most_cpu_seconds` only the keyframes are decoded; if even that is too much, MediaFault is raised before
-    anything is. What does not decode cleanly is decoded again with one thread: with several, the outcome
-    would change from run to run. Raises MediaFault, TransientError, or what `check_lease` raises, which is
-    called every few seconds of video. Files of its own in `directory` are gone in the end.
+    Memory grows with the number of frames, not with the picture. A video that is expected to take more than
+    MOST_CPU_SECONDS is refused before it is decoded. What does not decode cleanly is decoded again with one
+    thread, if the time for both runs allows it: with several, the outcome would change from run to run.
+    Raises MediaFault, TransientError, or what `check_lease` raises, which is called every few seconds of
+    video. Files of its own in `directory` are gone in the end.
     """
-    plan = _plan(probe, seed, most_cpu_seconds)
-    decoded = _decode(path, probe, plan, THREADS, directory, check_lease)
+    expected = expected_cpu_seconds(probe)
+    if expected > MOST_CPU_SECONDS:
+        raise MediaFault(
+            f"Decoding {len(probe.times)} frames of {probe.width}x{probe.height} takes too long: about "
+            f"{expected:.0f} s of processor time, at most {MOST_CPU_SECONDS} s are allowed. {LIGHTER}"
+        )
+    plan = _plan(probe, seed)
+    limits = replace(limits, file_bytes=max(FILE_BYTES, PIXELS * plan.most_frames))
+    began = time.monotonic()
+    decoded = _decode(path, probe, plan, THREADS, limits, directory, check_lease)
     if decoded.faulty:
-        decoded = _decode(path, probe, plan, 1, directory, check_lease)
+        cpu_left = int(limits.cpu_seconds - decoded.cpu_seconds)
+        if expected > cpu_left:
+            raise MediaFault(
+                f"It does not decode without errors, and to decode it once more takes too long. {LIGHTER}"
+            )
+        wall_left = max(1.0, limits.wall_seconds - (time.monotonic() - began))
+        limits = replace(limits, cpu_seconds=max(1, cpu_left), wall_seconds=wall_left)
+        decoded = _decode(path, probe, plan, 1, limits, directory, check_lease)
     if not decoded.measured:
         raise MediaFault("No frame of it can be decoded.")
     return _evaluated(decoded, plan, probe)
@@ -148,12 +163,7 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
     small, measured = decoded.small, decoded.measured
     seconds = [frame.seconds for frame in measured]
     every = _times(probe, len(decoded.thumbnails))
-    if plan.is_sparse:
-        # keyframes alone do not tell what lies between them
-        split, repeated = Shots((), ()), Found(0.0)
-    else:
-        split = shots.find(decoded.thumbnails, every, probe.duration)
-        repeated = motion.repeated(decoded.thumbnails, every)
+    split = shots.find(decoded.thumbnails, every, probe.duration)
     changes = motion.changes(small, seconds, split.starts)
     kept = plan.candidates[: len(decoded.pictures)]
     hashes = _hashes(small, seconds, split, kept)
@@ -163,7 +173,7 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
         faults=Faults(
             black=found(is_black, seconds),
             frozen=motion.frozen(small, seconds, split.starts),
-            repeated=repeated,
+            repeated=motion.repeated(decoded.thumbnails, every),
             brief_shots=split.brief_shots(probe.duration),
             blurred=found([frame.blurred for frame in measured], seconds),
             badly_exposed=found([frame.badly_exposed for frame in measured], seconds),
@@ -184,35 +194,30 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
     )
 
 
-def _plan(probe: Probe, seed: str, most_cpu_seconds: float) -> _Plan:
+def _plan(probe: Probe, seed: str) -> _Plan:
     wanted = stills.moments(probe, seed)
-    frames, skip = probe.times, "default"
-    if expected_cpu_seconds(probe, frames) > most_cpu_seconds:
-        frames, skip = probe.keyframes, "nokey"
-        gap = max(later - earlier for earlier, later in pairwise([*probe.keyframes, probe.duration]))
-        if gap > SPARSE_GAP_SECONDS or expected_cpu_seconds(probe, frames) > most_cpu_seconds:
-            raise MediaFault(
-                f"Decoding {len(probe.times)} frames of {probe.width}x{probe.height} with a keyframe every "
-                f"{gap:.0f} s takes too long. Encode it smaller, with fewer frames a second, or, if it is "
-                f"the keyframes that are too rare, with one at least every {SPARSE_GAP_SECONDS:.0f} s."
-            )
-        wanted = stills.at_keyframes(probe, wanted)
-    return _Plan(wanted, stills.candidates(wanted, probe.duration), frames, skip)
+    return _Plan(wanted, stills.candidates(wanted, probe.duration), FRAMES_A_PACKET * len(probe.times) + 100)
 
 
-def expected_cpu_seconds(probe: Probe, wanted: Sequence[float]) -> float:
-    """Return what decoding the `wanted` frames takes by COSTS. Nothing of the file is decoded to tell."""
+def expected_cpu_seconds(probe: Probe) -> float:
+    """Return what decoding takes by COSTS. Nothing of the file is decoded to tell."""
     per_gigapixel, per_gigabit = COSTS.get(probe.codec, HIGHEST_COST)
-    pixels = probe.width * probe.height * len(wanted)
+    pixels = math.prod(probe.coded_size) * len(probe.times)
     return per_gigapixel * pixels / 1e9 + per_gigabit * probe.size_bytes * 8 / 1e9
 
 
 def _decode(
-    path: Path, probe: Probe, plan: _Plan, threads: int, directory: Path, check_lease: Callable[[], None]
+    path: Path,
+    probe: Probe,
+    plan: _Plan,
+    threads: int,
+    limits: ResourceLimits,
+    directory: Path,
+    check_lease: Callable[[], None],
 ) -> _Decoded:
     width, height = probe.fit(LONG_SIDE)
     thumbnails = directory / "thumbnails"
-    arguments = ["-nostdin", "-y", "-copyts", "-threads", str(threads), "-skip_frame", plan.skip]
+    arguments = ["-nostdin", "-y", "-copyts", "-threads", str(threads)]
     # a frame that no other one needs looks the same without it, in small
     arguments += ["-skip_loop_filter", "noref"]
     # a stream that changes its size goes on in the same filters
@@ -228,7 +233,7 @@ def _decode(
     count = 0
     try:
         # the log tells which of them are damaged
-        with start("ffmpeg", arguments, LIMITS, log_level="verbose", reads=path, writes=directory) as running:
+        with start("ffmpeg", arguments, limits, log_level="verbose", reads=path, writes=directory) as running:
             while len(raw := running.stdout.read(width * height)) == width * height:
                 if count == len(small):
                     raise MediaFault("It goes on for longer than its frames are timed.")
@@ -239,6 +244,11 @@ def _decode(
                 if count % 40 == 0:
                     check_lease()
         every = np.fromfile(thumbnails, np.uint8)
+        if len(every) >= PIXELS * plan.most_frames:
+            raise MediaFault(
+                f"It has more than twice as many frames as the {len(probe.times)} that its container lists. "
+                "Encode it again."
+            )
         files = sorted(directory.glob("still-*.jpg"))
         pictures = [file.read_bytes() for file in files]
     finally:
@@ -246,8 +256,8 @@ def _decode(
         for file in directory.glob("still-*.jpg"):
             file.unlink()
     # those before its last frame: by then it has come to an end, or was never decoded up to there
-    reached = bisect_left(plan.moments, plan.frames[-1])
-    share = damaged(running.log, len(plan.frames), uncovered=(reached - 1 - count) / len(plan.moments))
+    reached = bisect_left(plan.moments, probe.times[-1])
+    share = damaged(running.log, len(probe.times), uncovered=(reached - 1 - count) / len(plan.moments))
     return _Decoded(
         small=small[:count],
         measured=measured,
@@ -255,6 +265,7 @@ def _decode(
         pictures=pictures,
         damaged=share,
         faulty=share > 0 or bool(re.search(r"\[(error|fatal)\]", running.log)),
+        cpu_seconds=running.cpu_seconds,
     )
 
 
@@ -271,7 +282,7 @@ def _filters(probe: Probe, plan: _Plan) -> str:
     is_candidate = "+".join(f"eq(n,{index})" for index in plan.candidates)
     return (
         f"[0:{probe.stream}]split=2[every][shown];"
-        f"[every]scale={POINTS[0]}:{POINTS[1]}:flags=neighbor,"
+        f"[every]trim=end_frame={plan.most_frames},scale={POINTS[0]}:{POINTS[1]}:flags=neighbor,"
         f"scale={THUMBNAIL[0]}:{THUMBNAIL[1]}:flags=area,format=gray[thumbnails];"
         f"[shown]setpts='{passed}/TB',fps=1:start_time=0:eof_action=pass,"
         f"trim=end_frame={len(plan.moments)},split=2[a][b];"
@@ -287,7 +298,7 @@ def _count(moments: Sequence[float], time: str, first: int = 0) -> str:
     middle = len(moments) // 2
     earlier = _count(moments[:middle], time, first)
     later = _count(moments[middle + 1 :], time, first + middle + 1)
-    # a keyframe's own time counts as not before it, however it was rounded
+    # a moment that is a frame's own time is not before it, however that time was rounded
     return f"if(lt({time},{moments[middle] + 0.0005:.4f}),{earlier},{later})"
 
 

@@ -84,14 +84,16 @@ class _Ways:
     """How far frames are from each other, in parts of the larger contrast of both."""
 
     def __init__(self, thumbnails: Thumbnails):
-        frames = thumbnails.astype(np.float32)
+        # in place: a video may have hundreds of thousands of frames
+        self._frames = thumbnails.astype(np.float32)
         # lamps that flicker make no other picture
-        self._frames = frames - frames.mean(axis=1, keepdims=True)
+        self._frames -= self._frames.mean(axis=1, keepdims=True)
         self._contrast = np.maximum(np.abs(self._frames).mean(axis=1), LEAST_CONTRAST)
         # the step to each frame from the one before; none to the first, and none behind the last
-        self._steps = np.zeros(len(frames) + 1, np.float32)
-        changes = np.abs(np.diff(self._frames, axis=0)).mean(axis=1)
-        self._steps[1:-1] = changes / np.maximum(self._contrast[1:], self._contrast[:-1])
+        self._steps = np.zeros(len(thumbnails) + 1, np.float32)
+        changes = np.diff(self._frames, axis=0)
+        np.abs(changes, out=changes)
+        self._steps[1:-1] = changes.mean(axis=1) / np.maximum(self._contrast[1:], self._contrast[:-1])
 
     def _between(self, one: int, other: int) -> float:
         change = np.abs(self._frames[one] - self._frames[other]).mean()

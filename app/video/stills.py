@@ -5,7 +5,6 @@ report can compute them again.
 """
 
 import hashlib
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,11 +38,6 @@ def moments(probe: Probe, seed: str) -> list[float]:
 
 def _chance(seed: str, number: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:8]) / 2**64
-
-
-def at_keyframes(probe: Probe, wanted: Sequence[float]) -> list[float]:
-    """Return the times of the keyframes that stand for the `wanted` moments, each once."""
-    return sorted({probe.keyframes[max(bisect_right(probe.keyframes, time) - 1, 0)] for time in wanted})
 
 
 def candidates(seconds: Sequence[float], duration: float) -> list[int]:

@@ -1,4 +1,4 @@
-"""What decoding finds: stills are of the frames they say, and heavy videos are decoded in parts."""
+"""What decoding finds: stills are of the frames they say, and what is too heavy is refused."""
 
 import dataclasses
 import io
@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.assessment import quality
 from app.errors import TransientError
 from app.video.ffmpeg import MediaFault
 from app.video.probe import Probe, probe
-from app.video.scan import expected_cpu_seconds, hash_frame, scan
+from app.video.scan import (
+    FILE_BYTES,
+    LIMITS,
+    MOST_CPU_SECONDS,
+    PIXELS,
+    expected_cpu_seconds,
+    hash_frame,
+    scan,
+)
 from tests.odd_videos import KINDS
 from tests.videos import run_ffmpeg
 
@@ -19,8 +28,8 @@ FPS = 25
 RAMP = "format=yuv420p,geq=lum=16+2*mod(N\\,100):cb=128:cr=128"
 
 
-def scanned(path, seed="seed", **options):
-    return scan(path, probe(path), seed, path.parent, lambda: None, **options)
+def scanned(path, seed="seed"):
+    return scan(path, probe(path), seed, path.parent, lambda: None)
 
 
 def shown_frame(still):
@@ -141,50 +150,47 @@ def test_a_picture_that_changes_its_size_is_scanned_on(videos, tmp_path):
     assert found.faults.repeated.share == pytest.approx(0.5, abs=0.1)
 
 
-@pytest.mark.parametrize(
-    ("codec", "container"),
-    [("h264", "mp4"), ("h265", "mkv"), ("vp8", "webm"), ("vp9", "webm"), ("av1", "mp4")],
-)
-def test_of_a_heavy_video_only_keyframes_are_decoded(videos, codec, container):
-    path = videos.make("bikes", seconds=8, codec=codec, container=container, options=("-g", "25"))
-    found = probe(path)
-    # what the file's bytes take, and half of its pixels
-    whole, sparse = scanned(path), scanned(path, most_cpu_seconds=between(found))
-
-    assert 3 <= sparse.measures.frames <= len(found.keyframes) < whole.measures.frames / 3
-    assert (sparse.faults.damaged.share, whole.faults.damaged.share) == (0, 0)
-    # no frame is counted twice
-    assert len({still.jpeg for still in sparse.pictures}) == len(sparse.pictures) > 0
-    assert sparse.faults.frozen.share == 0
-    assert sparse.fingerprint
+def heavier(found, expected):
+    """The same film, told to be of so many pixels that decoding it is expected to take so many seconds."""
+    seconds_a_pixel = expected_cpu_seconds(dataclasses.replace(found, coded_size=(1, 1), size_bytes=0))
+    return dataclasses.replace(found, coded_size=(round(expected / seconds_a_pixel), 1), size_bytes=0)
 
 
-def between(found):
-    """Return what decoding half of the frames is expected to take: enough for the keyframes, not for all."""
-    half = dataclasses.replace(found, times=found.times[::2])
-    return expected_cpu_seconds(half, half.times)
+def test_of_a_heavy_film_every_frame_counts(videos):
+    """A black film shows photographs at its keyframes, which are looked at alone no longer."""
+    photographs = "format=yuv420p,geq=lum=if(mod(N\\,100)\\,16\\,random(1)*255):cb=128:cr=128"
+    options = ("-g", "100", "-keyint_min", "100", "-sc_threshold", "0")
+    path = videos.make("color=gray", seconds=14, size="320x240", filters=(photographs,), options=options)
+    found = scan(path, heavier(probe(path), MOST_CPU_SECONDS - 1), "seed", path.parent, lambda: None)
+
+    assert found.measures.frames == 14 * 8
+    assert found.faults.black.share > 0.9
+    assert found.faults.brief_shots.share > 0
+    assert "black" in quality.rejection(found.faults)
 
 
 @pytest.mark.parametrize(
-    ("codec", "size", "fps", "seconds", "keyframe_every", "megabytes", "refused"),
+    ("codec", "size", "fps", "seconds", "megabytes", "refused"),
     [
-        # 8K at 120 frames a second with one keyframe: 13 minutes on a wall clock
-        ("vp9", (7680, 4320), 120, 20, 20, 37, True),
-        # nothing but keyframes, or too many
-        ("hevc", (7680, 4320), 60, 60, 1 / 60, 500, True),
-        ("h264", (3840, 2160), 120, 300, 0.5, 500, False),
+        ("vp9", (7680, 4320), 120, 20, 37, False),
+        ("h264", (7680, 4320), 120, 14, 3, False),
+        ("h264", (7680, 4320), 120, 60, 3, True),
+        ("hevc", (7680, 4320), 60, 60, 500, True),
+        ("h264", (3840, 2160), 120, 300, 500, True),
         # what phones and cameras make
-        ("hevc", (3840, 2160), 60, 300, 1, 500, False),
-        ("h264", (1920, 1080), 60, 300, 300, 200, False),
-        # what browsers record: one keyframe
-        ("vp9", (1920, 1080), 30, 300, 300, 200, False),
-        ("vp8", (1280, 720), 30, 300, 300, 100, False),
-        ("av1", (1920, 1080), 30, 300, 300, 200, False),
-        ("hevc", (3840, 2160), 60, 300, 12, 500, True),
+        ("h264", (3840, 2160), 60, 300, 500, False),
+        ("hevc", (3840, 2160), 60, 210, 500, False),
+        ("hevc", (3840, 2160), 60, 300, 500, True),
+        ("hevc", (3840, 2160), 30, 300, 500, False),
+        ("av1", (3840, 2160), 60, 240, 500, False),
+        ("h264", (1920, 1080), 120, 300, 500, False),
+        # what browsers record
+        ("vp9", (1920, 1080), 30, 300, 200, False),
+        ("vp8", (1280, 720), 30, 300, 100, False),
     ],
 )
 def test_what_takes_too_long_is_refused_before_it_is_decoded(
-    tmp_path, codec, size, fps, seconds, keyframe_every, megabytes, refused
+    tmp_path, codec, size, fps, seconds, megabytes, refused
 ):
     found = Probe(
         format="matroska,webm",
@@ -201,12 +207,37 @@ def test_what_takes_too_long_is_refused_before_it_is_decoded(
         present=1.0,
         rates=(fps,),
         times=tuple(number / fps for number in range(seconds * fps)),
-        keyframes=tuple(number * keyframe_every for number in range(round(seconds / keyframe_every))),
+        keyframes=(0.0,),
     )
     # there is no such file: what is not refused before fails to open
-    expected = (MediaFault, "keyframe every .* smaller") if refused else (TransientError, "No such file")
+    expected = (MediaFault, "too long.* lower resolution") if refused else (TransientError, "No such file")
     with pytest.raises(expected[0], match=expected[1]):
         scan(tmp_path / "absent", found, "seed", tmp_path, lambda: None)
+
+
+def test_both_runs_of_a_damaged_film_share_one_time(videos):
+    path = few_flipped_bits(videos)
+    found = heavier(probe(path), 19.9)
+    plenty, scarce = (dataclasses.replace(LIMITS, cpu_seconds=seconds) for seconds in (60, 20))
+    assert scan(path, found, "seed", path.parent, lambda: None, plenty).faults.damaged.share > 0
+    with pytest.raises(MediaFault, match="once more takes too long"):
+        scan(path, found, "seed", path.parent, lambda: None, scarce)
+
+
+def test_a_film_may_have_many_frames(videos):
+    path = videos.make("testsrc=size=64x64", seconds=50, size="64x64", fps=100)
+    found = probe(path)
+    assert len(found.times) * PIXELS > FILE_BYTES
+    assert scanned(path).faults.damaged.share == 0
+
+
+def test_a_film_of_more_frames_than_it_lists_is_refused(videos):
+    path = videos.make("bikes", seconds=5)
+    found = probe(path)
+    few = dataclasses.replace(found, times=found.times[::50])
+    with pytest.raises(MediaFault, match="more than twice as many frames"):
+        scan(path, few, "seed", path.parent, lambda: None)
+    assert not list(path.parent.glob("thumbnails"))
 
 
 def test_measures_tell_black_frozen_and_blurred_parts(videos):

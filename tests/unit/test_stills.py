@@ -4,15 +4,15 @@ from itertools import pairwise
 
 import pytest
 
-from app.video.stills import CANDIDATES, Candidate, at_keyframes, candidates, choose, moments
+from app.video.stills import CANDIDATES, Candidate, candidates, choose, moments
 from tests.unit.test_technical import make_probe
 
 SEED = uuid.UUID(int=7).hex
 
 
-def film(seconds, fps=25, keyframe_every=12):
+def film(seconds, fps=25):
     times = tuple(number / fps for number in range(round(seconds * fps)))
-    return make_probe(duration=float(seconds), times=times, keyframes=times[::keyframe_every])
+    return make_probe(duration=float(seconds), times=times)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(1, 25), (3, 48), (60, 480), (300, 2400), (900, 2400)])
@@ -37,14 +37,6 @@ def test_nobody_can_tell_the_moments_without_the_seed():
     places = [time * 8 % 1 for time in one]
     assert max(abs(sum(place < share for place in places) / 480 - share) for share in (0.25, 0.5, 0.75)) < 0.1
     assert sum(abs(a - b) < 0.005 for a, b in zip(one, other, strict=True)) < 60
-
-
-def test_keyframes_stand_for_the_moments_once_each():
-    probe = film(10)
-    found = at_keyframes(probe, moments(probe, SEED))
-    assert found
-    assert set(found) <= set(probe.keyframes)
-    assert found == sorted(set(found))
 
 
 @pytest.mark.parametrize("seconds", [1, 3, 60, 300])
