@@ -124,7 +124,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
     except TransientError as fault:
         _release(claim, lease, fault)
     except JobTimeoutException as error:
-        _release(claim, lease, TransientError(f"It took too long: {error}", suspect_video=True))
+        _release(claim, lease, TransientError(f"It took too long: {error}"))
     except Exception as error:
         log.exception("evaluation_failed")
         _release(claim, lease, TransientError(f"{type(error).__name__}: {error}"))
