@@ -157,6 +157,9 @@ CREATE TABLE submissions (
                             held_at IS NULL OR status = 'PENDING' AND cycle_id IS NULL),
     -- requests to a judge in its whole life, by all evaluators; without those that failed because of the judge
     judge_calls         integer NOT NULL DEFAULT 0 CHECK (judge_calls >= 0),
+    -- What the moments that are looked at follow from. Drawn when the video is uploaded already, and told nobody but
+    -- its evaluators: a miner must not make a video for it. All alike in submissions closed before migration 0009.
+    frame_seed          uuid NOT NULL DEFAULT gen_random_uuid(),
     -- faults for which neither storage nor a judge was to blame; and the machines that lost it, killed or silent
     unexplained_faults  integer NOT NULL DEFAULT 0 CHECK (unexplained_faults >= 0),
     lost_by             text[] NOT NULL DEFAULT '{}',

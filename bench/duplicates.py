@@ -89,7 +89,7 @@ def run(*arguments: object) -> None:
 
 
 def hashed(path: Path) -> tuple[matching.Fingerprint, matching.Fingerprint]:
-    # a seed of its own for each, as each claim has
+    # a seed of its own for each, as each submission has
     scanned = scan(path, probe(path), path.stem, path.parent, lambda: None)
     return matching.fingerprints(scanned.fingerprint)
 

@@ -10,6 +10,7 @@ import pytest
 from app import enums
 
 ROOT = Path(__file__).parent.parent
+MIGRATIONS = sorted((ROOT / "app" / "migrations").glob("*.sql"))
 
 CATALOG = {
     "columns": """
@@ -55,12 +56,38 @@ def catalog_of(postgres, name, files):
 
 
 def test_schema_and_migrations_lead_to_the_same_catalog(postgres):
-    migrations = sorted((ROOT / "app" / "migrations").glob("*.sql"))
     loaded = catalog_of(postgres, "from_schema", [ROOT / "schema.sql"])
-    migrated = catalog_of(postgres, "from_migrations", migrations)
+    migrated = catalog_of(postgres, "from_migrations", MIGRATIONS)
     for kind, rows in loaded.items():
         assert rows, f"the schema has no {kind}"
         assert rows == migrated[kind], kind
+
+
+def test_open_submissions_get_a_seed_each_and_the_table_is_not_written_anew(new_database):
+    *before, seeds = [file for file in MIGRATIONS if file.stem <= "0009_frame_seed"]
+    with psycopg2.connect(new_database) as connection, connection.cursor() as cursor:
+        for file in before:
+            cursor.execute(file.read_text())
+        closed = "status = 'SCORED', final_score = 0.5, evaluated_at = now()"
+        cursor.execute("ALTER TABLE submissions DISABLE TRIGGER submissions_forward_only")
+        for key, change in {"a": None, "b": None, "c": closed}.items():
+            cursor.execute(
+                "INSERT INTO uploads (video_key, content_type, expires_at) "
+                "VALUES (%s, 'video/mp4', now() + interval '1 hour')",
+                (key,),
+            )
+            id = _insert_submission(cursor, video_key=key)
+            if change:
+                cursor.execute(f"UPDATE submissions SET {change} WHERE id = %s", (id,))
+        cursor.execute("SELECT pg_relation_filenode('submissions')")
+        written = cursor.fetchone()
+        cursor.execute(seeds.read_text())
+        cursor.execute("SELECT pg_relation_filenode('submissions')")
+        assert cursor.fetchone() == written
+        _insert_submission(cursor)
+        cursor.execute("SELECT count(DISTINCT frame_seed) FROM submissions")
+        assert cursor.fetchone() == (4,)
+    connection.close()
 
 
 def _insert_cycle(cursor, status="ACTIVE"):

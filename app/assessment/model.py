@@ -58,6 +58,8 @@ class Claim:
     resolution_width: int
     resolution_height: int
     fps: float
+    # what the moments that are looked at follow from; of the submission, so the same in each of its claims
+    frame_seed: UUID
 
     @property
     def brief(self) -> Brief:

@@ -94,11 +94,12 @@ def evaluate(
 
 
 def frame_seed(claim: Claim) -> str:
-    """Return the frame seed, which the moments follow from: the SHA-256 of the claim's token.
+    """Return the frame seed, which the moments follow from: the SHA-256 of a random number of the submission's.
 
-    The token is random and made with the claim, so no miner can know it before. The report keeps the seed.
+    The number is drawn when the submission is accepted. The miner has uploaded the video by then, so nobody
+    can make a video for it. If the video is evaluated again, the judge is asked about the same stills.
     """
-    return hashlib.sha256(claim.claim_token.bytes).hexdigest()
+    return hashlib.sha256(claim.frame_seed.bytes).hexdigest()
 
 
 def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Path) -> Outcome:

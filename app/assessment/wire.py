@@ -119,12 +119,15 @@ class ClaimOut(BaseModel):
     resolution_width: int
     resolution_height: int
     fps: float
+    # null from backends of before this field
+    frame_seed: UUID | None = None
 
 
 def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:
     """The claim and its video's URL, from a row of /v1/evaluate/fetch."""
     fields = dict(ClaimOut.model_validate(row))
     video_url = fields.pop("video_url")
+    fields["frame_seed"] = fields["frame_seed"] or fields["claim_token"]
     return Claim(**fields | {"category": fields["category"].value}), video_url
 
 

@@ -26,7 +26,7 @@ _DUE = """
 _CLAIM_COLUMNS = """
     s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at, s.video_key,
     s.video_hash, s.prompt_id, p.category, p.task, p.scenario, s.requirements, s.duration_sec,
-    s.resolution_width, s.resolution_height, s.fps
+    s.resolution_width, s.resolution_height, s.fps, s.frame_seed
 """
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 

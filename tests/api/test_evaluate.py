@@ -104,7 +104,8 @@ def test_fetch_hands_out_what_the_contract_says(fetch, submit, prompt, submissio
     assert row["video_key"] in row["video_url"]
     assert row["attempt"] == 1
     assert row["lease_expires_at"].endswith("Z")
-    assert submission(row).claim_token == uuid.UUID(row["claim_token"])
+    stored = submission(row)
+    assert (str(stored.claim_token), str(stored.frame_seed)) == (row["claim_token"], row["frame_seed"])
 
 
 def test_fetch_of_zero_only_counts(fetch, submit):

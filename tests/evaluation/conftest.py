@@ -123,6 +123,7 @@ def make_claim(path, **changes):
         resolution_width=width,
         resolution_height=height,
         fps=fps,
+        frame_seed=uuid.uuid4(),
     )
     return dataclasses.replace(claim, **changes)
 

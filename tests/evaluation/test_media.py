@@ -216,7 +216,7 @@ def test_what_takes_too_long_is_refused_before_it_is_decoded(
 
 
 def test_both_runs_of_a_damaged_film_share_one_time(videos):
-    path = few_flipped_bits(videos)
+    path = KINDS["few flipped bits"].make(videos)
     found = heavier(probe(path), 19.9)
     plenty, scarce = (dataclasses.replace(LIMITS, cpu_seconds=seconds) for seconds in (60, 20))
     assert scan(path, found, "seed", path.parent, lambda: None, plenty).faults.damaged.share > 0

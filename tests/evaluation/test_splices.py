@@ -83,13 +83,15 @@ def test_what_a_fixed_rate_would_look_at_does_not_decide(splice, videos, evaluat
     assert {still.seconds for still in found.pictures} <= {each.seconds for each in found.fingerprint}
 
 
-def test_each_claim_looks_at_other_moments_and_says_which(videos, judge, workdir, tmp_path):
+def test_each_submission_is_looked_at_at_other_moments_and_the_report_says_which(
+    videos, judge, workdir, tmp_path
+):
     path = videos.make("bikes", seconds=5)
     seen = set()
     for _ in range(2):
         claim = make_claim(path)
         run = pipeline.frame_seed(claim)
-        assert str(claim.claim_token) not in run
+        assert claim.frame_seed.hex not in run
         outcome = pipeline.evaluate_file(path, claim.brief, judge, workdir)
         assert outcome.report.frame_seed == outcome.report.verified_sha256
         found = scan(path, probe(path), run, tmp_path, lambda: None)

@@ -1,5 +1,6 @@
 """The remote evaluator against a backend that refuses or does not understand."""
 
+import dataclasses
 import json
 import threading
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import structlog
 
+from app.assessment.wire import read_claim
 from app.clients.backend import Backend
 from app.evaluation.models import SubmitIn, show_claim
 from app.evaluator.runner import EvaluatorRunner
@@ -120,6 +122,15 @@ def test_a_refused_result_is_not_paid_for_again(backend, claim, run, status):
     assert not any(body["suspect_video"] for body in released)
     (refused,) = [line for line in logged if line["event"] == "result_refused"]
     assert refused["reason"] == "Correct the field x."
+
+
+def test_a_backend_of_before_tells_no_seed_and_the_token_takes_its_place(backend, claim):
+    row = backend.row(claim)
+    assert read_claim(row)[0] == dataclasses.replace(
+        claim, lease_expires_at=read_claim(row)[0].lease_expires_at
+    )
+    del row["frame_seed"]
+    assert read_claim(row)[0].frame_seed == claim.claim_token
 
 
 def test_a_row_of_an_unknown_category_is_released_and_the_next_is_evaluated(backend, claim, run):

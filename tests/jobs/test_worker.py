@@ -7,8 +7,12 @@ import time
 import pytest
 from sqlalchemy import text
 
+from app.assessment import pipeline
+from app.assessment.judge import Judge
+from app.clients.vlm import Vlm
 from app.db import db
-from app.evaluation import breaker, breaker_queries, reconcile
+from app.evaluation import breaker, breaker_queries, reconcile, service
+from app.evaluation.judge_memory import DatabaseMemory
 from app.queue import EVALUATIONS, count_workers, enqueue_evaluations, open_queue
 from jobs.worker import SCRATCH, scratch_directory
 from tests.conftest import harmless_user
@@ -29,7 +33,7 @@ def app(make_app, vlm):
 
 @pytest.fixture
 def video(videos):
-    return videos.make(seconds=2)
+    return videos.make("bunny", seconds=2)
 
 
 @pytest.fixture
@@ -110,6 +114,40 @@ def test_jobs_without_work_end_quietly(app, processes, redis):
     eventually(lambda: not list(redis.scan_iter("rq:job:*")))
     assert open_queue(EVALUATIONS, redis).is_empty()
     assert open_queue(EVALUATIONS, redis).failed_job_registry.get_job_count(cleanup=False) == 0
+
+
+def test_a_second_claim_sees_the_same_stills_and_asks_the_judge_nothing(app, submit, video, vlm, tmp_path):
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    settings, storage = app.extensions["settings"], app.extensions["storage"]
+    memory = DatabaseMemory()
+    claims, reports, asked = [], [], []
+    for _ in range(2):
+        [claim] = service.claim_due(1, "somebody", 60)
+        judge = Judge(Vlm(settings, memory), settings, memory, memory.counter(claim))
+        url = storage.presign_get(claim.video_key, 60, public=False)
+        outcome = pipeline.evaluate(claim, lambda url=url: url, judge, tmp_path, lambda: None)
+        claims.append(claim)
+        reports.append(outcome.report)
+        asked.append(len(vlm.requests))
+        # its result was lost
+        end_lease(id)
+        reconcile.return_expired_claims()
+    assert claims[0].claim_token != claims[1].claim_token
+    assert reports[0].frame_seed == reports[1].frame_seed
+    assert reports[0].keyframes == reports[1].keyframes
+    assert asked[0] == asked[1] > 0
+
+
+def test_a_job_that_takes_too_long_is_a_fault_of_ours(app, processes, submit, video, vlm, redis):
+    """Only the scan can show that a video is the cause; here the judge is."""
+    vlm.always(hang(120))
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    processes("worker")
+    enqueue_evaluations(redis, 1, 10)
+    eventually(lambda: submission(id).faults)
+    row = submission(id)
+    assert (row.status, row.faults, row.suspect_attempts) == ("PENDING", 1, 0)
+    assert "too long" in row.last_fault
 
 
 def test_kill_of_a_worker_takes_its_horse_along_and_the_next_worker_evaluates_once(
