@@ -180,9 +180,9 @@ def test_a_submission_that_was_carried_over_holds_up_no_cycle_again(settings):
     assert (statuses()[1], cycle_of(stuck)) == ("COMPLETED", 2)
     # neither the one it is in, nor one that has later submissions
     make_result(0.9, cycle_id=2)
-    db.session.execute(text("UPDATE cycles SET status = 'EVALUATING', closed_at = now() WHERE id = 2"))
+    db.session.execute(text("UPDATE cycles SET status = 'EVALUATING', closed_at = started_at WHERE id = 2"))
     db.session.commit()
-    tick(settings)
+    tick(settings, 60 * MINUTE)
     assert (statuses()[2], cycle_of(stuck)) == ("COMPLETED", 3)
 
 
