@@ -94,7 +94,7 @@ def evaluate(
 
 
 def frame_seed(claim: Claim) -> str:
-    """Return the frame seed, which the moments follow from: the SHA-256 of a random number of the submission's.
+    """Return what the moments follow from: the SHA-256 of a random number of the submission's.
 
     The number is drawn when the submission is accepted. The miner has uploaded the video by then, so nobody
     can make a video for it. If the video is evaluated again, the judge is asked about the same stills.

@@ -20,8 +20,8 @@ threads = _settings.web_threads
 worker_class = "app.web.gunicorn_worker.BufferingWorker"
 logger_class = "app.web.gunicorn_worker.PlainLogger"
 errorlog = None  # no handler of its own: see its class
-# A request waits for what it depends on at most half of this. If all threads of a worker are at one request for
-# longer, the worker stops saying that it is alive, and gunicorn replaces it after as long again.
+# A request waits for what it depends on at most half of this. If all threads of a worker are at one request
+# for longer, the worker stops saying that it is alive, and gunicorn replaces it after as long again.
 timeout = 60
 graceful_timeout = 30
 # Longer than proxies keep theirs (nginx 60 s, Heroku's router 90 s). So we never close a connection on which
