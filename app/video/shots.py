@@ -21,6 +21,9 @@ JUMP = 0.35
 CALM = 2.5
 BACK = 0.5
 JUMP_ANYWAY = 1.0
+# a frame that changes by less repeats the one before; so often it may be repeated
+REPEATED = 0.02
+REPEATS = 4
 # Frames that a picture may be away: the shot goes on when it is back.
 AWAY_FRAMES = 5
 # grey levels that count as contrast in the plainest picture
@@ -62,10 +65,9 @@ def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) 
             starts.append(float(seconds[index]))
             came = index
         index += 1
-    shots = list(pairwise([*starts, duration]))
-    # without a jump there is one shot, however short the video
-    if len(shots) > 1:
-        brief += [(start, end) for start, end in shots if end - start < BRIEF_SECONDS]
+    # the first and the last shot are as long as the film lets them be
+    shots = list(pairwise([*starts, duration]))[1:-1]
+    brief += [(start, end) for start, end in shots if end - start < BRIEF_SECONDS]
     return Shots(tuple(starts[1:]), tuple(_joined(brief)))
 
 
@@ -102,8 +104,18 @@ class _Ways:
     def jumps(self, index: int) -> bool:
         """Whether the frame is of another shot than the one before."""
         step = self._steps[index]
-        beside = max(self._steps[index - 1], self._steps[index + 1])
+        beside = max(self._nearest(index, -1), self._nearest(index, 1))
         return bool(step >= JUMP_ANYWAY or (step >= JUMP and step >= CALM * beside))
+
+    def _nearest(self, index: int, direction: int) -> float:
+        """Return the step beside, but for frames that repeat the one before: 25 a second shown as 60."""
+        for away in range(1, REPEATS + 1):
+            beside = index + away * direction
+            if not 0 <= beside < len(self._steps):
+                break
+            if self._steps[beside] > REPEATED:
+                return float(self._steps[beside])
+        return 0.0
 
     def frames_away(self, index: int, most: int) -> int:
         """For how many frames, up to `most`, another picture stands in the shot from this one on; or 0."""

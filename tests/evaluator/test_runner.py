@@ -89,7 +89,7 @@ def run(backend):
     structlog.reset_defaults()
 
     def run(judge, done):
-        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), judge, batch_size=1)
+        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), lambda claim: judge, batch_size=1)
         with structlog.testing.capture_logs() as logged:
             thread = threading.Thread(target=runner.run, args=(0.05,))
             thread.start()
