@@ -196,6 +196,9 @@ def test_only_registered_hotkeys_get_uploads_once_a_netuid_is_set(make_app):
         ("...", "video"),
         ("a" * 1000 + ".webm", "a" * 95 + ".webm"),
         ("a." + "b" * 1000, "a." + "b" * 98),
+        # an ending has up to ten characters
+        ("a" * 1000 + "." + "b" * 10, "a" * 89 + "." + "b" * 10),
+        ("a" * 1000 + "." + "b" * 11, "a" * 100),
         ("new\nline\r.mp4", "new_line_.mp4"),
         ("?X-Amz-Signature=1&a=b#c.mp4", "X-Amz-Signature1abc.mp4"),
     ],

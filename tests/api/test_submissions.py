@@ -262,6 +262,7 @@ def test_the_hotkey_must_hold_the_uid_once_a_netuid_is_set(make_app, prompt, put
             factories.insert("metagraph", uid=uid, hotkey=holder.ss58_address, validator_permit=False)
     answer = app.test_client().post(URL, json=signed_submission(MINER, prompt, put_upload()))
     assert answer.status_code == status
+    assert answer.headers.get("Retry-After") == ("60" if status == 503 else None)
     assert count(app) == (status == 201)
 
 

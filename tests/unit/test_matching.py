@@ -115,12 +115,88 @@ def test_of_lines_no_more_are_tried_than_allowed():
     assert [len(match.frames) // (4 * RATE) for match in found] == [0, 1, 2, 3, 4, 4]
 
 
+def test_a_moment_may_differ_by_31_bits():
+    ten = film(1, 10)
+    assert compare(copied(ten, noise=31), ten)[0] == 1
+    assert compare(copied(ten, noise=32), ten)[0] == 0
+
+
+def test_a_stretch_of_less_than_a_second_is_chance():
+    def spliced(frames):
+        return compare(
+            np.concatenate([film(2, 5), copied(film(1, 10)[16 : 16 + frames]), film(3, 5)]), film(1, 10)
+        )
+
+    assert spliced(7)[0] == 0
+    assert spliced(12)[0] == pytest.approx(12 / 92, abs=0.02)
+
+
+def test_a_video_of_less_than_a_second_matches_as_a_whole():
+    assert compare(copied(film(1, 10)[16:22]), film(1, 10))[0] == 1
+
+
+@pytest.mark.parametrize(("seconds", "spans"), [(1.5, 1), (2.5, 2)])
+def test_a_gap_of_two_seconds_ends_a_span(seconds, spans):
+    mixed = copied(film(1, 20))
+    mixed[64 : 64 + int(seconds * RATE)] = film(2, seconds)
+    assert len(compare(mixed, film(1, 20))[1].spans) == spans
+
+
+def test_speeds_are_tried_from_real_time_on_and_forwards_first():
+    assert matching.SPEEDS[0] == 1
+    for direction in (1, -1):
+        changes = np.abs(np.log(np.abs(matching.SPEEDS[np.sign(matching.SPEEDS) == direction])))
+        assert len(changes) == 31
+        assert (np.diff(changes) >= -1e-9).all()
+
+
+def line(pairs, seconds=(0, 1, 2, 3)):
+    """The line through pairs of a frame of a video and one of another video, which has 40 of them."""
+    rows, columns = np.array(pairs).T
+    return matching._best_line(rows, columns, np.array(seconds, np.float32), np.arange(40, dtype=np.float32))
+
+
+def test_a_line_goes_through_two_frames_at_least():
+    assert line([(0, 20), (1, 21)]) == (1, 20)
+    assert line([(1, 20)]) is None
+
+
+def test_a_line_is_chosen_by_the_frames_on_it_not_by_their_pairs():
+    dense = np.concatenate([np.arange(20, 20.4, 0.1), np.arange(31, 34)]).astype(np.float32)
+    rows, columns = np.array([(0, 0), (0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (3, 6)]).T
+    found = matching._best_line(rows, columns, np.arange(4, dtype=np.float32), dense)
+    assert found == (1, 30)
+
+
+def test_the_median_is_of_the_finite_numbers():
+    rows = np.array([[3, np.inf, 1, 2], [4, 1, 2, 3], [np.inf, 7, np.inf, np.inf], [np.inf] * 4], np.float32)
+    assert matching._medians(rows).tolist() == [2, 2.5, 7, np.inf]
+
+
+def test_a_sample_has_the_first_and_the_last_frame():
+    ten = matching.fingerprints(hashes(film(1, 10)))[0]
+    assert ten.sampled(3).seconds.tolist() == pytest.approx([0, 5, 9.875])
+    assert ten.sampled(500).seconds.tolist() == ten.seconds.tolist()
+    assert (ten.sampled(3).hashes == ten.hashes[[0, 40, 79]]).all()
+
+
+@pytest.mark.parametrize(("same", "shown"), [(1, False), (39, False), (40, True), (79, True)])
+def test_the_same_place_is_seen_if_half_of_the_frames_see_it(same, shown):
+    one, other = film(1, 10, motion=3), film(2, 10)
+    seen = np.concatenate([copied(one[:same], noise=40), film(3, (80 - same) / RATE)])
+    plain, stored = (matching.fingerprints(hashes(bits))[0] for bits in (seen, np.concatenate([one, other])))
+    assert matching.shows_same_place(plain, stored) == shown
+
+
 def test_nothing_matches_nothing():
     empty = matching.fingerprints(())
     ten = matching.fingerprints(hashes(film(1, 10)))
     assert not matching.match(*empty, ten[0]).frames
     assert not matching.match(*ten, empty[0]).frames
     assert not matching.shows_same_place(empty[0], ten[0])
+    assert not matching.shows_same_place(ten[0], empty[0])
+    for one, other in ((empty, ten), (ten, empty)):
+        assert not matching.one_recording(one[0], other[0], matching.match(*one, other[0]))
     assert not len(empty[0].thinned())
 
 
@@ -137,6 +213,19 @@ def test_pieces_of_one_recording_are_known_where_they_meet():
     # and where they overlap
     assert _one_recording(whole[6 * RATE : 16 * RATE], first)
     assert _one_recording(whole, first)
+
+
+def test_one_recording_is_known_by_a_span_that_begins_or_ends_without_a_cut():
+    whole, strange = film(1, 20), film(2, 5)
+    first = whole[: 10 * RATE]
+    # it begins by a cut and goes on where the copied span ends; or the other way round
+    assert _one_recording(np.concatenate([strange, whole[4 * RATE : 14 * RATE]]), first)
+    assert _one_recording(np.concatenate([whole[6 * RATE :], strange]), whole[10 * RATE : 16 * RATE])
+
+
+def test_a_video_shorter_than_any_other_moment_adjoins_nothing():
+    whole = film(1, 4)
+    assert not _one_recording(whole[2 * RATE :], whole[RATE // 2 : 2 * RATE])
 
 
 def test_other_recordings_are_not_taken_for_pieces():
