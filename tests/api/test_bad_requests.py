@@ -320,7 +320,9 @@ def test_bad_request(furnished, fingerprint, name):
     assert problem["detail"].endswith(".")
     assert (status == 422) == ("errors" in problem)
     if field is not None:
-        assert {error["field"].partition(".")[0] for error in problem["errors"]} == {field}
+        wrong = {error["field"].partition(".")[0] for error in problem["errors"]}
+        # what is nested so deep that it cannot be parsed has no fields
+        assert wrong == {field} or (wrong == {"body"} and "nested" in name)
     assert len(answer.data) < 4096
     assert fingerprint() == before
 
