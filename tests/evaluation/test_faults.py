@@ -150,7 +150,7 @@ def test_no_mishap_of_storage_costs_the_miner_anything(evaluate, good, torn, mis
         status, reason = evaluate(path, mishaps)
         assert status in {due, "ours"}, reason
         if status == "REJECTED":
-            assert reason.startswith("Only 1.")
+            assert "Only " in reason
 
 
 def test_single_mishaps_that_may_pass_do_pass(evaluate, good):
@@ -232,7 +232,7 @@ def test_a_broken_tool_is_ours(name, script, broken_tool, evaluate, good, torn):
     assert evaluate(good)[0] == "ours"
     status, reason = evaluate(torn)
     # what ffprobe alone shows to be torn is not ffmpeg's business
-    assert status == "ours" or (name == "ffmpeg" and reason.startswith("Only 1."))
+    assert status == "ours" or (name == "ffmpeg" and "Only " in reason)
 
 
 def test_a_tool_killed_in_the_middle_is_ours(evaluate, good):
@@ -293,4 +293,4 @@ def test_no_directory_to_work_in_is_ours(store, good, judge, tmp_path):
 
 def test_text_that_speaks_to_the_judge_goes_up_for_review(evaluate, good):
     status, reason = evaluate(good, judge=FixedJudge(addresses_judge=True))
-    assert (status, "up for review" in reason) == ("REJECTED", True)
+    assert (status, "a person will review" in reason) == ("REJECTED", True)
