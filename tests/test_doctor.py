@@ -228,7 +228,7 @@ def test_the_stand_in_for_a_judge_is_named_as_such(examine, at_work):
         threading.Thread(target=judge.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         finding = examine(vlm_api_url=judge.url, vlm_model=judge.model)["judge"]
         judge.shutdown()
-    assert finding["ok"] and "understands nothing" in finding["detail"]
+    assert finding["ok"] and "does not understand pictures" in finding["detail"]
 
 
 def test_a_late_tick_is_red(examine, at_work, app):
