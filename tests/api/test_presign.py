@@ -126,6 +126,17 @@ def test_development_refuses_bad_signatures_too(make_app, name):
     assert send(make_app().test_client(), REFUSED[name]()).status_code == 401
 
 
+def test_unsigned_requests_of_development_have_neither_quota_nor_registration(make_app):
+    client = make_app(netuid=42, max_presigns_per_hour=1).test_client()
+    assert [send(client, {}).status_code for _ in range(2)] == [200, 200]
+
+
+def test_the_second_upload_over_the_quota_waits(make_app):
+    client = make_app(**PRODUCTION, max_presigns_per_hour=1).test_client()
+    assert [send(client, sign()).status_code for _ in range(2)] == [200, 429]
+    assert send(client, sign(factories.miner("other"))).status_code == 200
+
+
 def test_no_request_passes_twice_whatever_becomes_of_redis(make_app, redis):
     client = make_app(**PRODUCTION).test_client()
     signed = sign()

@@ -4,6 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from sqlalchemy import text
 
 from app.db import db
@@ -276,8 +277,12 @@ def test_with_storage_away_it_is_503_and_nothing_is_written(make_app, prompt, pu
 
 def test_with_redis_away_it_is_accepted_all_the_same(make_app, prompt, put_upload):
     app = make_app(**PRODUCTION, redis_url="redis://127.0.0.1:1/0")
-    answer = app.test_client().post(URL, json=signed_submission(MINER, prompt, put_upload()))
+    with structlog.testing.capture_logs() as logs:
+        answer = app.test_client().post(URL, json=signed_submission(MINER, prompt, put_upload()))
     assert answer.status_code == 201
+    assert [log["submission"] for log in logs if log["event"] == "enqueue_failed"] == [
+        answer.json["submission_uuid"]
+    ]
     assert count(app) == 1
 
 
@@ -308,6 +313,12 @@ def test_development_takes_unsigned_submissions_from_this_machine_only(app, make
         body = body | {"video_key": put_upload(), "signature": nothing}
         assert client.post(URL, json=body).status_code == 201
     assert rows(app, "SELECT DISTINCT signature FROM submissions") == [(None,)]
+
+
+def test_in_development_too_somebody_elses_upload_is_refused(make_app, prompt, put_upload):
+    key = put_upload(miner_hotkey=OTHER.ss58_address)
+    answer = make_app().test_client().post(URL, json=signed_submission(MINER, prompt, key))
+    assert answer.status_code == 403
 
 
 def test_a_submission_is_shown_with_its_evaluation(app, client):

@@ -26,6 +26,7 @@ def test_a_copy_shares_keys_and_a_stranger_does_not():
     assert len(stored & set(copy.sampled(60).keys())) > 3
     assert not stored & set(matching.fingerprints(hashes(film(2, 60)))[0].keys())
     assert all(-(2**31) <= key < 2**31 for key in stored)
+    assert len(copy.sampled(1).keys()) == matching.BANDS
 
 
 @pytest.mark.parametrize("noise", [0, 8, 24])
@@ -121,18 +122,37 @@ def test_a_moment_may_differ_by_31_bits():
     assert compare(copied(ten, noise=32), ten)[0] == 0
 
 
+@pytest.mark.parametrize(("noise", "matched"), [(60, 1), (61, 0.5)])
+def test_a_moment_may_differ_by_60_bits_on_a_line_of_others(noise, matched):
+    whole = film(1, 20)[::4]
+    mixed = copied(whole)
+    mixed[20:] = copied(whole[20:], noise)
+    share, _ = compare(mixed, whole, rate=2, other_rate=2)
+    assert share == pytest.approx(matched, abs=0.03)
+
+
+def test_before_a_fixed_camera_a_copied_part_is_no_more_than_that_part():
+    one, other = (film(seed, 20, motion=3, scene=1)[::4] for seed in (1, 2))
+    share, _ = compare(np.concatenate([copied(one[:20], noise=2), other[20:]]), one, rate=2, other_rate=2)
+    assert share == pytest.approx(0.5, abs=0.1)
+
+
 def test_a_stretch_of_less_than_a_second_is_chance():
     def spliced(frames):
         return compare(
             np.concatenate([film(2, 5), copied(film(1, 10)[16 : 16 + frames]), film(3, 5)]), film(1, 10)
         )
 
-    assert spliced(7)[0] == 0
+    share, found = spliced(7)
+    # its line is not tried again
+    assert (share, found.lines) == (0, 1)
     assert spliced(12)[0] == pytest.approx(12 / 92, abs=0.02)
 
 
 def test_a_video_of_less_than_a_second_matches_as_a_whole():
-    assert compare(copied(film(1, 10)[16:22]), film(1, 10))[0] == 1
+    six = copied(film(1, 10)[16:22])
+    assert compare(six, film(1, 10))[0] == 1
+    assert compare(np.concatenate([six[:5], film(2, 1 / RATE)]), film(1, 10))[0] == 0
 
 
 @pytest.mark.parametrize(("seconds", "spans"), [(1.5, 1), (2.5, 2)])
@@ -144,6 +164,7 @@ def test_a_gap_of_two_seconds_ends_a_span(seconds, spans):
 
 def test_speeds_are_tried_from_real_time_on_and_forwards_first():
     assert matching.SPEEDS[0] == 1
+    assert (matching.SPEEDS[:31] > 0).all()
     for direction in (1, -1):
         changes = np.abs(np.log(np.abs(matching.SPEEDS[np.sign(matching.SPEEDS) == direction])))
         assert len(changes) == 31
@@ -158,7 +179,14 @@ def line(pairs, seconds=(0, 1, 2, 3)):
 
 def test_a_line_goes_through_two_frames_at_least():
     assert line([(0, 20), (1, 21)]) == (1, 20)
+    assert line([(1, 20), (2, 21)]) == (1, 19)
     assert line([(1, 20)]) is None
+
+
+def test_of_very_many_pairs_a_spread_is_looked_at():
+    rows = np.arange(matching.MAX_PAIRS + 1000)
+    seconds = np.arange(len(rows) + 10, dtype=np.float32)
+    assert matching._best_line(rows, rows + 10, seconds[: len(rows)], seconds) == (1, 10)
 
 
 def test_a_line_is_chosen_by_the_frames_on_it_not_by_their_pairs():
@@ -180,11 +208,16 @@ def test_a_sample_has_the_first_and_the_last_frame():
     assert (ten.sampled(3).hashes == ten.hashes[[0, 40, 79]]).all()
 
 
-@pytest.mark.parametrize(("same", "shown"), [(1, False), (39, False), (40, True), (79, True)])
-def test_the_same_place_is_seen_if_half_of_the_frames_see_it(same, shown):
-    one, other = film(1, 10, motion=3), film(2, 10)
-    seen = np.concatenate([copied(one[:same], noise=40), film(3, (80 - same) / RATE)])
-    plain, stored = (matching.fingerprints(hashes(bits))[0] for bits in (seen, np.concatenate([one, other])))
+@pytest.mark.parametrize(
+    ("same", "noise", "shown"),
+    [(1, 80, False), (39, 80, False), (40, 80, True), (79, 80, True), (40, 81, False)],
+)
+def test_the_same_place_is_seen_if_half_of_the_frames_see_it(same, noise, shown):
+    still, other = film(1, 10, motion=0), film(2, 10)
+    seen = np.concatenate([copied(still[:same], noise), film(3, (80 - same) / RATE)])
+    plain, stored = (
+        matching.fingerprints(hashes(bits))[0] for bits in (seen, np.concatenate([still, other]))
+    )
     assert matching.shows_same_place(plain, stored) == shown
 
 
@@ -220,7 +253,9 @@ def test_one_recording_is_known_by_a_span_that_begins_or_ends_without_a_cut():
     first = whole[: 10 * RATE]
     # it begins by a cut and goes on where the copied span ends; or the other way round
     assert _one_recording(np.concatenate([strange, whole[4 * RATE : 14 * RATE]]), first)
-    assert _one_recording(np.concatenate([whole[6 * RATE :], strange]), whole[10 * RATE : 16 * RATE])
+    assert _one_recording(
+        np.concatenate([whole[6 * RATE : 16 * RATE], strange]), whole[10 * RATE : 16 * RATE]
+    )
 
 
 def test_a_video_shorter_than_any_other_moment_adjoins_nothing():
