@@ -121,7 +121,7 @@ def test_a_retired_prompt_is_no_longer_listed(run, app):
     assert run("retire", "old").exit_code == 0
     assert listed(run) == []
     assert [each["id"] for each in listed(run, "--all")] == ["old"]
-    assert "no such prompt" in run("retire", "unknown").output
+    assert "There is no prompt unknown" in run("retire", "unknown").output
 
 
 def test_stats_count_by_outcome(run, app):

@@ -50,7 +50,7 @@ def test_it_starts_serves_stops_and_goes_on(up):
     # with what the first wrote read into the shell: these servers are its own, not another's
     up.start(**{name: first[name] for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT", "VLM_API_URL")})
     up.ready()
-    assert len(requests.get(f"{up.url}/v1/prompts").json()) == 51
+    assert len(requests.get(f"{up.url}/v1/prompts").json()) == 56
     assert up.environ() == first
     assert up.stop(signal.SIGTERM) == 0
 
