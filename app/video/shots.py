@@ -30,6 +30,7 @@ AWAY_FRAMES = 5
 LEAST_CONTRAST = 6.0
 # shots shorter than this, in seconds, are no shots
 BRIEF_SECONDS = 1.0
+EDGE_SECONDS = 0.25
 # a frame may be shown this much before its time, in seconds, by how times are rounded
 ROUNDING = 0.001
 
@@ -66,8 +67,9 @@ def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) 
             came = index
         index += 1
     # the first and the last shot are as long as the film lets them be
-    shots = list(pairwise([*starts, duration]))[1:-1]
-    brief += [(start, end) for start, end in shots if end - start < BRIEF_SECONDS]
+    shots = list(pairwise([*starts, duration]))
+    brief += [(start, end) for start, end in shots[1:-1] if end - start < BRIEF_SECONDS]
+    brief += [(start, end) for start, end in {shots[0], shots[-1]} if end - start < EDGE_SECONDS < duration]
     return Shots(tuple(starts[1:]), tuple(_joined(brief)))
 
 
