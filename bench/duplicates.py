@@ -10,7 +10,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +22,7 @@ from app.local.samples import footage
 from app.video.ffmpeg import tool
 from app.video.probe import probe
 from app.video.scan import scan
+from tests.videos import iscc
 
 SECONDS = 6
 ENCODE = ["-an", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]
@@ -62,12 +62,11 @@ def main() -> None:
 
 def make_sources(directory: Path, files: list[Path]) -> dict[str, Path]:
     """Return {name: video of at most 6 s}; what one recording gave has names that start alike."""
-    iscc = Path(find_spec("iscc_samples").submodule_search_locations[0]) / "files/video/demo.mp4"
     wanted = {
         "bikes 1": (footage("bikes"), 0),
         "bunny 1": (footage("bunny"), 0),
         "carphone 1": (footage("carphone"), 0),
-        **{f"iscc {n + 1}": (iscc, n * 14) for n in range(4)},
+        **{f"iscc {n + 1}": (iscc(), n * 14) for n in range(4)},
         **{f"{file.stem} {n + 1}": (file, n * 9) for file in files for n in range(2)},
     }
     sources = {}

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from app.assessment import pipeline
 from app.local.samples import footage
 from app.video.ffmpeg import tool
 from tests.evaluation.conftest import BRIEF, FixedJudge
+from tests.videos import iscc
 
 SIZE = "scale=640:360:force_original_aspect_ratio=increase,crop=640:360,setsar=1,fps=25"
 ENCODE = ("-an", "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")
@@ -108,10 +108,8 @@ JUNK = {
 
 
 def main() -> None:
-    iscc = find_spec("iscc_samples")
-    assert iscc and iscc.submodule_search_locations
     sources = {name: footage(name) for name in ("bikes", "bunny", "carphone")}
-    sources["iscc"] = Path(iscc.submodule_search_locations[0]) / "files/video/demo.mp4"
+    sources["iscc"] = iscc()
     sources |= {Path(name).stem: Path(name) for name in sys.argv[1:]}
     print(f"| film | {' | '.join(sources)} |\n|{'---|' * (len(sources) + 1)}")
     with tempfile.TemporaryDirectory() as name:

@@ -2,6 +2,7 @@
 
 import hashlib
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -30,6 +31,11 @@ ENCODERS = {
 }
 
 
+def iscc():
+    """Return the path of the film in the wheel of iscc-samples: a minute of people and places, with cuts."""
+    return Path(find_spec("iscc_samples").submodule_search_locations[0]) / "files" / "video" / "demo.mp4"
+
+
 def sha256(path):
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
@@ -55,16 +61,17 @@ class Videos:
     ):
         """Return the path of a video.
 
-        `source` is one of FOOTAGE (looped where `seconds` is longer) or an ffmpeg source such as `testsrc2`,
-        `mandelbrot` or `color=black`, `start` where in it to begin, `filters` are further ffmpeg filters and
-        `options` further output options.
+        `source` is one of FOOTAGE or the path of a film (both looped where `seconds` is longer), or an ffmpeg
+        source such as `testsrc2`, `mandelbrot` or `color=black`. `start` is where in it to begin. `filters`
+        are further ffmpeg filters, `options` further output options.
         """
         wish = (source, seconds, start, size, fps, codec, container, *filters, *options)
         name = hashlib.sha256(repr(wish).encode()).hexdigest()[:16]
         path = self.directory / f"{name}.{container}"
         if not path.exists():
-            if source in FOOTAGE:
-                given = ["-stream_loop", "-1", "-ss", str(start), "-i", footage(source)]
+            if source in FOOTAGE or isinstance(source, Path):
+                film = footage(source) if source in FOOTAGE else source
+                given = ["-stream_loop", "-1", "-ss", str(start), "-i", film]
             else:
                 given = ["-f", "lavfi", "-i", source, "-ss", str(start)]
             width, height = size.split("x")

@@ -111,7 +111,7 @@ def test_failed_snapshot_is_tried_again_after_a_minute(tick, node):
     tick()
     node.silent = False
     # the tick before took some seconds itself
-    tick(timedelta(seconds=40))
+    tick(timedelta(seconds=50))
     assert rows("SELECT count(*) FROM metagraph") == [(0,)]
     tick(MINUTE)
     assert rows("SELECT count(*) FROM metagraph") == [(3,)]
