@@ -55,7 +55,7 @@ def connect(settings: Settings, **options: Any) -> Redis:
     return redis
 
 
-class Refused(Exception):
+class JobRefused(Exception):
     """A job in Redis is not one of ours. The message says why."""
 
 
@@ -78,7 +78,9 @@ class ListedJob(Job):
             raise
         except Exception as error:
             # a damaged hash can make RQ raise anything
-            reason = str(error) if isinstance(error, Refused) else f"cannot be read: {type(error).__name__}"
+            reason = (
+                str(error) if isinstance(error, JobRefused) else f"cannot be read: {type(error).__name__}"
+            )
             log.warning("job_refused", job_id=self.id, reason=reason[:200])
             self.connection.delete(self.key)
             raise NoSuchJobError(f"The job {self.id} was refused.") from error
@@ -86,13 +88,13 @@ class ListedJob(Job):
     def restore(self, raw_data: Any) -> None:
         super().restore(raw_data)
         if self.func_name not in JOBS:
-            raise Refused(f"names the function {self.func_name!r}")
+            raise JobRefused(f"names the function {self.func_name!r}")
         if self.instance is not None or self.args or self.kwargs:
-            raise Refused("has arguments")
+            raise JobRefused("has arguments")
         if self._success_callback_name or self._failure_callback_name or self._stopped_callback_name:
-            raise Refused("has a callback")
+            raise JobRefused("has a callback")
         if self.webhooks:
-            raise Refused("has a webhook")
+            raise JobRefused("has a webhook")
 
 
 def open_queue(name: str, redis: Redis) -> Queue:

@@ -11,7 +11,7 @@ import structlog
 
 from app.clients.http import exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError, retry_after, retrying
-from app.clients.vlm_answer import Completion, ServerError, read_completion
+from app.clients.vlm_answer import AnsweredError, Completion, read_completion
 from app.clients.vlm_habits import Habits, TooMuch, find_excess
 from app.config import Settings, masked
 from app.errors import Unavailable
@@ -155,7 +155,7 @@ class Vlm:
         if status == HTTPStatus.OK:
             try:
                 return read_completion(answer)
-            except ServerError as error:
+            except AnsweredError as error:
                 status, answer = error.status or HTTPStatus.INTERNAL_SERVER_ERROR, error.said.encode()
             except ValueError as error:
                 raise RetryableError("its answer is no chat completion") from error

@@ -29,7 +29,7 @@ class Completion:
     refusal: str = ""
 
 
-class ServerError(Exception):
+class AnsweredError(Exception):
     """An error that came with status 200. `status` is the one that it names, or None."""
 
     def __init__(self, said: str, status: int | None):
@@ -97,14 +97,14 @@ class _Answer(_Part):
 def read_completion(body: bytes) -> Completion:
     """Return the first choice of an answer, or of a stream that was not asked for.
 
-    Raises ValueError if it is neither, and ServerError if it is an error.
+    Raises ValueError if it is neither, and AnsweredError if it is an error.
     """
     value = _joined(body) if body.lstrip()[:5] in (b"data:", b"event", b": ope", b": pin") else _loaded(body)
     if isinstance(value, dict) and value.get("error") and not value.get("choices"):
         error = value["error"]
         code = error.get("code", error.get("status")) if isinstance(error, dict) else None
         known = isinstance(code, int) and 400 <= code < 600
-        raise ServerError(json.dumps(error)[:4000], code if known else None)
+        raise AnsweredError(json.dumps(error)[:4000], code if known else None)
     try:
         answer = _Answer.model_validate(value)
     except ValidationError as error:

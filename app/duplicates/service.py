@@ -138,7 +138,7 @@ def _keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
 
 def _look(
     subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int]
-) -> tuple[list["Found"], list[Known]]:
+) -> tuple[list["Compared"], list[Known]]:
     """Compare with the likeliest videos before `subject` and with its miner's own last; return those too."""
     own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
     # the likeliest first
@@ -258,7 +258,7 @@ def _may_be_copy(id: int, known: Known) -> bool:
 
 
 @dataclass(frozen=True)
-class Found:
+class Compared:
     """What comparing with a known video in full gave."""
 
     video: Known
@@ -266,7 +266,9 @@ class Found:
     one_recording: bool
 
 
-def match_all(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]) -> list[Found]:
+def match_all(
+    hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]
+) -> list[Compared]:
     """Compare with the known videos, in this order, while there are lines left to try."""
     found = []
     lines = MAX_LINES
@@ -275,11 +277,11 @@ def match_all(hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Ite
         match = matching.match(plain, mirrored, stored, lines)
         lines -= match.lines
         is_own = video.miner_hotkey == hotkey
-        found.append(Found(video, match, is_own and matching.one_recording(plain, stored, match)))
+        found.append(Compared(video, match, is_own and matching.one_recording(plain, stored, match)))
     return found
 
 
-def conclude(hotkey: str, plain: Fingerprint, found: list[Found], own: Iterable[Known]) -> Originality:
+def conclude(hotkey: str, plain: Fingerprint, found: list[Compared], own: Iterable[Known]) -> Originality:
     """Decide on the video, by what was found in other videos and in the miner's own recent ones."""
     matched: set[int] = set()
     matches = []

@@ -129,7 +129,7 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Server:
+class DatabaseServer:
     version: str
     version_number: int
     # a standby, or what was the primary until another took over
@@ -204,8 +204,8 @@ def list_ticks() -> list[Tick]:
     return fetch_all(Tick, _TICKS)
 
 
-def get_server() -> Server:
-    server = fetch_one(Server, _SERVER)
+def get_server() -> DatabaseServer:
+    server = fetch_one(DatabaseServer, _SERVER)
     assert server is not None
     return server
 

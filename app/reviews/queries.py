@@ -96,7 +96,7 @@ class Review:
 
 
 @dataclass(frozen=True)
-class Findings:
+class StoredFindings:
     """What the evaluation of a submission found, its quality after duplicates; and why it is rejected now."""
 
     technical_score: float
@@ -143,8 +143,8 @@ def find_overdue(seconds: float) -> Review | None:
     return fetch_one(Review, _FIND_OVERDUE, seconds=seconds)
 
 
-def find_findings(submission_id: int) -> Findings | None:
-    return fetch_one(Findings, _FIND_FINDINGS, submission_id=submission_id)
+def find_findings(submission_id: int) -> StoredFindings | None:
+    return fetch_one(StoredFindings, _FIND_FINDINGS, submission_id=submission_id)
 
 
 def find_late_copy(submission_id: int) -> LateCopy | None:

@@ -11,7 +11,7 @@ from app import logs
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.config import Settings
 from app.validator.memory import UnusableMemory
-from app.validator.weight_setter import Decision, WeightSetter, WrongWallet
+from app.validator.weight_setter import Poll, WeightSetter, WrongWallet
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +86,7 @@ def validate(
         raise click.ClickException(str(error)) from error
 
 
-def poll(setter: WeightSetter) -> Decision:
+def poll(setter: WeightSetter) -> Poll:
     """Poll once. An unexpected error, such as a full disk or a changed chain, does not stop the polling."""
     try:
         return setter.step()
@@ -94,4 +94,4 @@ def poll(setter: WeightSetter) -> Decision:
         raise
     except Exception as error:
         log.exception("unexpected_error")
-        return Decision("failed", f"{type(error).__name__}: {error}")
+        return Poll("failed", f"{type(error).__name__}: {error}")

@@ -71,7 +71,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 
 
-class Comparison(ctypes.Structure):
+class ArgumentCheck(ctypes.Structure):
     """libseccomp's `struct scmp_arg_cmp`."""
 
     _fields_ = [
@@ -82,7 +82,7 @@ class Comparison(ctypes.Structure):
     ]
 
 
-class Unavailable(Exception):
+class LayerMissing(Exception):
     """The machine lacks a layer of the sandbox."""
 
 
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> None:
         ):
             try:
                 layer()
-            except Unavailable as missing:
+            except LayerMissing as missing:
                 os.write(status, f"{missing}\n".encode())
         os.write(status, b"ready")
         os.execv(command[0], command)  # noqa: S606
@@ -154,7 +154,7 @@ def restrict_paths(rules: list[tuple[int, str]]) -> None:
     try:
         abi = call(CREATE_RULESET, None, ctypes.c_size_t(0), QUERY_ABI)
     except OSError as error:
-        raise Unavailable(f"Landlock ({error.strerror})") from error
+        raise LayerMissing(f"Landlock ({error.strerror})") from error
     handled = (1 << FS_RIGHTS[min(abi, len(FS_RIGHTS) - 1)]) - 1
     attributes = struct.pack("=QQQ", handled, NO_TCP if abi >= 4 else 0, NO_SIGNALS if abi >= 6 else 0)
     ruleset = call(CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
@@ -173,29 +173,29 @@ def filter_calls() -> None:
     try:
         library = ctypes.CDLL("libseccomp.so.2")
     except OSError as error:
-        raise Unavailable("seccomp (libseccomp.so.2 is not installed)") from error
+        raise LayerMissing("seccomp (libseccomp.so.2 is not installed)") from error
     library.seccomp_init.restype = ctypes.c_void_p
     context = ctypes.c_void_p(library.seccomp_init(ctypes.c_uint32(ALLOW)))
 
-    def deny(name: str, *comparisons: Comparison, error: int = EPERM) -> None:
+    def deny(name: str, *comparisons: ArgumentCheck, error: int = EPERM) -> None:
         number = library.seccomp_syscall_resolve_name(name.encode())
         if number != UNKNOWN:
-            array = (Comparison * len(comparisons))(*comparisons)
+            array = (ArgumentCheck * len(comparisons))(*comparisons)
             action = ctypes.c_uint32(DENY | error)
             if library.seccomp_rule_add_array(context, action, number, len(comparisons), array) != 0:
-                raise Unavailable(f"seccomp (libseccomp does not filter {name})")
+                raise LayerMissing(f"seccomp (libseccomp does not filter {name})")
 
     for name in DENIED.split():
         deny(name)
     for name in OF_OTHERS:
-        deny(name, Comparison(0, NOT_EQUAL, os.getpid()))
-    deny("prlimit64", Comparison(0, NOT_EQUAL, 0))
+        deny(name, ArgumentCheck(0, NOT_EQUAL, os.getpid()))
+    deny("prlimit64", ArgumentCheck(0, NOT_EQUAL, 0))
     # Threads are made as processes are, but for a flag. A filter cannot see those of clone3; libraries that
     # do not find it use clone.
-    deny("clone", Comparison(0, MASKED_EQUAL, CLONE_THREAD, 0))
+    deny("clone", ArgumentCheck(0, MASKED_EQUAL, CLONE_THREAD, 0))
     deny("clone3", error=ENOSYS)
     if library.seccomp_load(context) != 0:
-        raise Unavailable("seccomp (the kernel takes no filter)")
+        raise LayerMissing("seccomp (the kernel takes no filter)")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Answer(NamedTuple):
     body: IO[bytes]
 
 
-class Refused(Exception):
+class Unservable(Exception):
     """What came is not a request that can be passed on."""
 
     def __init__(self, status: HTTPStatus, detail: str):
@@ -169,7 +169,7 @@ class Connection(asyncio.Protocol):
     def on_url(self, part: bytes) -> None:
         self._target += part
         if len(self._target) > MAX_TARGET_BYTES:
-            raise Refused(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long; shorten its query.")
+            raise Unservable(HTTPStatus.REQUEST_URI_TOO_LONG, "The address is too long; shorten its query.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
@@ -184,20 +184,20 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         names = [name for name, _ in self._headers]
         if names.count(b"host") > 1 or names.count(b"content-type") > 1:
-            raise Refused(HTTPStatus.BAD_REQUEST, "Send the headers Host and Content-Type once.")
+            raise Unservable(HTTPStatus.BAD_REQUEST, "Send the headers Host and Content-Type once.")
         headers = dict(self._headers)
         if int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
             raise _too_large()
         expected = headers.get(b"expect", b"100-continue").lower()
         if expected != b"100-continue":
-            raise Refused(HTTPStatus.EXPECTATION_FAILED, "Leave the header Expect out.")
+            raise Unservable(HTTPStatus.EXPECTATION_FAILED, "Leave the header Expect out.")
         if b"expect" in headers and self._parser.get_http_version() == "1.1":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > MAX_CHUNKS:
-            raise Refused(
+            raise Unservable(
                 HTTPStatus.BAD_REQUEST,
                 f"The body comes in more than {MAX_CHUNKS} chunks; send larger ones, or its Content-Length.",
             )
@@ -238,16 +238,16 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade:
             # other protocols are not spoken here: it was served as what it is, and what follows is not read
             self._close_after = True
-        except (HttpParserError, Refused) as error:
+        except (HttpParserError, Unservable) as error:
             cause = error.__context__ if isinstance(error, HttpParserCallbackError) else error
-            if not isinstance(cause, Refused | HttpParserError):
+            if not isinstance(cause, Unservable | HttpParserError):
                 raise
             if self._state is not State.READING:
                 # a request before this one is being answered
                 self._close_after = True
             else:
                 self._refuse(
-                    cause if isinstance(cause, Refused) else Refused(HTTPStatus.BAD_REQUEST, _NOT_HTTP)
+                    cause if isinstance(cause, Unservable) else Unservable(HTTPStatus.BAD_REQUEST, _NOT_HTTP)
                 )
 
     def _environ(self) -> Environ:
@@ -322,7 +322,7 @@ class Connection(asyncio.Protocol):
         else:
             self._state = State.IDLE
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, refusal: Unservable) -> None:
         self._state = State.SERVING
         self._close_after = True
         self.send(problem(refusal.status, refusal.detail))
@@ -331,7 +331,7 @@ class Connection(asyncio.Protocol):
         """End the connection if its client takes too long; the process calls this every second."""
         seconds = now - self.since
         if self._state is State.READING and seconds > READ_SECONDS:
-            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, _TOO_SLOW))
+            self._refuse(Unservable(HTTPStatus.REQUEST_TIMEOUT, _TOO_SLOW))
         elif seconds > self._patience():
             self._transport.abort()
 
@@ -365,18 +365,18 @@ def _path_of(url: str) -> str:
     try:
         return "/" + urlsplit(url).path.removeprefix("/")
     except ValueError:
-        raise Refused(HTTPStatus.BAD_REQUEST, _NOT_HTTP) from None
+        raise Unservable(HTTPStatus.BAD_REQUEST, _NOT_HTTP) from None
 
 
-def _head_too_large() -> Refused:
-    return Refused(
+def _head_too_large() -> Unservable:
+    return Unservable(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         f"Send at most {MAX_HEADERS} headers, with at most {MAX_HEAD_BYTES // 1024} KiB in all.",
     )
 
 
-def _too_large() -> Refused:
-    return Refused(
+def _too_large() -> Unservable:
+    return Unservable(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is larger than 1 MiB; send a smaller one."
     )
 

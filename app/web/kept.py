@@ -10,7 +10,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _Kept:
     body: bytes
     fresh_until: float
 
@@ -22,7 +22,7 @@ class Kept:
     """
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[Hashable, _Answer] = OrderedDict()
+        self._answers: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._under_way: set[Hashable] = set()
         self._changed = Condition()
 
@@ -39,7 +39,7 @@ class Kept:
         try:
             body = work_out()
             with self._changed:
-                self._answers[key] = _Answer(body, time.monotonic() + seconds)
+                self._answers[key] = _Kept(body, time.monotonic() + seconds)
                 self._answers.move_to_end(key)
                 while sum(len(answer.body) for answer in self._answers.values()) > MAX_BYTES:
                     self._answers.popitem(last=False)
