@@ -28,9 +28,9 @@ REPEATS = 4
 AWAY_FRAMES = 5
 # grey levels that count as contrast in the plainest picture
 LEAST_CONTRAST = 6.0
-# shots shorter than this, in seconds, are no shots
+# Shots shorter than this, in seconds, are no shots. The film cuts the first and the last short.
 BRIEF_SECONDS = 1.0
-EDGE_SECONDS = 0.25
+BRIEF_AT_EDGE_SECONDS = 0.25
 # a frame may be shown this much before its time, in seconds, by how times are rounded
 ROUNDING = 0.001
 
@@ -66,10 +66,11 @@ def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) 
             starts.append(float(seconds[index]))
             came = index
         index += 1
-    # the first and the last shot are as long as the film lets them be
-    shots = list(pairwise([*starts, duration]))
-    brief += [(start, end) for start, end in shots[1:-1] if end - start < BRIEF_SECONDS]
-    brief += [(start, end) for start, end in {shots[0], shots[-1]} if end - start < EDGE_SECONDS < duration]
+    # without a jump there is one shot, however short the video
+    for start, end in pairwise([*starts, duration]) if len(starts) > 1 else ():
+        is_at_edge = start == 0.0 or end == duration
+        if end - start < (BRIEF_AT_EDGE_SECONDS if is_at_edge else BRIEF_SECONDS):
+            brief.append((start, end))
     return Shots(tuple(starts[1:]), tuple(_joined(brief)))
 
 
@@ -106,8 +107,10 @@ class _Ways:
     def jumps(self, index: int) -> bool:
         """Whether the frame is of another shot than the one before."""
         step = self._steps[index]
+        if step < JUMP:
+            return False
         beside = max(self._nearest(index, -1), self._nearest(index, 1))
-        return bool(step >= JUMP_ANYWAY or (step >= JUMP and step >= CALM * beside))
+        return bool(step >= JUMP_ANYWAY or step >= CALM * beside)
 
     def _nearest(self, index: int, direction: int) -> float:
         """Return the step beside, but for frames that repeat the one before: 25 a second shown as 60."""
