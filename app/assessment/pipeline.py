@@ -46,7 +46,6 @@ STILLS = 8
 # at this attempt only, minutes later.
 MISSING_BELIEVED_AT = 3
 
-
 # The precheck: why a video with these frames will be rejected for known footage, or None.
 FindKnown = Callable[[tuple[FrameHash, ...]], str | None]
 
@@ -72,9 +71,8 @@ def evaluate(
     TransientError where the video is not to blame.
     """
     with _directory(workdir) as directory:
-        run = _Run(
-            claim.brief, claim.declared, judge, check_lease, directory, directory / "video", find_known
-        )
+        file = directory / "video"
+        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known)
         run.frame_seed = frame_seed(claim)
         try:
             with run.stage("download"):

@@ -15,7 +15,7 @@ class _Granted(BaseModel):
 
 
 class RemoteCounter:
-    """See judge.CallCounter. If the backend is too old to count, this counts by itself."""
+    """See model.CallCounter. If the backend is too old to count, this counts by itself."""
 
     def __init__(self, backend: Backend, claim: Claim):
         self._backend = backend

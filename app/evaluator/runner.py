@@ -128,7 +128,7 @@ class EvaluatorRunner:
             return
         if claim.id in self._refused:
             log.warning("submission_skipped", submission=str(claim.submission_uuid))
-            self._give_up(claim, "The backend refused this evaluator's result before.")
+            self._release(claim, TransientError("The backend refused this evaluator's result before."))
             return
         structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
 
@@ -143,11 +143,10 @@ class EvaluatorRunner:
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))
         except TransientError as fault:
-            self._release(claim.id, str(claim.claim_token), fault)
+            self._release(claim, fault)
         except Exception as error:
             log.exception("evaluation_failed")
-            unforeseen = TransientError(f"{type(error).__name__}: {error}")
-            self._release(claim.id, str(claim.claim_token), unforeseen)
+            self._release(claim, TransientError(f"{type(error).__name__}: {error}"))
 
     def _release_unread(self, row: dict[str, Any], error: ValidationError) -> None:
         """Release a row that this version does not understand. If that fails, its lease expires."""
@@ -160,7 +159,7 @@ class EvaluatorRunner:
             self._faults_in_a_row += 1
             log.warning("row_not_understood", reason=reason)
         else:
-            self._release(handle.id, handle.claim_token, TransientError(reason))
+            self._release(handle, TransientError(reason))
 
     def _find_known(self, claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
         """Do the precheck: ask whether the footage is known, before the judge is paid. None also if it fails.
@@ -197,7 +196,9 @@ class EvaluatorRunner:
                     self._faults_in_a_row = 0
                 else:
                     self._refused.add(claim.id)
-                    self._give_up(claim, f"The backend refused this evaluator's result: {refused.detail}")
+                    # another evaluator, or a worker, may do better
+                    reason = f"The backend refused this evaluator's result: {refused.detail}"
+                    self._release(claim, TransientError(reason))
                 return
             except Unavailable as error:
                 if self._backend.seconds_until(claim.lease_expires_at) < 0:
@@ -208,18 +209,14 @@ class EvaluatorRunner:
                 log.info("result_reported", answer=answer)
                 return
 
-    def _give_up(self, claim: Claim, reason: str) -> None:
-        """Leave the submission to another evaluator, or to a worker: the fault is ours."""
-        self._release(claim.id, str(claim.claim_token), TransientError(reason))
-
-    def _release(self, submission_id: int, claim_token: str, fault: TransientError) -> None:
+    def _release(self, held: Claim | _Handle, fault: TransientError) -> None:
         """Release the submission, so that another can claim it. If that fails, its lease expires."""
         # a video that fails alone is no reason to slow down
         self._faults_in_a_row = 0 if fault.suspect_video else self._faults_in_a_row + 1
         log.warning("evaluation_released", reason=fault.reason)
         body = {
-            "submission_id": submission_id,
-            "claim_token": claim_token,
+            "submission_id": held.id,
+            "claim_token": str(held.claim_token),
             "reason": storable(fault.reason)[:1000],
             "suspect_video": fault.suspect_video,
             "video_changes": isinstance(fault, ChangingVideo),
