@@ -19,30 +19,13 @@ from app.config import Settings
 from app.local.process import start_all, stop_all
 from app.local.servers import Postgres, Valkey
 from bench.server import serve
+from tests.slow_clients import connect, connect_all, dawdle
 
 SECONDS = 5
-CLIENTS_A_KIND = 50
-HEAD = b"POST /v1/submissions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-SLOW = {
-    "idle": b"",
-    "slow headers": b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-    "slow bodies": HEAD + b"Content-Length: 1000\r\n\r\n{",
-    "slow chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
-    "slow readers": b"GET /v1/prompts HTTP/1.1\r\nHost: localhost\r\n\r\n",
-}
 PROMPTS = text(
     "INSERT INTO prompts (id, category, task, scenario)"
     " SELECT 'p-' || i, 'household', 'wash', repeat('x', 2000) FROM generate_series(1, 2000) i"
 )
-
-
-def connect(port: int, receive_buffer: int | None = None) -> socket.socket:
-    client = socket.socket()
-    if receive_buffer:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.settimeout(10)
-    client.connect(("127.0.0.1", port))
-    return client
 
 
 def ask(port: int, slow: list[tuple[str, socket.socket]]) -> str:
@@ -52,13 +35,10 @@ def ask(port: int, slow: list[tuple[str, socket.socket]]) -> str:
     while time.perf_counter() < end:
         kind, client = next(turns)
         with suppress(OSError):
-            if kind == "slow readers":
-                client.recv(10)
-            elif kind != "idle":
-                client.sendall(b"a")
+            dawdle(kind, client)
         began = time.perf_counter()
         try:
-            with connect(port) as asker:
+            with connect(f"http://127.0.0.1:{port}", timeout=10) as asker:
                 asker.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 assert asker.recv(4096).startswith(b"HTTP/1.1 200")
         except TimeoutError:
@@ -85,14 +65,7 @@ def main() -> None:
         for name, arguments in {"ours": (), "gthread": ("-k", "gthread")}.items():
             with serve("wsgi:app", environ, directory / "log", *arguments) as server, ExitStack() as stack:
                 print(f"{name}, alone: {ask(server.port, [])}", flush=True)
-                slow = []
-                for kind, sent in SLOW.items():
-                    for _ in range(CLIENTS_A_KIND):
-                        client = stack.enter_context(
-                            connect(server.port, 4096 if kind == "slow readers" else None)
-                        )
-                        client.sendall(sent)
-                        slow.append((kind, client))
+                slow = connect_all(f"http://127.0.0.1:{server.port}", stack)
                 memory = " + ".join(f"{each:.0f}" for each in server.megabytes())
                 print(f"{name}, {len(slow)} slow clients: {ask(server.port, slow)}, {memory} MB", flush=True)
     finally:

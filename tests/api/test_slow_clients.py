@@ -1,26 +1,14 @@
 """Clients that send or read slowly, or do nothing at all, keep nobody out: `kibotos api` without a proxy."""
 
 import random
-import socket
 from contextlib import ExitStack
-from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
 import requests
 
 from tests.api.conftest import running
-
-CLIENTS_A_KIND = 50
-
-HEAD = b"POST /v1/submissions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-SLOW = {
-    "idle": b"",
-    "slow headers": b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",
-    "slow bodies": HEAD + b"Content-Length: 1000\r\n\r\n{",
-    "slow chunks": HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
-    "slow readers": b"GET /v1/prompts HTTP/1.1\r\nHost: localhost\r\n\r\n",
-}
+from tests.slow_clients import connect, connect_all, dawdle
 
 
 @pytest.fixture
@@ -34,31 +22,12 @@ def large_answer(database):
     connection.close()
 
 
-def connect(url, receive_buffer=None):
-    parts = urlsplit(url)
-    client = socket.socket()
-    if receive_buffer:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.settimeout(60)
-    client.connect((parts.hostname, parts.port))
-    return client
-
-
 def test_two_hundred_slow_clients_keep_nobody_out(settings, large_answer, redis, tmp_path):
     chance = random.Random(12)
     with running(settings, tmp_path, web_workers=1, web_threads=4) as url, ExitStack() as stack:
-        clients = []
-        for kind, sent in SLOW.items():
-            for _ in range(CLIENTS_A_KIND):
-                client = stack.enter_context(connect(url, 4096 if kind == "slow readers" else None))
-                client.sendall(sent)
-                clients.append((kind, client))
+        clients = connect_all(url, stack)
         for _ in range(100):
-            kind, client = chance.choice(clients)
-            if kind == "slow readers":
-                client.recv(10)
-            elif kind != "idle":
-                client.sendall(b"a")
+            dawdle(*chance.choice(clients))
             # far above what it takes, far under what a thread that is held would make it wait
             assert requests.get(f"{url}/health", timeout=5).ok
 
