@@ -1,10 +1,13 @@
 """The errors that callers are told about, and transient errors."""
 
 from http import HTTPStatus
+from typing import Any
 
 from app.enums import Dependency
 
 RETRY_AFTER_SECONDS = 5
+BODY_TOO_LARGE = "The request body is larger than 1 MiB; send a smaller one."
+UNEXPECTED = "Something failed on our side; report it with the request_id and try again later."
 
 
 class DomainError(Exception):
@@ -56,6 +59,17 @@ class Invalid(DomainError):
     def __init__(self, detail: str, errors: list[dict[str, str]]):
         super().__init__(detail)
         self.errors = errors
+
+
+def problem_document(status: int, detail: str, request_id: str) -> dict[str, Any]:
+    """Return the members that every problem+json answer (RFC 9457) of ours has."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": detail,
+        "request_id": request_id,
+    }
 
 
 def invalid_field(field: str, message: str) -> Invalid:

@@ -24,6 +24,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from app.errors import BODY_TOO_LARGE, problem_document
+
 MAX_BODY_BYTES = 1024 * 1024
 MAX_TARGET_BYTES = 8190
 MAX_HEAD_BYTES = 32 * 1024
@@ -376,23 +378,13 @@ def _head_too_large() -> Unservable:
 
 
 def _too_large() -> Unservable:
-    return Unservable(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request body is larger than 1 MiB; send a smaller one."
-    )
+    return Unservable(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, BODY_TOO_LARGE)
 
 
 def problem(status: HTTPStatus, detail: str) -> Answer:
     """The problem+json answer where there is no application to give one."""
     request_id = uuid.uuid4().hex
-    body = json.dumps(
-        {
-            "type": "about:blank",
-            "title": status.phrase,
-            "status": status,
-            "detail": detail,
-            "request_id": request_id,
-        }
-    ).encode()
+    body = json.dumps(problem_document(status, detail, request_id)).encode()
     headers = [
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),

@@ -17,6 +17,7 @@ from gunicorn.workers.base import Worker
 
 from app import logs
 from app.config import Settings
+from app.errors import UNEXPECTED
 from app.web.connection import Connection, Environ, Origin, call, problem
 
 log = structlog.get_logger(__name__)
@@ -137,10 +138,7 @@ class BufferingWorker(Worker):
             answer = call(self.wsgi, environ)
         except Exception:
             log.exception("unexpected_error")
-            answer = problem(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "Something failed on our side; report it with the request_id and try again later.",
-            )
+            answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, UNEXPECTED)
         finally:
             del self._busy_since[get_ident()]
         # a loop that is closed: the process ends

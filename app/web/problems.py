@@ -1,7 +1,6 @@
 """The one place where any error becomes an `application/problem+json` answer."""
 
 import math
-from http import HTTPStatus
 
 import structlog
 from flask import Flask, Response, json, request
@@ -10,7 +9,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 
 from app.db import describe, is_away
-from app.errors import RETRY_AFTER_SECONDS, DomainError, Invalid, Unauthorized
+from app.errors import (
+    BODY_TOO_LARGE,
+    RETRY_AFTER_SECONDS,
+    UNEXPECTED,
+    DomainError,
+    Invalid,
+    Unauthorized,
+    problem_document,
+)
 from app.web.requests import request_id
 
 log = structlog.get_logger(__name__)
@@ -23,13 +30,7 @@ def problem(
     retry_after: float | None = None,
 ) -> Response:
     """Build the RFC 9457 answer for `status`."""
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": int(status),
-        "detail": detail,
-        "request_id": request_id(),
-    }
+    body = problem_document(status, detail, request_id())
     if errors is not None:
         body["errors"] = errors
     response = Response(json.dumps(body), status=status, mimetype="application/problem+json")
@@ -53,7 +54,7 @@ def _domain_error(error: DomainError) -> Response:
 _FRAMEWORK_DETAILS = {
     404: "There is nothing at this address; GET /openapi.json lists every endpoint.",
     405: "This address does not accept the method {method}; use {allowed}.",
-    413: "The request body is larger than 1 MiB; send a smaller one.",
+    413: BODY_TOO_LARGE,
 }
 
 
@@ -79,7 +80,7 @@ def _database_error(error: Exception) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.exception("unexpected_error", exc_info=error)
-    return problem(500, "Something failed on our side; report it with the request_id and try again later.")
+    return problem(500, UNEXPECTED)
 
 
 def init_app(app: Flask) -> None:
