@@ -12,6 +12,7 @@ import pytest
 from app.assessment import pipeline
 from app.assessment.judge import JudgeAnswer
 from app.assessment.model import Brief, Claim
+from app.clients import retry
 from app.video import ffmpeg
 from app.video.ffmpeg import MediaFault
 from app.video.probe import probe
@@ -64,6 +65,12 @@ def videos(tmp_path_factory):
 @pytest.fixture
 def judge():
     return FixedJudge()
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    """Tries again at once, where a client would wait."""
+    monkeypatch.setattr(retry, "_backoff", lambda state: 0)
 
 
 @pytest.fixture

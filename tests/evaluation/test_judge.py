@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from app.assessment.judge import Judge, JudgeQuestion
 from app.assessment.model import Brief
-from app.clients import retry
 from app.clients.vlm import Patience, Vlm
 from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.db import db
@@ -19,6 +18,8 @@ from app.errors import Deferred, TransientError
 from app.evaluation.judge_memory import DatabaseMemory
 from app.video.frames import Still
 from tests.vlm_server import GOOD, MODEL, body, half_a_body, hang, status
+
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 KEY = "key-of-the-tests"
 
@@ -35,11 +36,6 @@ def frames(videos):
 @pytest.fixture
 def question(frames):
     return JudgeQuestion(Brief("manipulation", "grasp", "Pick up a mug", {"hands": "one"}), frames)
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(retry, "_backoff", lambda state: 0)
 
 
 @pytest.fixture

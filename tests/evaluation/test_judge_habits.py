@@ -23,7 +23,6 @@ from app.assessment.judge import (
     build_request,
 )
 from app.assessment.model import Brief
-from app.clients import retry
 from app.clients.vlm import Patience, Vlm
 from app.clients.vlm_habits import Habits, find_excess
 from app.config import Settings
@@ -47,6 +46,8 @@ from tests.vlm_server import (
     stream,
 )
 
+pytestmark = pytest.mark.usefixtures("no_waits")
+
 QUICK = Patience(attempts=2, attempt_seconds=10, seconds=20)
 
 
@@ -57,11 +58,6 @@ def question():
         for n, still in enumerate(known_pictures.take("111111111"))
     )
     return JudgeQuestion(Brief("manipulation", "grasp", "Pick up a mug", {"hands": "one"}), frames)
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(retry, "_backoff", lambda state: 0)
 
 
 @pytest.fixture
