@@ -8,9 +8,9 @@ import requests
 
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN
 from tests.api.test_cost import MOST_MS, ROUNDS, chunked, post, request, send
-from tests.api.test_slow_clients import SLOW, connect
 from tests.attacks.arena import METRICS_TOKEN, ended_children
 from tests.processes import eventually
+from tests.slow_clients import SLOW, connect
 
 POSTS = ("/v1/submissions", "/v1/upload/presign", "/v1/evaluate/submit", "/v1/admin/prompts")
 NO_SIZES = ("-1", "0x5", "+5", "5 5", "g", "", " ", "f" * 18, "1_0", "\x00", "\u0665")
