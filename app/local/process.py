@@ -23,6 +23,8 @@ from typing import IO, Any
 HOST = "127.0.0.1"
 START_SECONDS = 30
 STOP_SECONDS = 15
+# below those that the kernel gives to outgoing connections, which may come between choice and use
+PORTS = range(10_240, 32_768)
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -32,15 +34,13 @@ class ServerError(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` different TCP ports that nobody listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind((HOST, 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    """Return `count` different TCP ports of PORTS, drawn at random, that nobody listens on at the moment."""
+    free: set[int] = set()
+    while len(free) < count:
+        port = secrets.choice(PORTS)
+        if is_free(port):
+            free.add(port)
+    return list(free)
 
 
 def is_free(port: int) -> bool:
