@@ -82,6 +82,25 @@ def test_of_thirty_presigns_at_once_twenty_are_granted(url, database):
     assert query(database, "SELECT count(*) FROM uploads") == [(20,)]
 
 
+def test_a_presign_waits_for_another_of_its_miner_and_counts_it(make_app, database):
+    app = make_app(**PRODUCTION, max_presigns_per_hour=1)
+    body = b'{"filename": "video.mp4"}'
+    headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
+    with ThreadPoolExecutor(1) as pool, app.app_context():
+        queries.lock_presigns(MINER.ss58_address)
+        queries.insert_upload("uploads/another/video.mp4", MINER.ss58_address, "video/mp4", None, 60)
+        answer = pool.submit(
+            app.test_client().post,
+            "/v1/upload/presign",
+            data=body,
+            headers=headers,
+            content_type="application/json",
+        )
+        eventually(lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        db.session.commit()
+        assert answer.result(10).status_code == 429
+
+
 def test_one_signed_request_sent_twenty_times_at_once_passes_once(url):
     body = b'{"filename": "video.mp4"}'
     headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
