@@ -286,6 +286,8 @@ CREATE TABLE miner_scores (
 );
 -- the adjustments of a hotkey so far
 CREATE INDEX miner_scores_adjusted ON miner_scores (miner_hotkey) WHERE adjustment <> 0;
+-- a miner's page: its completed cycles
+CREATE INDEX miner_scores_miner ON miner_scores (miner_hotkey, cycle_id);
 
 -- A completed cycle's weights: one row for each uid. Never changed.
 CREATE TABLE computed_weights (

@@ -1,0 +1,108 @@
+"""How a page is answered: its headers, its tag, and how long it is kept for all who ask."""
+
+import gzip
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from flask import Blueprint, Response, current_app, render_template, request
+
+from app.errors import DomainError, NotFound
+from app.version import VERSION
+
+# Nothing inline, nothing from elsewhere: what a miner or a judge wrote cannot become a program here.
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+_YEAR = "public, max-age=31536000, immutable"
+_GZIP_FROM_BYTES = 1000
+
+
+def init_app(blueprint: Blueprint) -> None:
+    """Give the pages of `blueprint` their filters, their headers and their errors."""
+    for name, function in (("when", when), ("iso", iso), ("lasting", lasting), ("share", share)):
+        blueprint.add_app_template_filter(function, name)
+
+    @blueprint.context_processor
+    def common() -> dict[str, Any]:
+        return {"version": VERSION, "now": datetime.now(UTC)}
+
+    @blueprint.after_request
+    def harden(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Referrer-Policy"] = "same-origin"
+        if request.endpoint == f"{blueprint.name}.static" and "v" in request.args:
+            response.headers["Cache-Control"] = _YEAR
+        return response
+
+    @blueprint.errorhandler(DomainError)
+    def show_error(error: DomainError) -> Response:
+        is_missing = isinstance(error, NotFound)
+        body = render_template(
+            "pages/error.html", title="Not found" if is_missing else "Not possible now", detail=str(error)
+        )
+        return Response(body, status=error.status)
+
+
+def page(template: str, **values: Any) -> Response:
+    """Answer with a page that is rendered for this request alone."""
+    return _tagged(_squeeze(render_template(template, **values)), "no-cache")
+
+
+def kept_page(key: Hashable, seconds: float, render: Callable[[], str]) -> Response:
+    """Answer with a page that is rendered once for all who ask within `seconds`."""
+    body = current_app.extensions["kept"].get(("page", key), seconds, lambda: _squeeze(render()))
+    return _tagged(body, f"public, max-age={int(seconds)}" if seconds < 60 else "public, no-cache")
+
+
+def _squeeze(body: str) -> bytes:
+    # without a time stamp, so that equal pages are equal bytes
+    return gzip.compress(body.encode(), compresslevel=6, mtime=0)
+
+
+def _tagged(squeezed: bytes, cache_control: str) -> Response:
+    response = Response(
+        mimetype="text/html", headers={"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+    )
+    tag = sha256(squeezed).hexdigest()[:20]
+    response.set_etag(tag)
+    if request.if_none_match.contains(tag):
+        response.status_code = 304
+    elif len(squeezed) >= _GZIP_FROM_BYTES and "gzip" in request.accept_encodings:
+        response.headers["Content-Encoding"] = "gzip"
+        response.set_data(squeezed)
+    else:
+        response.set_data(gzip.decompress(squeezed))
+    return response
+
+
+def when(moment: datetime | str) -> str:
+    """A moment for people, such as "26 Nov 2026, 16:34 UTC"; JSON has it as text."""
+    return f"{_moment(moment):%-d %b %Y, %H:%M} UTC"
+
+
+def iso(moment: datetime | str) -> str:
+    """A moment for machines, in seconds."""
+    return f"{_moment(moment):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _moment(moment: datetime | str) -> datetime:
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    return moment.astimezone(UTC)
+
+
+def lasting(seconds: float) -> str:
+    """A length of time in its largest unit, such as "12 min"."""
+    seconds = max(seconds, 0)
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def share(value: float | None, digits: int = 0) -> str:
+    """A share of 1 as a percentage."""
+    return "-" if value is None else f"{value:.{digits}%}"

@@ -1,0 +1,322 @@
+"""SQL for the pages: what a person wants to see at once, in at most three statements a page."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.corrections.queries import JOIN_LAST
+from app.db import fetch_all, fetch_one, fetch_value
+
+# Counts beyond this are shown as "10,000 or more": exact ones would cost more the more there is to count.
+COUNT_AT_MOST = 10_000
+# over how many of the latest evaluations acceptance and reasons are taken
+LATEST = 1000
+
+_OVERVIEW = text("""
+    SELECT c.id AS active_cycle_id, c.started_at AS active_started_at, c.ends_at AS active_ends_at,
+        (SELECT count(*) FROM prompts WHERE is_active AND (expires_at IS NULL OR expires_at > now()))
+            AS open_prompts,
+        (SELECT coalesce(sum(n), 0)::bigint FROM prompt_submission_counts) AS total_submissions,
+        (SELECT count(*) FROM (SELECT FROM submissions WHERE status = 'PENDING' AND held_at IS NULL
+                               LIMIT :most) open) AS pending,
+        (SELECT count(*) FROM (SELECT FROM submissions WHERE status = 'EVALUATING' LIMIT :most) open)
+            AS evaluating,
+        (SELECT extract(epoch FROM now() - not_before)::float8 FROM submissions
+         WHERE status = 'PENDING' AND held_at IS NULL AND not_before <= now()
+         ORDER BY not_before, id LIMIT 1) AS oldest_pending_seconds,
+        (SELECT count(*)
+         FROM (SELECT submitted_at FROM submissions ORDER BY id DESC LIMIT :most) latest
+         WHERE submitted_at > now() - interval '1 hour') AS submitted_last_hour,
+        (SELECT count(*)
+         FROM (SELECT created_at FROM evaluations ORDER BY submission_id DESC LIMIT :most) latest
+         WHERE created_at > now() - interval '1 hour') AS evaluated_last_hour,
+        (SELECT max(last_started_at) FROM ticks) AS last_tick_at,
+        (SELECT max(id) FROM cycles WHERE status = 'COMPLETED') AS last_completed_id,
+        -- the first words of a reason, up to where it becomes particular, say its kind
+        (SELECT coalesce(json_agg(row_to_json(outcome) ORDER BY outcome.count DESC, outcome.reason), '[]')
+         FROM (
+            SELECT coalesce(substring(rejection_reason FROM '^[^:.(0-9]{4,100}'), left(rejection_reason, 100))
+                       AS reason, count(*) AS count
+            FROM (SELECT rejection_reason FROM evaluations ORDER BY submission_id DESC LIMIT :latest) latest
+            GROUP BY 1) outcome) AS outcomes,
+        (SELECT coalesce(json_agg(row_to_json(unfinished) ORDER BY unfinished.id), '[]') FROM (
+            SELECT y.id, y.closed_at,
+                   (SELECT count(*) FROM submissions s WHERE s.cycle_id = y.id) AS submissions,
+                   (SELECT count(*) FROM submissions s
+                    WHERE s.cycle_id = y.id AND s.status IN ('PENDING', 'EVALUATING')) AS open
+            FROM cycles y WHERE y.status = 'EVALUATING') unfinished) AS unfinished
+    FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE'
+""")
+_LIST_CYCLES = text("""
+    SELECT c.id, c.status, c.started_at, c.ends_at, c.completed_at, c.block_number,
+        CASE WHEN c.status = 'COMPLETED' THEN recorded.miners END AS miners,
+        CASE WHEN c.status = 'COMPLETED' THEN recorded.submissions
+             ELSE (SELECT count(*) FROM submissions s WHERE s.cycle_id = c.id) END AS submissions,
+        CASE WHEN c.status = 'COMPLETED' THEN recorded.accepted END AS accepted
+    FROM cycles c, LATERAL (
+        SELECT count(*) AS miners, coalesce(sum(total_submissions), 0)::bigint AS submissions,
+               coalesce(sum(accepted_submissions), 0)::bigint AS accepted
+        FROM miner_scores m WHERE m.cycle_id = c.id) recorded
+    WHERE CAST(:before AS bigint) IS NULL OR c.id < :before
+    ORDER BY c.id DESC LIMIT :limit
+""")
+# ten bars of the final scores of accepted submissions
+_SPREAD = text("""
+    SELECT least(floor(final_score * 10)::integer, 9) AS tenth, count(*) AS count
+    FROM submissions WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1 ORDER BY 1
+""")
+_FIND_MINER = text("""
+    SELECT
+        (SELECT uid FROM metagraph WHERE hotkey = :hotkey) AS registered_uid,
+        (SELECT count(*) FROM submissions
+         WHERE miner_hotkey = :hotkey AND submitted_at > now() - interval '1 hour') AS submitted_last_hour,
+        (SELECT count(*) FROM uploads
+         WHERE miner_hotkey = :hotkey AND created_at > now() - interval '1 hour') AS presigned_last_hour,
+        own.cycle_id AS active_cycle_id, own.submissions AS active_submissions, own.open AS active_open,
+        own.accepted AS active_accepted, own.total AS active_total
+    FROM (
+        SELECT c.id AS cycle_id, count(s.id) AS submissions,
+               count(s.id) FILTER (WHERE s.status IN ('PENDING', 'EVALUATING')) AS open,
+               count(s.id) FILTER (WHERE coalesce(s.effective, s.status) = 'SCORED') AS accepted,
+               coalesce(sum(s.points), 0)::float8 AS total
+        FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE' LEFT JOIN LATERAL (
+            SELECT s.id, s.status, last.status AS effective,
+                   coalesce(last.final_score, s.final_score) * s.prompt_weight AS points
+            FROM submissions s
+            LEFT JOIN LATERAL (SELECT k.status, k.final_score FROM corrections k
+                               WHERE k.submission_id = s.id ORDER BY k.id DESC LIMIT 1) last ON true
+            -- carried over ones were submitted before the cycle began
+            WHERE s.miner_hotkey = :hotkey AND s.cycle_id = c.id
+                  AND s.submitted_at > c.started_at - interval '2 days') s ON true
+        GROUP BY c.id) own
+""")
+_LIST_MINER_CYCLES = text("""
+    SELECT m.cycle_id, m.miner_uid AS uid, m.total_submissions AS submissions,
+           m.accepted_submissions AS accepted, m.avg_score, m.total_score, m.adjustment::float8 AS adjustment,
+           m.holds_uid, w.weight
+    FROM miner_scores m LEFT JOIN computed_weights w
+         ON w.cycle_id = m.cycle_id AND w.miner_uid = m.miner_uid AND m.holds_uid
+    WHERE m.miner_hotkey = :hotkey ORDER BY m.cycle_id DESC LIMIT :limit
+""")
+_LIST_MINER_SUBMISSIONS = text(f"""
+    SELECT s.id, s.uuid, s.prompt_id, p.scenario, s.cycle_id, s.submitted_at,
+           coalesce(last.status, s.status) AS status,
+           coalesce(last.final_score, s.final_score) AS final_score, last.status IS NOT NULL AS is_corrected
+    FROM submissions s JOIN prompts p ON p.id = s.prompt_id {JOIN_LAST}
+    WHERE s.miner_hotkey = :hotkey
+          AND (CAST(:before AS timestamptz) IS NULL OR s.submitted_at < :before)
+    ORDER BY s.submitted_at DESC LIMIT :limit
+""")
+_FIND_HOTKEY = text("""
+    SELECT coalesce(
+        (SELECT hotkey FROM metagraph WHERE uid = :uid),
+        (SELECT miner_hotkey FROM miner_scores m
+         WHERE m.miner_uid = :uid AND m.cycle_id = (SELECT max(id) FROM cycles WHERE status = 'COMPLETED')
+         ORDER BY m.total_score DESC LIMIT 1)) AS hotkey
+""")
+_FIND_SUBMISSION = text(f"""
+    SELECT s.uuid, s.miner_hotkey, s.miner_uid, s.prompt_id, p.category, p.task, p.scenario, s.prompt_weight,
+        s.cycle_id, s.video_hash, s.submitted_at, s.evaluated_at, s.attempts, s.last_fault, s.not_before,
+        s.held_at IS NOT NULL AS is_held, s.camera_type, s.actor_type, s.environment, s.robot_model,
+        s.action_description, s.status AS evaluated_status, s.final_score AS evaluated_score,
+        coalesce(last.status, s.status) AS status, coalesce(last.final_score, s.final_score) AS final_score,
+        e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
+        e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
+        (SELECT coalesce(json_agg(row_to_json(decided) ORDER BY decided.id), '[]') FROM (
+            SELECT k.id, k.kind, k.status, k.final_score, k.reason, k.decided_by, k.decided_at, k.is_late
+            FROM corrections k WHERE k.submission_id = s.id) decided) AS corrections
+    FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    LEFT JOIN evaluations e ON e.submission_id = s.id
+    LEFT JOIN verification_reports v ON v.submission_id = s.id
+    LEFT JOIN reviews r ON r.submission_id = s.id {JOIN_LAST}
+    WHERE s.uuid = :uuid
+""")
+_ACCEPTANCE = text("""
+    SELECT s.prompt_id, count(*) AS evaluated, count(*) FILTER (WHERE s.status = 'SCORED') AS accepted
+    FROM (SELECT submission_id FROM evaluations ORDER BY submission_id DESC LIMIT :latest) latest
+    JOIN submissions s ON s.id = latest.submission_id GROUP BY s.prompt_id
+""")
+
+
+@dataclass(frozen=True)
+class Overview:
+    active_cycle_id: int | None
+    active_started_at: datetime | None
+    active_ends_at: datetime | None
+    open_prompts: int
+    total_submissions: int
+    # the counts up to COUNT_AT_MOST
+    pending: int
+    evaluating: int
+    oldest_pending_seconds: float | None
+    submitted_last_hour: int
+    evaluated_last_hour: int
+    last_tick_at: datetime | None
+    last_completed_id: int | None
+    # how the latest evaluations ended: reason (None: accepted) and count, the most frequent first
+    outcomes: list[dict[str, Any]]
+    # of each EVALUATING cycle: id, closed_at, submissions, open
+    unfinished: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class CycleRow:
+    """A cycle in the list. What is not known before it is completed is None."""
+
+    id: int
+    status: str
+    started_at: datetime
+    ends_at: datetime
+    completed_at: datetime | None
+    block_number: int | None
+    miners: int | None
+    submissions: int
+    accepted: int | None
+
+
+@dataclass(frozen=True)
+class Bar:
+    tenth: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Miner:
+    """A hotkey now: its uid, what it did in the last hour, and its standing in the active cycle."""
+
+    registered_uid: int | None
+    submitted_last_hour: int
+    presigned_last_hour: int
+    active_cycle_id: int | None
+    active_submissions: int
+    active_open: int
+    active_accepted: int
+    active_total: float
+
+
+@dataclass(frozen=True)
+class MinerCycle:
+    cycle_id: int
+    uid: int
+    submissions: int
+    accepted: int
+    avg_score: float
+    total_score: float
+    adjustment: float
+    holds_uid: bool
+    # of the uid; None if it has none
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class MinerSubmission:
+    id: int
+    uuid: UUID
+    prompt_id: str
+    scenario: str
+    cycle_id: int | None
+    submitted_at: datetime
+    status: str
+    final_score: float | None
+    is_corrected: bool
+
+
+@dataclass(frozen=True)
+class SubmissionPage:
+    """A submission, its evaluation, its effective result, and what was decided since.
+
+    `corrections` has, for each: id, kind, status, final_score, reason, decided_by, decided_at, is_late.
+    """
+
+    uuid: UUID
+    miner_hotkey: str
+    miner_uid: int
+    prompt_id: str
+    category: str
+    task: str
+    scenario: str
+    prompt_weight: float
+    cycle_id: int | None
+    video_hash: str
+    submitted_at: datetime
+    evaluated_at: datetime | None
+    attempts: int
+    last_fault: str | None
+    not_before: datetime
+    is_held: bool
+    camera_type: str
+    actor_type: str
+    environment: str | None
+    robot_model: str | None
+    action_description: str | None
+    evaluated_status: str
+    evaluated_score: float | None
+    status: str
+    final_score: float | None
+    technical_score: float | None
+    relevance_score: float | None
+    quality_score: float | None
+    rejection_reason: str | None
+    judge_model: str | None
+    prompt_version: str | None
+    evaluated_by: str | None
+    report: dict[str, Any] | None
+    review_state: str | None
+    review_reason: str | None
+    corrections: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    prompt_id: str
+    evaluated: int
+    accepted: int
+
+
+def get_overview() -> Overview:
+    overview = fetch_one(Overview, _OVERVIEW, most=COUNT_AT_MOST, latest=LATEST)
+    assert overview is not None
+    return overview
+
+
+def list_cycles(before: int | None, limit: int) -> list[CycleRow]:
+    """The cycles before the given one (None: the newest of all), the newest first."""
+    return fetch_all(CycleRow, _LIST_CYCLES, before=before, limit=limit)
+
+
+def list_spread(cycle_id: int) -> list[Bar]:
+    """How many accepted submissions of the cycle have a final score in each tenth of [0, 1]."""
+    return fetch_all(Bar, _SPREAD, cycle_id=cycle_id)
+
+
+def get_miner(hotkey: str) -> Miner:
+    miner = fetch_one(Miner, _FIND_MINER, hotkey=hotkey)
+    assert miner is not None
+    return miner
+
+
+def list_miner_cycles(hotkey: str, limit: int) -> list[MinerCycle]:
+    """The miner's completed cycles, the newest first."""
+    return fetch_all(MinerCycle, _LIST_MINER_CYCLES, hotkey=hotkey, limit=limit)
+
+
+def list_miner_submissions(hotkey: str, before: datetime | None, limit: int) -> list[MinerSubmission]:
+    """The miner's submissions from before a moment (None: now), the newest first."""
+    return fetch_all(MinerSubmission, _LIST_MINER_SUBMISSIONS, hotkey=hotkey, before=before, limit=limit)
+
+
+def find_hotkey(uid: int) -> str | None:
+    """The hotkey that holds the uid, or that earned most with it in the last completed cycle."""
+    return fetch_value(_FIND_HOTKEY, uid=uid)
+
+
+def find_submission(uuid: UUID) -> SubmissionPage | None:
+    return fetch_one(SubmissionPage, _FIND_SUBMISSION, uuid=uuid)
+
+
+def list_acceptance() -> list[Acceptance]:
+    """How many of the latest evaluations were accepted, by prompt."""
+    return fetch_all(Acceptance, _ACCEPTANCE, latest=10 * LATEST)

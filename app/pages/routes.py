@@ -1,0 +1,216 @@
+"""The pages that anybody may look at."""
+
+from datetime import datetime
+from itertools import accumulate
+from urllib.parse import quote
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
+
+from app.assessment.formula import FINAL_WEIGHTS
+from app.assessment.report import Report, StageSeconds
+from app.errors import NotFound
+from app.evaluation.service import find_obstacle
+from app.health.queries import list_stage_times
+from app.health.service import ask_redis, check_readiness
+from app.hotkeys import is_canonical
+from app.pages import answers, queries, verdict
+from app.prompts.models import PromptFilter
+from app.prompts.queries import list_prompts
+from app.weights.models import MinerScore, RecordedScore, ScoredCycle
+from app.weights.queries import find_cycle
+from app.weights.service import list_scores
+
+blueprint = Blueprint(
+    "pages",
+    __name__,
+    template_folder="templates",
+    static_folder="static",
+    static_url_path="/static",
+)
+answers.init_app(blueprint)
+
+_LIVE_SECONDS = 3
+_RUNNING_SECONDS = 15
+_DAY_SECONDS = 86_400
+_PROMPTS_SECONDS = 15
+_CYCLES_A_PAGE = 50
+_MINERS_A_PAGE = 100
+_SUBMISSIONS_A_PAGE = 50
+_CYCLES_OF_A_MINER = 30
+_STAGES_OVER = 200
+# in the order in which an evaluation goes through them
+_STAGES = list(StageSeconds.model_fields)
+
+
+@blueprint.get("/")
+def overview() -> Response:
+    """How the service does now."""
+    return answers.kept_page("overview", _LIVE_SECONDS, _render_overview)
+
+
+def _render_overview() -> str:
+    extensions = current_app.extensions
+    overview = queries.get_overview()
+    queued, workers = ask_redis(extensions["redis"])
+    return render_template(
+        "pages/overview.html",
+        overview=overview,
+        most=queries.COUNT_AT_MOST,
+        waiting_because=find_obstacle(extensions["settings"]),
+        stages=sorted(list_stage_times(_STAGES_OVER), key=lambda each: _STAGES.index(each.stage)),
+        evaluated=sum(each["count"] for each in overview.outcomes),
+        accepted=sum(each["count"] for each in overview.outcomes if each["reason"] is None),
+        reasons=[each for each in overview.outcomes if each["reason"] is not None][:8],
+        queued=queued,
+        workers=workers,
+        checks=check_readiness(extensions["probes"]),
+    )
+
+
+@blueprint.get("/cycles")
+def cycles() -> Response:
+    """All cycles, the newest first."""
+    before = request.args.get("before", type=int)
+    before = before if before is not None and 0 < before < 2**63 else None
+    return answers.kept_page(("cycles", before), _RUNNING_SECONDS, lambda: _render_cycles(before))
+
+
+def _render_cycles(before: int | None) -> str:
+    rows = queries.list_cycles(before, _CYCLES_A_PAGE + 1)
+    return render_template(
+        "pages/cycles.html", cycles=rows[:_CYCLES_A_PAGE], has_more=len(rows) > _CYCLES_A_PAGE
+    )
+
+
+@blueprint.get("/cycles/<int(max=9223372036854775807):cycle_id>")
+def cycle(cycle_id: int) -> Response:
+    """A cycle: who earned how much in it."""
+    offset = min(max(request.args.get("from", 0, type=int), 0), 65_536) // _MINERS_A_PAGE * _MINERS_A_PAGE
+    found = find_cycle(cycle_id)
+    if found is None:
+        raise NotFound("There is no such cycle; the list of cycles has all there are.")
+    seconds = _DAY_SECONDS if found.completed_at else _RUNNING_SECONDS
+    return answers.kept_page(
+        ("cycle", cycle_id, found.status, offset), seconds, lambda: _render_cycle(found, offset)
+    )
+
+
+def _render_cycle(cycle: ScoredCycle, offset: int) -> str:
+    scores = list_scores(cycle)
+    totals = [score.total_score if _counts(score) else 0.0 for score in scores]
+    paid = sum(totals)
+    categories: dict[str, float] = {}
+    for score in scores:
+        for category, points in score.scores_by_category.items():
+            categories[category] = categories.get(category, 0.0) + points
+    bars = queries.list_spread(cycle.id)
+    return render_template(
+        "pages/cycle.html",
+        cycle=cycle,
+        rows=list(zip(scores, totals, strict=True))[offset : offset + _MINERS_A_PAGE],
+        offset=offset,
+        page_size=_MINERS_A_PAGE,
+        miners=len(scores),
+        submissions=sum(score.total_submissions for score in scores),
+        accepted=sum(score.accepted_submissions for score in scores),
+        paid=paid,
+        best=max(totals, default=0.0),
+        half=_holding_half(totals),
+        categories=sorted(categories.items(), key=lambda item: -item[1]),
+        spread={bar.tenth: bar.count for bar in bars},
+        tallest=max((bar.count for bar in bars), default=0),
+    )
+
+
+def _counts(score: MinerScore) -> bool:
+    """Whether the score counts for weights: the hotkey holds its uid, or the cycle still runs."""
+    return score.holds_uid if isinstance(score, RecordedScore) else True
+
+
+def _holding_half(totals: list[float]) -> int:
+    """How many miners, the best first, hold half of all points; 0 if there are no points."""
+    half = sum(totals) / 2
+    if not half:
+        return 0
+    return next(n for n, held in enumerate(accumulate(sorted(totals, reverse=True)), 1) if held >= half)
+
+
+@blueprint.get("/miners")
+def find_miner() -> AnyResponse:
+    """Lead from a hotkey or a uid to its miner's page."""
+    wanted = request.args.get("q", "").strip()
+    if is_canonical(wanted):
+        return redirect(url_for("pages.miner", hotkey=wanted), 303)
+    if wanted.isascii() and wanted.isdigit() and len(wanted) <= 5 and int(wanted) <= 65_535:
+        if hotkey := queries.find_hotkey(int(wanted)):
+            return redirect(url_for("pages.miner", hotkey=hotkey), 303)
+        raise NotFound(f"Nobody holds the uid {wanted}; search for a hotkey, or for another uid.")
+    if wanted:
+        raise NotFound("Search for a hotkey (it has 47 or 48 letters and digits) or a uid (0 to 65535).")
+    return answers.page("pages/miners.html")
+
+
+@blueprint.get("/miners/<hotkey>")
+def miner(hotkey: str) -> Response:
+    """A miner: its standing, its cycles, its submissions."""
+    if not is_canonical(hotkey):
+        raise NotFound("This is no hotkey; a hotkey has 47 or 48 letters and digits.")
+    before = request.args.get("before", type=_moment)
+    submissions = queries.list_miner_submissions(hotkey, before, _SUBMISSIONS_A_PAGE + 1)
+    settings = current_app.extensions["settings"]
+    return answers.page(
+        "pages/miner.html",
+        hotkey=hotkey,
+        miner=queries.get_miner(hotkey),
+        cycles=queries.list_miner_cycles(hotkey, _CYCLES_OF_A_MINER),
+        submissions=submissions[:_SUBMISSIONS_A_PAGE],
+        next=quote(submissions[_SUBMISSIONS_A_PAGE - 1].submitted_at.isoformat())
+        if len(submissions) > _SUBMISSIONS_A_PAGE
+        else None,
+        is_first=before is None,
+        most_submissions=settings.max_submissions_per_hour,
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(text)
+    return moment
+
+
+@blueprint.get("/submissions/<uuid:uuid>")
+def submission(uuid: UUID) -> Response:
+    """A submission: its verdict and how it came about."""
+    found = queries.find_submission(uuid)
+    if found is None:
+        raise NotFound("There is no such submission; use the UUID that the miner got for it.")
+    report = Report.read(found.report or {})
+    return answers.page(
+        "pages/submission.html",
+        submission=found,
+        report=report,
+        strip=verdict.strip(report),
+        name=verdict.name,
+        judged=verdict.JUDGED,
+        weights=FINAL_WEIGHTS,
+    )
+
+
+@blueprint.get("/prompts")
+def prompts() -> Response:
+    """What is wanted, by category."""
+    return answers.kept_page("prompts", _PROMPTS_SECONDS, _render_prompts)
+
+
+def _render_prompts() -> str:
+    by_category: dict[str, list] = {}
+    for prompt in list_prompts(PromptFilter(), 1000):
+        by_category.setdefault(prompt.category, []).append(prompt)
+    return render_template(
+        "pages/prompts.html",
+        by_category=dict(sorted(by_category.items())),
+        acceptance={each.prompt_id: each for each in queries.list_acceptance()},
+    )

@@ -1,0 +1,171 @@
+import json
+
+import pytest
+
+from app.assessment.report import Report
+from app.db import db
+from tests.factories import insert, make_cycle, make_prompt, make_result, make_submission, miner
+
+# what somebody writes who hopes that a page takes it for markup
+MARKUP = '<script>alert(1)</script> <a href="https://evil.example">free</a> "><img src=x onerror=alert(2)>'
+
+
+def make_report(**parts):
+    """A verification report with every part that a page shows."""
+    report = {
+        "report_version": 2,
+        "video": {
+            "format": "mov,mp4",
+            "codec": "h264",
+            "stream": 0,
+            "width": 640,
+            "height": 480,
+            "rotation": 0,
+            "size_bytes": 500_000,
+            "duration": 10.0,
+            "declared_duration": 10.0,
+            "fps": 25.0,
+            "frames": 250,
+            "keyframes": 5,
+        },
+        "technical": {
+            "score": 0.8333,
+            "checks": [
+                {
+                    "name": "readable",
+                    "passed": True,
+                    "value": 1.0,
+                    "threshold": 0.95,
+                    "weight": 1.0,
+                    "reason": None,
+                },
+                {
+                    "name": "resolution",
+                    "passed": False,
+                    "value": "640x272",
+                    "threshold": "at least 480x360",
+                    "weight": 1.0,
+                    "reason": "The picture of 640x272 is smaller than 480x360.",
+                },
+            ],
+        },
+        "measures": {
+            "frames": 80,
+            "black": 0,
+            "frozen": 0,
+            "blurred": 0.2,
+            "badly_exposed": 0,
+            "mean_brightness": 0.5,
+            "mean_blur": 0.3,
+            "mean_motion": 0.2,
+            "motion_peak": 0.9,
+            "cuts": [4.0],
+            "damaged": 0,
+        },
+        "quality": {
+            "score": 0.93,
+            "deductions": [
+                {
+                    "name": "blurred",
+                    "value": 0.2,
+                    "threshold": 0.1,
+                    "factor": 0.7,
+                    "points": 0.07,
+                    "reason": "20% of the video is blurred, from 3.0 s on; 10% is allowed. Clean the lens.",
+                },
+            ],
+        },
+        "keyframes": [{"seconds": 1.0, "sha256": "ab" * 32}, {"seconds": 9.0, "sha256": "cd" * 32}],
+        "judge": {
+            "action_match": 0.8,
+            "perspective_correct": 0.9,
+            "demonstration_quality": 0.7,
+            "training_utility": 0.6,
+            "reasoning": MARKUP,
+            "on_screen_text": "",
+            "addresses_judge": False,
+            "model": "a-judge",
+            "prompt_version": "judge-v1",
+            "prompt_tokens": 1,
+            "completion_tokens": 1,
+            "raw": [],
+        },
+        "duplicates": {
+            "compared": True,
+            "matches": [
+                {
+                    "submission_uuid": "00000000-0000-0000-0000-000000000001",
+                    "share": 0.4,
+                    "counts": True,
+                    "spans": [
+                        {"start": 2.0, "end": 6.0, "other_start": 0.0, "other_end": 4.0, "mirrored": True}
+                    ],
+                }
+            ],
+        },
+    }
+    return Report.read(report | parts).dump()
+
+
+@pytest.fixture
+def story(app):
+    """A completed cycle, one that is evaluated and one that runs; returns uuids and hotkeys by name."""
+    with app.app_context():
+        prompt = make_prompt(id="mug", scenario=f"Pick up a mug {MARKUP}", requirements={"min_fps": 24})
+        make_prompt(id="retired", is_active=False)
+        names = {"ada": miner("ada").ss58_address, "bob": miner("bob").ss58_address}
+        first = make_cycle("COMPLETED")
+        for rank, (name, hotkey) in enumerate(list(names.items())):
+            scored = make_result(
+                0.8 - rank / 10, cycle_id=first, prompt_id=prompt, miner_uid=rank, miner_hotkey=hotkey
+            )
+            insert("verification_reports", submission_id=scored, report=make_report())
+            insert(
+                "miner_scores",
+                cycle_id=first,
+                miner_uid=rank,
+                miner_hotkey=hotkey,
+                total_submissions=2,
+                accepted_submissions=1,
+                avg_score=0.8 - rank / 10,
+                total_score=0.8 - rank / 10,
+                scores_by_category=json.loads('{"manipulation": 0.8}'),
+                holds_uid=True,
+            )
+            insert("computed_weights", cycle_id=first, miner_uid=rank, weight=0.5, weight_u16=32_767 + rank)
+            names[f"{name}'s"] = scored
+        second = make_cycle("EVALUATING")
+        rejected = make_result(
+            status="REJECTED", cycle_id=second, prompt_id=prompt, miner_hotkey=names["ada"]
+        )
+        insert(
+            "corrections",
+            submission_id=rejected,
+            kind="review",
+            status="SCORED",
+            final_score=0.5,
+            points_change=5000,
+            accepted_change=1,
+            reason=MARKUP,
+            decided_by="Grace",
+            cycle_id=second,
+            is_late=False,
+        )
+        third = make_cycle()
+        waiting = make_submission(
+            cycle_id=third,
+            prompt_id=prompt,
+            miner_hotkey=names["ada"],
+            last_fault=MARKUP,
+            attempts=1,
+            faults=1,
+        )
+        held = make_submission(prompt_id=prompt, miner_hotkey=names["bob"], held_at="now()")
+        insert("reviews", submission_id=held, reason="No judge could answer.")
+        ids = {"scored": names["ada's"], "rejected": rejected, "waiting": waiting, "held": held}
+        for name, id in ids.items():
+            names[name] = str(
+                db.session.execute(db.text(f"SELECT uuid FROM submissions WHERE id = {id}")).scalar()
+            )
+        db.session.rollback()
+        return names
