@@ -476,3 +476,14 @@ CREATE TABLE judge_usage (
     cost_usd           double precision NOT NULL DEFAULT 0 CHECK (cost_usd >= 0),
     PRIMARY KEY (day, model)
 );
+
+-- What admins did, by the API or the pages: who (a token's number, or the name given at the login), what, to what.
+CREATE TABLE admin_actions (
+    id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    done_at  timestamptz NOT NULL DEFAULT now(),
+    done_by  text NOT NULL CHECK (char_length(done_by) BETWEEN 1 AND 200),
+    action   text NOT NULL CHECK (char_length(action) BETWEEN 1 AND 200),
+    subject  text NOT NULL CHECK (char_length(subject) <= 200)
+);
+CREATE TRIGGER admin_actions_immutable BEFORE UPDATE OR DELETE ON admin_actions
+    FOR EACH ROW EXECUTE FUNCTION forbid_change();

@@ -28,6 +28,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.health import metrics
     from app.health import routes as health
     from app.health.service import build_probes
+    from app.pages import admin
     from app.pages import routes as pages
     from app.prompts import routes as prompts
     from app.reviews import routes as reviews
@@ -57,7 +58,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, pages):
+    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, pages, admin):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

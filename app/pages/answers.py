@@ -1,6 +1,7 @@
 """How a page is answered: its headers, its tag, and how long it is kept for all who ask."""
 
 import gzip
+import math
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,7 +32,7 @@ def init_app(blueprint: Blueprint) -> None:
 
     @blueprint.after_request
     def harden(response: Response) -> Response:
-        response.headers["Content-Security-Policy"] = POLICY
+        response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers["Referrer-Policy"] = "same-origin"
         if request.endpoint == f"{blueprint.name}.static" and "v" in request.args:
             response.headers["Cache-Control"] = _YEAR
@@ -39,16 +40,20 @@ def init_app(blueprint: Blueprint) -> None:
 
     @blueprint.errorhandler(DomainError)
     def show_error(error: DomainError) -> Response:
-        is_missing = isinstance(error, NotFound)
-        body = render_template(
-            "pages/error.html", title="Not found" if is_missing else "Not possible now", detail=str(error)
-        )
-        return Response(body, status=error.status)
+        title = "Not found" if isinstance(error, NotFound) else "Not possible now"
+        response = page("pages/error.html", error.status, title=title, detail=str(error))
+        if error.retry_after is not None:
+            response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+        return response
 
 
-def page(template: str, **values: Any) -> Response:
-    """Answer with a page that is rendered for this request alone."""
-    return _tagged(_squeeze(render_template(template, **values)), "no-cache")
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """Answer with a page that is rendered for this request alone. What an admin sees is never stored."""
+    cache_control = "no-store" if request.blueprint == "admin" else "no-cache"
+    response = _tagged(_squeeze(render_template(template, **values)), cache_control)
+    if response.status_code == 200:
+        response.status_code = status
+    return response
 
 
 def kept_page(key: Hashable, seconds: float, render: Callable[[], str]) -> Response:

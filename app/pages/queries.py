@@ -119,9 +119,9 @@ _FIND_HOTKEY = text("""
 """)
 _FIND_SUBMISSION = text(f"""
     SELECT s.uuid, s.miner_hotkey, s.miner_uid, s.prompt_id, p.category, p.task, p.scenario, s.prompt_weight,
-        s.cycle_id, s.video_hash, s.submitted_at, s.evaluated_at, s.attempts, s.last_fault, s.not_before,
-        s.held_at IS NOT NULL AS is_held, s.camera_type, s.actor_type, s.environment, s.robot_model,
-        s.action_description, s.status AS evaluated_status, s.final_score AS evaluated_score,
+        s.cycle_id, s.video_key, s.video_hash, s.submitted_at, s.evaluated_at, s.attempts, s.last_fault,
+        s.not_before, s.held_at IS NOT NULL AS is_held, s.camera_type, s.actor_type, s.environment,
+        s.robot_model, s.action_description, s.status AS evaluated_status, s.final_score AS evaluated_score,
         coalesce(last.status, s.status) AS status, coalesce(last.final_score, s.final_score) AS final_score,
         e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
         e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
@@ -138,6 +138,24 @@ _ACCEPTANCE = text("""
     SELECT s.prompt_id, count(*) AS evaluated, count(*) FILTER (WHERE s.status = 'SCORED') AS accepted
     FROM (SELECT submission_id FROM evaluations ORDER BY submission_id DESC LIMIT :latest) latest
     JOIN submissions s ON s.id = latest.submission_id GROUP BY s.prompt_id
+""")
+# one that is judged again waits for its result, and not for a person
+_OPEN_REVIEWS = """
+    reviews r JOIN submissions s ON s.id = r.submission_id
+    WHERE r.state = 'OPEN' AND (s.held_at IS NOT NULL OR s.status IN ('SCORED', 'REJECTED'))
+"""
+_COUNT_OPEN_REVIEWS = text(f"SELECT count(*) FROM {_OPEN_REVIEWS}")
+_FIND_NEXT_REVIEW = text(f"""
+    SELECT s.uuid FROM {_OPEN_REVIEWS} AND (CAST(:after AS uuid) IS NULL OR (r.waits_since, s.id) > (
+        SELECT own.waits_since, own.submission_id
+        FROM reviews own JOIN submissions o ON o.id = own.submission_id
+        WHERE o.uuid = :after))
+    ORDER BY r.waits_since, s.id LIMIT 1
+""")
+_FIND_VIDEO_KEY = text("SELECT video_key FROM submissions WHERE uuid = :uuid")
+_LIST_ACTIONS = text("""
+    SELECT id, done_at, done_by, action, subject FROM admin_actions
+    WHERE CAST(:before AS bigint) IS NULL OR id < :before ORDER BY id DESC LIMIT :limit
 """)
 
 
@@ -240,6 +258,7 @@ class SubmissionPage:
     scenario: str
     prompt_weight: float
     cycle_id: int | None
+    video_key: str
     video_hash: str
     submitted_at: datetime
     evaluated_at: datetime | None
@@ -274,6 +293,17 @@ class Acceptance:
     prompt_id: str
     evaluated: int
     accepted: int
+
+
+@dataclass(frozen=True)
+class Action:
+    """What an admin did."""
+
+    id: int
+    done_at: datetime
+    done_by: str
+    action: str
+    subject: str
 
 
 def get_overview() -> Overview:
@@ -320,3 +350,22 @@ def find_submission(uuid: UUID) -> SubmissionPage | None:
 def list_acceptance() -> list[Acceptance]:
     """How many of the latest evaluations were accepted, by prompt."""
     return fetch_all(Acceptance, _ACCEPTANCE, latest=10 * LATEST)
+
+
+def count_open_reviews() -> int:
+    """How many reviews wait for a person."""
+    return fetch_value(_COUNT_OPEN_REVIEWS)
+
+
+def find_next_review(after: UUID | None) -> UUID | None:
+    """The submission whose review waits longest, of those that wait for less long than `after`'s."""
+    return fetch_value(_FIND_NEXT_REVIEW, after=after)
+
+
+def find_video_key(uuid: UUID) -> str | None:
+    return fetch_value(_FIND_VIDEO_KEY, uuid=uuid)
+
+
+def list_actions(before: int | None, limit: int) -> list[Action]:
+    """What admins did, the latest first."""
+    return fetch_all(Action, _LIST_ACTIONS, before=before, limit=limit)

@@ -7,13 +7,16 @@ from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from flask import current_app, g, request
 
 from app.config import Settings, is_loopback
 from app.db import autocommit
 from app.errors import Forbidden, Unauthorized
 from app.web import btauth
-from app.web.queries import use_nonce
+from app.web.queries import record_action, use_nonce
+
+log = structlog.get_logger(__name__)
 
 # Longer than a nonce is fresh, by more than the clocks of our machines may differ.
 NONCE_MEMORY_SECONDS = 60
@@ -63,7 +66,7 @@ def _host() -> str:
         return ""
 
 
-def _find(given: str, tokens: tuple[str, ...]) -> int | None:
+def find_token(given: str, tokens: tuple[str, ...]) -> int | None:
     """Return the number of `given` among `tokens`, from 1 on, or None.
 
     The time it takes does not reveal how much of a token is right.
@@ -89,26 +92,40 @@ def _check_token(role: str) -> str:
     scheme, _, given = header.partition(" ")
     if scheme.lower() != "bearer" or not given:
         raise _unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
-    if number := _find(given.strip(), tokens[role]):
+    if number := find_token(given.strip(), tokens[role]):
         return f"token {number}"
-    if any(_find(given.strip(), others) for others in tokens.values()):
+    if any(find_token(given.strip(), others) for others in tokens.values()):
         raise Forbidden(f"This token does not have the role {role}.")
     raise _unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")
 
 
 def _require_token(role: str) -> Callable:
-    """A decorator of views: 401 or 403 unless the request carries a token of `role`; g.token is which."""
+    """A decorator of views: 401 or 403 unless the request carries a token of `role`; g.token is which.
+
+    What an admin changes is written into the log of actions.
+    """
 
     def decorate(view: Callable) -> Callable:
         @wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             g.token = _check_token(role)
-            return view(*args, **kwargs)
+            answer = view(*args, **kwargs)
+            if role == "admin" and request.method != "GET":
+                rule = request.url_rule.rule if request.url_rule else request.path
+                record(g.token, f"{request.method} {rule}", " ".join(map(str, kwargs.values())))
+            return answer
 
         guarded.role = role  # type: ignore[attr-defined]  # read by the OpenAPI document
         return guarded
 
     return decorate
+
+
+def record(done_by: str, action: str, subject: str) -> None:
+    """Write into the log of admins' actions what has just been done."""
+    with autocommit():
+        record_action(done_by, action, subject)
+    log.info("admin_action", done_by=done_by, action=action, subject=subject)
 
 
 require_admin = _require_token("admin")

@@ -1,4 +1,4 @@
-"""SQL on the nonces of signed requests."""
+"""SQL on the nonces of signed requests, and on what admins did."""
 
 from sqlalchemy import text
 
@@ -13,8 +13,16 @@ _USE_NONCE = text("""
     )
     INSERT INTO nonces (hotkey, nonce) VALUES (:hotkey, :nonce) ON CONFLICT DO NOTHING
 """)
+_RECORD_ACTION = text("""
+    INSERT INTO admin_actions (done_by, action, subject) VALUES (:done_by, :action, :subject)
+""")
 
 
 def use_nonce(hotkey: str, nonce: int, seconds: float) -> bool:
     """Remember the nonce for at least `seconds`; False if it was used before."""
     return bool(execute(_USE_NONCE, hotkey=hotkey, nonce=nonce, seconds=seconds))
+
+
+def record_action(done_by: str, action: str, subject: str) -> None:
+    """Record what an admin did. Rows of this log are never changed."""
+    execute(_RECORD_ACTION, done_by=done_by, action=action, subject=subject[:200])

@@ -1,0 +1,196 @@
+"""The pages of admins: who gets in, who does not, and what is written down of what they do."""
+
+import re
+
+import pytest
+from sqlalchemy import text
+
+from app.db import db
+from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
+from tests.factories import insert, make_prompt, make_result
+
+PATHS = ("/admin/", "/admin/log", "/admin/prompts", "/admin/prompts/new", "/admin/reviews")
+
+
+@pytest.fixture
+def app(make_app):
+    return make_app(**PRODUCTION)
+
+
+def log_in(client, token=ADMIN_TOKEN, **form):
+    return client.post(
+        "/admin/login", data={"name": "Grace", "token": token, "next": "/admin/prompts"} | form
+    )
+
+
+@pytest.fixture
+def admin(client):
+    """A client with a session, and `admin.send(path, **form)` as its browser sends a page's form."""
+    assert log_in(client).status_code == 303
+
+    def send(path, **form):
+        key = re.search(r'name="form_key" value="([^"]+)"', client.get("/admin/").text)[1]
+        return client.post(path, data={"form_key": key} | form)
+
+    client.send = send
+    return client
+
+
+def scalar(app, statement):
+    with app.app_context():
+        value = db.session.execute(text(statement)).scalar()
+        db.session.rollback()
+        return value
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_a_session_every_page_leads_to_the_login(client, path):
+    answer = client.get(path)
+    assert (answer.status_code, answer.location) == (303, f"/admin/login?next={path}")
+    assert client.post("/admin/prompts/new", data={"id": "x"}).location.startswith("/admin/login")
+
+
+def test_session_cookie_is_safe_and_ends_at_logout(client, admin):
+    cookie = log_in(client).headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie and "Path=/admin" in cookie
+    assert "Secure" not in cookie
+    secure = client.post(
+        "/admin/login", data={"name": "Grace", "token": ADMIN_TOKEN}, base_url="https://kibotos.example"
+    )
+    assert "Secure" in secure.headers["Set-Cookie"]
+    assert client.get("/admin/").headers["Cache-Control"] == "no-store"
+    assert admin.send("/admin/logout").status_code == 303
+    assert client.get("/admin/").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "token", ["", "wrong", EVALUATOR_TOKEN, ADMIN_TOKEN[:-1], ADMIN_TOKEN + "x", "\x00", "ü"]
+)
+def test_wrong_token_is_refused(client, token):
+    answer = log_in(client, token)
+    assert answer.status_code == 403 and "Set-Cookie" not in answer.headers
+    assert client.get("/admin/").status_code == 303
+
+
+@pytest.mark.parametrize("cookie", ["", "e30.x.y", "{}", "a" * 4000])
+def test_made_up_cookie_is_no_session(client, cookie):
+    client.set_cookie("kibotos_admin", cookie, path="/admin")
+    assert client.get("/admin/").status_code == 303
+
+
+def test_session_ends_when_its_token_is_replaced(make_app, admin):
+    cookie = admin.get_cookie("kibotos_admin", path="/admin").value
+    other = make_app(**PRODUCTION | {"admin_token": ("another-" + ADMIN_TOKEN,)}).test_client()
+    other.set_cookie("kibotos_admin", cookie, path="/admin")
+    assert other.get("/admin/").status_code == 303
+
+
+def test_many_wrong_tokens_lock_their_address_out(client):
+    answers = [log_in(client, "wrong") for _ in range(11)]
+    assert [answer.status_code for answer in answers] == [403] * 10 + [429]
+    assert int(answers[-1].headers["Retry-After"]) == 900
+    assert log_in(client).status_code == 429
+    elsewhere = client.post(
+        "/admin/login",
+        data={"name": "Ada", "token": ADMIN_TOKEN},
+        environ_overrides={"REMOTE_ADDR": "10.9.8.7"},
+    )
+    assert elsewhere.status_code == 303
+
+
+@pytest.mark.parametrize(
+    "wanted", ["https://evil.example/", "//evil.example", "/admin/\\evil", "/admin//evil.example", ""]
+)
+def test_login_leads_to_our_own_pages_only(client, wanted):
+    assert log_in(client, next=wanted).location == "/admin/"
+
+
+def test_form_of_another_site_is_refused(app, admin):
+    prompt = {"id": "mug", "category": "manipulation", "task": "grasp", "scenario": "Pick up a mug"}
+    for form in (prompt, prompt | {"form_key": "guessed"}):
+        assert admin.post("/admin/prompts/new", data=form).status_code == 403
+    assert scalar(app, "SELECT count(*) FROM prompts") == 0
+
+
+def test_prompt_is_published_changed_and_retired(app, admin):
+    form = {
+        "id": "mug",
+        "category": "manipulation",
+        "task": "grasp",
+        "scenario": "Pick up a mug",
+        "weight": "2",
+        "requirements": '{"min_fps": 24}',
+    }
+    assert admin.send("/admin/prompts/new", **form).status_code == 303
+    assert admin.get("/v1/prompts/mug").json["requirements"] == {"min_fps": 24}
+    # as a browser sends it: an unchecked box is not there
+    assert admin.send("/admin/prompts/mug", weight="3.5", requirements="", expires_at="").status_code == 303
+    assert admin.get("/v1/prompts/mug").json | {"weight": 3.5, "is_active": False, "requirements": {}} == (
+        admin.get("/v1/prompts/mug").json
+    )
+    log = admin.get("/admin/log").text
+    assert log.index("change prompt") < log.index("create prompt") and "Grace" in log
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"id": "a b"}, "id:"),
+        ({"id": "taken"}, "exists already"),
+        ({"weight": "heavy"}, "weight or requirements"),
+        ({"weight": "nan"}, "weight:"),
+        ({"requirements": "{"}, "weight or requirements"),
+        ({"requirements": "[" * 100_000}, "weight or requirements"),
+        ({"requirements": '{"min_fps": "many"}'}, "requirements"),
+        ({"expires_at": "tomorrow"}, "expires_at"),
+        ({"category": "cooking"}, "category"),
+        ({"scenario": ""}, "scenario"),
+    ],
+)
+def test_wrong_field_is_named_and_what_was_typed_stays(app, admin, wrong, told):
+    with app.app_context():
+        make_prompt(id="taken")
+    form = {"id": "mug", "category": "manipulation", "task": "grasp", "scenario": "Pick up a blue mug"}
+    answer = admin.send("/admin/prompts/new", **form | wrong)
+    assert answer.status_code == 422
+    assert "Nothing was saved" in answer.text and told in answer.text
+    assert "scenario" in wrong or "Pick up a blue mug" in answer.text
+    assert scalar(app, "SELECT count(*) FROM prompts") == 1
+
+
+def open_review(app, **values):
+    with app.app_context():
+        id = make_result(**values)
+        insert("reviews", submission_id=id, reason="The judge says that text speaks to it.")
+    return scalar(app, f"SELECT uuid FROM submissions WHERE id = {id}")
+
+
+def test_reviews_are_decided_one_after_the_other(app, admin):
+    first, second = open_review(app), open_review(app)
+    assert admin.get("/admin/reviews").location == f"/admin/reviews/{first}"
+    assert admin.get(f"/admin/reviews?after={first}").location == f"/admin/reviews/{second}"
+    page = admin.get(f"/admin/reviews/{first}")
+    assert "The judge says that text speaks to it." in page.text
+    assert re.search(r"media-src http://127\.0\.0\.1:\d+", page.headers["Content-Security-Policy"])
+    for form in ({"verb": "reject", "reason": " "}, {"verb": "delete", "reason": "no"}, {}):
+        assert admin.send(f"/admin/reviews/{first}", **form).status_code == 409
+    answer = admin.send(f"/admin/reviews/{first}", verb="reject", reason="It reads out the answer.")
+    assert (answer.status_code, answer.location) == (303, "/admin/reviews")
+    assert admin.get("/admin/reviews").location == f"/admin/reviews/{second}"
+    correction = admin.get(f"/v1/submissions/{first}").json["corrections"][0]
+    assert correction["decided_by"] == "Grace" and correction["reason"] == "It reads out the answer."
+    # somebody else was faster
+    assert admin.send(f"/admin/reviews/{first}", verb="accept", reason="Fine.").status_code == 409
+    assert admin.get(f"/admin/reviews?after={second}").status_code == 200
+
+
+def test_what_the_api_does_for_an_admin_is_in_the_log_too(app, client):
+    new = {"id": "mug", "category": "manipulation", "task": "grasp", "scenario": "Pick up a mug"}
+    assert client.post("/v1/admin/prompts", json=new, headers=bearer(ADMIN_TOKEN)).status_code == 201
+    assert client.post("/v1/admin/prompts", json=new, headers=bearer(ADMIN_TOKEN)).status_code == 409
+    client.get("/v1/admin/reviews", headers=bearer(ADMIN_TOKEN))
+    assert scalar(app, "SELECT count(*) FROM admin_actions") == 1
+    assert (
+        scalar(app, "SELECT done_by || ': ' || action FROM admin_actions")
+        == "token 1: POST /v1/admin/prompts"
+    )
