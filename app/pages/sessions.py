@@ -55,7 +55,7 @@ def log_in(token: str, name: str, response: Response) -> bool:
     number = find_token(token, _tokens())
     if number is None:
         _count_failures(1)
-        log.warning("admin_login_failed", address=request.remote_addr)
+        log.warning("admin_login_failed", address=_address())
         return False
     session = Session(name, number, secrets.token_urlsafe(24))
     response.set_cookie(
@@ -63,7 +63,8 @@ def log_in(token: str, name: str, response: Response) -> bool:
         _serializer(number).dumps(asdict(session)),
         max_age=SESSION_SECONDS,
         path="/admin",
-        secure=request.is_secure,
+        # the proxy in front speaks TLS, and says so
+        secure=request.headers.get("X-Forwarded-Proto", request.scheme) == "https",
         httponly=True,
         samesite="Strict",
     )
@@ -115,9 +116,15 @@ def _serializer(number: int) -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(key, salt=COOKIE, signer_kwargs={"digest_method": sha256})
 
 
+def _address() -> str:
+    """The caller's address: what the proxy in front appended, so that nobody else is locked out with him."""
+    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+    return (forwarded or request.remote_addr or "")[:100]
+
+
 def _count_failures(more: int) -> int:
     """Add to the failures of the caller's address and return how many there were lately."""
-    redis, key = current_app.extensions["redis"], f"kibotos:admin-login:{request.remote_addr}"
+    redis, key = current_app.extensions["redis"], f"kibotos:admin-login:{_address()}"
     try:
         if not more:
             return int(redis.get(key) or 0)
