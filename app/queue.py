@@ -10,13 +10,15 @@ foreign code.
 """
 
 import uuid
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
 from redis import Redis, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from rq import Queue
+from rq import Queue, Worker
 from rq.exceptions import NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
@@ -53,6 +55,28 @@ def connect(settings: Settings, **options: Any) -> Redis:
     except (ValueError, TypeError, RedisError) as error:
         raise ConfigError(f"REDIS_URL cannot be used: {error}.") from error
     return redis
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """How many jobs of a queue wait, run, and failed in the last day."""
+
+    name: str
+    queued: int
+    started: int
+    failed: int
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker process: what it does, and how many jobs it did since it started."""
+
+    name: str
+    state: str
+    queues: list[str]
+    last_heartbeat: datetime | None
+    successful_jobs: int
+    failed_jobs: int
 
 
 class JobRefused(Exception):
@@ -135,3 +159,33 @@ def count_workers(redis: Redis) -> int:
     """How many evaluation workers have sent a sign of life in the last minutes. Raises RedisError."""
     keys = list(redis.smembers(f"rq:workers:{EVALUATIONS}"))
     return redis.exists(*keys) if keys else 0
+
+
+def list_queues(redis: Redis) -> list[QueueState]:
+    """The state of each queue. Raises RedisError if Redis is out of reach."""
+    queues = [open_queue(name, redis) for name in (EVALUATIONS, TICKS)]
+    return [
+        QueueState(
+            queue.name,
+            queue.count,
+            queue.started_job_registry.get_job_count(cleanup=False),
+            queue.failed_job_registry.get_job_count(cleanup=False),
+        )
+        for queue in queues
+    ]
+
+
+def list_workers(redis: Redis) -> list[WorkerState]:
+    """The worker processes that gave a sign of life lately. Raises RedisError if Redis is out of reach."""
+    workers = Worker.all(redis, job_class=ListedJob, serializer=JSONSerializer)
+    return [
+        WorkerState(
+            worker.name,
+            worker.state,
+            worker.queue_names(),
+            worker.last_heartbeat,
+            worker.successful_job_count,
+            worker.failed_job_count,
+        )
+        for worker in sorted(workers, key=lambda worker: worker.name)
+    ]

@@ -7,16 +7,18 @@ from uuid import UUID
 
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
 from pydantic import BaseModel, ValidationError
+from redis import RedisError
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.assessment.report import Report
 from app.enums import Category, ReviewState
-from app.errors import Conflict, DomainError, Invalid, NotFound
+from app.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
 from app.pages import answers, queries, sessions, verdict
 from app.pages.sessions import require_session
 from app.prompts import service as prompts_service
 from app.prompts.models import NewPrompt, PromptChange, PromptFilter
 from app.prompts.queries import list_prompts
+from app.queue import list_queues, list_workers
 from app.reviews import service as reviews_service
 from app.web.auth import record
 
@@ -80,6 +82,20 @@ def actions() -> Response:
     return answers.page(
         "pages/actions.html", actions=rows[:_ACTIONS_A_PAGE], has_more=len(rows) > _ACTIONS_A_PAGE
     )
+
+
+@blueprint.get("/queues")
+@require_session
+def queues() -> Response:
+    """RQ's queues and workers.
+
+    Not RQ Dashboard: it reads jobs as pickles, by which whoever can write to Redis runs code in its process.
+    """
+    redis = current_app.extensions["redis"]
+    try:
+        return answers.page("pages/queues.html", queues=list_queues(redis), workers=list_workers(redis))
+    except RedisError as error:
+        raise Unavailable("Redis is out of reach; load the page again in a moment.") from error
 
 
 @blueprint.get("/prompts")

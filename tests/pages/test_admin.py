@@ -6,10 +6,11 @@ import pytest
 from sqlalchemy import text
 
 from app.db import db
+from app.queue import enqueue_evaluations
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
 from tests.factories import insert, make_prompt, make_result
 
-PATHS = ("/admin/", "/admin/log", "/admin/prompts", "/admin/prompts/new", "/admin/reviews")
+PATHS = ("/admin/", "/admin/log", "/admin/queues", "/admin/prompts", "/admin/prompts/new", "/admin/reviews")
 
 
 @pytest.fixture
@@ -184,6 +185,13 @@ def test_reviews_are_decided_one_after_the_other(app, admin):
     # somebody else was faster
     assert admin.send(f"/admin/reviews/{first}", verb="accept", reason="Fine.").status_code == 409
     assert admin.get(f"/admin/reviews?after={second}").status_code == 200
+
+
+def test_queues_show_what_waits(app, admin):
+    enqueue_evaluations(app.extensions["redis"], 3, 60)
+    text = admin.get("/admin/queues").text
+    assert re.search(r'Evaluations</th><td class="n">3</td><td class="n">0</td><td class="n">0</td>', text)
+    assert "No worker runs" in text
 
 
 def test_what_the_api_does_for_an_admin_is_in_the_log_too(app, client):
