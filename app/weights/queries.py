@@ -7,6 +7,7 @@ from dataclasses import asdict
 from sqlalchemy import text
 
 from app.db import db, execute, fetch_all, fetch_one
+from app.proofs.normalise import Weight
 from app.weights.models import (
     Balance,
     Holder,
@@ -17,7 +18,6 @@ from app.weights.models import (
     SettledScore,
     WeightedCycle,
 )
-from app.weights.normalise import Weight
 
 _SCORE_COLUMNS = """
     miner_uid, miner_hotkey, total_submissions, accepted_submissions, avg_score, total_score,

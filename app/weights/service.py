@@ -11,9 +11,9 @@ from app.corrections import queries as corrections
 from app.db import db
 from app.enums import CycleStatus, SubmissionStatus
 from app.errors import Conflict, NotFound
+from app.proofs.normalise import Weight, normalise
 from app.weights import queries
 from app.weights.models import MinerScore, RecordedScore, ScoredCycle, SettledScore, WeightedCycle
-from app.weights.normalise import Weight, normalise
 from app.weights.settle import points, settle
 
 # How many wrong results recompute() names; it counts on.

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.weights.normalise import U16_MAX, Weight, normalise
+from app.proofs.normalise import U16_MAX, Weight, normalise
 
 # from equal shares and zeros to ratios of 600 orders of magnitude
 TOTAL = st.one_of(
