@@ -233,7 +233,9 @@ CREATE TABLE evaluations (
 CREATE TABLE verification_reports (
     submission_id  bigint PRIMARY KEY REFERENCES evaluations (submission_id),
     report         jsonb NOT NULL CHECK (jsonb_typeof(report) = 'object'),
-    created_at     timestamptz NOT NULL DEFAULT now()
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    -- SHA-256 of the report's text, as the API answers it; null: written before migration 0013
+    report_hash    text CHECK (report_hash ~ '^[0-9a-f]{64}$')
 );
 
 -- Decisions about a result after it was written. Rows never change. The last row of a submission is its effective
@@ -312,6 +314,43 @@ CREATE TRIGGER evaluations_immutable BEFORE UPDATE OR DELETE ON evaluations
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
 CREATE TRIGGER corrections_immutable BEFORE UPDATE OR DELETE ON corrections
     FOR EACH ROW EXECUTE FUNCTION forbid_change();
+
+-- A completed cycle's ledger: the root of its lines, and what of them no other table keeps. Only `stored_at` ever
+-- changes. Cycles that were completed before migration 0013 have no ledger.
+CREATE TABLE ledgers (
+    cycle_id           bigint PRIMARY KEY REFERENCES cycles (id),
+    -- The ledgers are a chain: each names the one before it. Null: it is the first.
+    previous_cycle_id  bigint UNIQUE REFERENCES ledgers (cycle_id),
+    -- root of the Merkle tree over the lines, hex; and the number of lines
+    root               text NOT NULL CHECK (root ~ '^[0-9a-f]{64}$'),
+    lines              bigint NOT NULL CHECK (lines >= 2),
+    -- the metagraph that was used: its subnet, its time and its rows [uid, hotkey, validator_permit]; null and empty
+    -- if registration was not checked
+    netuid             integer CHECK (netuid BETWEEN 0 AND 65535),
+    metagraph_at       timestamptz,
+    neurons            jsonb NOT NULL CHECK (jsonb_typeof(neurons) = 'array'),
+    -- For the proof of a line without all others: the roots of every 1,024 lines, 32 bytes each, and the ids of the
+    -- first submissions in them. Chunks at the end that have no submission have no id.
+    chunk_roots        bytea NOT NULL CHECK (octet_length(chunk_roots) % 32 = 0),
+    chunk_first_ids    bigint[] NOT NULL,
+    -- when its file was put into storage
+    stored_at          timestamptz,
+    CHECK ((netuid IS NULL) = (metagraph_at IS NULL)),
+    CHECK (previous_cycle_id < cycle_id)
+);
+CREATE UNIQUE INDEX ledgers_one_first ON ledgers ((previous_cycle_id IS NULL)) WHERE previous_cycle_id IS NULL;
+CREATE INDEX ledgers_not_stored ON ledgers (cycle_id) WHERE stored_at IS NULL;
+CREATE TRIGGER ledgers_immutable
+    BEFORE UPDATE OF cycle_id, previous_cycle_id, root, lines, netuid, metagraph_at, neurons, chunk_roots, chunk_first_ids
+    OR DELETE ON ledgers FOR EACH ROW EXECUTE FUNCTION forbid_change();
+
+-- The keys that have signed receipts, by SS58 address. One at most is valid now. A retired one never is again.
+CREATE TABLE signing_keys (
+    key         text PRIMARY KEY CHECK (char_length(key) BETWEEN 47 AND 48),
+    valid_from  timestamptz NOT NULL DEFAULT now(),
+    retired_at  timestamptz CHECK (retired_at >= valid_from)
+);
+CREATE UNIQUE INDEX signing_keys_one_valid ON signing_keys ((retired_at IS NULL)) WHERE retired_at IS NULL;
 
 -- The subnet's registered neurons as of the last snapshot.
 CREATE TABLE metagraph (

@@ -28,6 +28,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.health import metrics
     from app.health import routes as health
     from app.health.service import build_probes
+    from app.ledger import routes as ledger
     from app.pages import admin
     from app.pages import routes as pages
     from app.prompts import routes as prompts
@@ -58,7 +59,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, pages, admin):
+    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, ledger, pages, admin):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

@@ -300,6 +300,9 @@ class Settings:
     api_url: str = _setting(
         "http://localhost:8080", _http_url, "address of the backend, for evaluators, miners and validators"
     )
+    receipt_key_file: str = _setting(
+        "", _text, "file of the key that signs receipts, made by `kibotos keys new`; empty: they are unsigned"
+    )
     # who may call
     admin_token: tuple[str, ...] = _setting(
         (),

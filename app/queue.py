@@ -32,9 +32,10 @@ TICKS = "ticks"
 
 EVALUATE_NEXT = "jobs.evaluate.evaluate_next"
 TICK_CYCLES = "jobs.tick.tick_cycles"
+STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 # Every function a job may name. None of them takes an argument.
-JOBS = frozenset({EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS})
+JOBS = frozenset({EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS, STORE_LEDGERS})
 
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.

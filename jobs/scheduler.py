@@ -21,7 +21,7 @@ from rq.job import Job
 from rq_scheduler import Scheduler
 
 from app.config import Settings
-from app.queue import RECONCILE_EVALUATIONS, TICK_CYCLES, TICKS, ListedJob, connect, open_queue
+from app.queue import RECONCILE_EVALUATIONS, STORE_LEDGERS, TICK_CYCLES, TICKS, ListedJob, connect, open_queue
 from jobs.processes import Child, supervise
 from jobs.worker import work
 
@@ -46,6 +46,7 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
     """All periodic jobs."""
     return (
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
+        Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
     )
 

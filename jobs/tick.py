@@ -6,6 +6,7 @@ from app import ticks
 from app.clients.chain import Chain
 from app.completion import service as completion
 from app.evaluation import reconcile
+from app.ledger import service as ledger
 from app.reviews import service as reviews
 
 
@@ -25,3 +26,14 @@ def reconcile_evaluations() -> None:
         reconcile.dispatch(redis, settings)
 
     ticks.run("reconcile", work)
+
+
+def store_ledgers() -> None:
+    """Publish the key that signs receipts, and put the files of ledgers into storage."""
+    settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
+
+    def work() -> None:
+        ledger.publish_key(settings)
+        ledger.store_all(storage)
+
+    ticks.run("ledgers", work)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -108,6 +109,13 @@ class Storage:
             return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
         return None
 
+    def put_file(self, key: str, path: Path, content_type: str) -> None:
+        """Put a file of any size under `key`; in parts, so that none takes longer than storage may."""
+        with _translated():
+            self._inner.client.upload_file(
+                str(path), self._settings.s3_bucket, key, ExtraArgs={"ContentType": content_type}
+            )
+
     def check(self) -> None:
         """Return if the bucket can be reached."""
         with _translated():
@@ -198,6 +206,7 @@ class _Endpoint:
 @contextmanager
 def _translated(missing_ok: bool = False) -> Iterator[None]:
     """Turn what botocore raises into Unavailable; swallow a 404 if `missing_ok`."""
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -208,6 +217,7 @@ def _translated(missing_ok: bool = False) -> Iterator[None]:
             return
         log.warning("storage_unavailable", status=status, code=error.response.get("Error", {}).get("Code"))
         raise Unavailable("Storage refused the request at the moment; try again shortly.") from error
-    except BotoCoreError as error:
-        log.warning("storage_unavailable", error=type(error).__name__)
+    except (BotoCoreError, Boto3Error) as error:
+        # boto3's own error of an upload in parts tells in its message what storage said
+        log.warning("storage_unavailable", error=f"{type(error).__name__}: {error}"[:500])
         raise Unavailable("Storage is out of reach at the moment; try again shortly.") from error

@@ -15,6 +15,7 @@ from app.cycles import service as cycles
 from app.cycles.states import Step
 from app.db import db
 from app.duplicates import queries as duplicates
+from app.ledger import service as ledger
 from app.metagraph import service as metagraph
 from app.metagraph.models import Block
 from app.weights import service as weights
@@ -58,6 +59,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
     if cycle is None or step == Step.WAIT:
         db.session.rollback()
         return False
+    taken_at = None
     if settings.netuid is not None:
         taken_at = metagraph.find_snapshot_time(settings.netuid)
         if taken_at is None:
@@ -76,6 +78,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         return True
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)
+    ledger.record(cycle.id, settings.netuid, taken_at)
     db.session.commit()
     log.info("cycle_completed", cycle_id=cycle.id, miners=recorded.miners, weights=recorded.uids)
     return True

@@ -128,8 +128,9 @@ _RECORD = text(f"""
                :rejection_reason, :evaluated_by, :judge_model, :prompt_version FROM done
         RETURNING submission_id
     )
-    INSERT INTO verification_reports (submission_id, report)
-    SELECT submission_id, CAST(:report AS jsonb) FROM result
+    INSERT INTO verification_reports (submission_id, report, report_hash)
+    SELECT submission_id, report, encode(sha256(convert_to(report::text, 'UTF8')), 'hex')
+    FROM result, CAST(:report AS jsonb) AS report
 """)
 _FIND_CLAIM = text(f"""
     SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
@@ -141,7 +142,7 @@ _LIST_CLAIMS = text(f"""
 """)
 _FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
 _FIND_REPORT = text("""
-    SELECT r.report FROM submissions s
+    SELECT r.report::text AS report, r.report_hash IS NOT NULL AS is_hashed FROM submissions s
     LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
 """)
 
@@ -170,8 +171,10 @@ class Released:
 
 @dataclass(frozen=True)
 class StoredReport:
-    # null: not evaluated yet
-    report: dict[str, Any] | None
+    """The text of a report; None: not evaluated yet. `is_hashed`: a ledger names the hash of this text."""
+
+    report: str | None
+    is_hashed: bool
 
 
 def claim_due(

@@ -115,5 +115,8 @@ def release(json: models.ReleaseIn) -> models.ReleaseOut:
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
 @spec.validate(resp=Answers(HTTP_200=Report, HTTP_404=Problem), skip_validation=True, tags=["submissions"])
 def get_report(submission_uuid: UUID) -> Response:
-    """Return the verification report of a submission: each check, the judge's answers and the verdict."""
-    return Response(service.get_report(submission_uuid).dump_json(), mimetype="application/json")
+    """Return the verification report of a submission: each check, the judge's answers and the verdict.
+
+    The SHA-256 of this answer is the `report_hash` in the ledger of the submission's cycle.
+    """
+    return Response(service.get_report(submission_uuid), mimetype="application/json")

@@ -4,6 +4,7 @@ A claim gives a lease in the database: a token and an end. The holder of the tok
 release the submission or record its one result. After the lease has expired, the holder can do none of it.
 """
 
+import json
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -262,14 +263,14 @@ def get_live_claim(submission_id: int, claim_token: UUID | None) -> Claim:
     raise Conflict("You hold no lease on this submission, or it has ended; fetch submissions again.")
 
 
-def get_report(uuid: UUID) -> Report:
-    """Return the verification report; raise NotFound if there is none, or none yet."""
+def get_report(uuid: UUID) -> str:
+    """Return the verification report as JSON; raise NotFound if there is none, or none yet."""
     stored = queries.find_report(uuid)
     if stored is None:
         raise NotFound("There is no such submission; check its UUID.")
     if stored.report is None:
         raise NotFound("This submission has not been evaluated yet; ask for the report when it has a result.")
-    return Report.read(stored.report)
+    return stored.report if stored.is_hashed else Report.read(json.loads(stored.report)).dump_json()
 
 
 def find_obstacle(settings: Settings) -> str | None:

@@ -200,6 +200,32 @@ def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_j
     ctx.exit(_show_submission(backend, backend.get(f"/v1/submissions/{uuid}"), as_json))
 
 
+@miner.command()
+@click.argument("uuid")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write.  [default: receipt-UUID.json]",
+)
+@api_option
+@click.pass_obj
+def receipt(settings: Settings, uuid: str, output: Path | None, api_url: str | None) -> None:
+    """Download the receipt of the submission UUID: the proof of what it counted for in its cycle."""
+    from app.clients.backend import Backend
+    from app.proofs.lines import write_json
+    from app.proofs.receipts import read_receipt
+
+    found = Backend(api_url or settings.api_url).get(f"/v1/submissions/{uuid}/receipt")
+    content = write_json(found).encode() + b"\n"
+    try:
+        read_receipt(content)
+    except ValueError as error:
+        raise click.ClickException(f"The backend sent a receipt that is not genuine. {error}") from error
+    output = output or Path(f"receipt-{uuid}.json")
+    output.write_bytes(content)
+    click.echo(f"{output}\nkibotos receipt verify {output}")
+
+
 def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:
     """Run the evaluation's checks on the file for that prompt. Raise Rejected if it would not pass."""
     from app.clients.backend import Backend

@@ -182,7 +182,7 @@ def read_canonical(text: bytes) -> dict[str, Any]:
     raise ValueError("It is not a JSON object in canonical form.")
 
 
-def read_fields(cls: type[Any], value: Any) -> Any:
+def read_fields(cls: type, value: Any) -> Any:
     """Return an instance of `cls` with these values; raise ValueError if a field or its type is wrong."""
     readers = _readers(cls)
     if not isinstance(value, dict) or list(readers) != list(value):
@@ -194,7 +194,7 @@ _Reader = Callable[[str, Any], Any]
 
 
 @cache
-def _readers(cls: type[Any]) -> dict[str, _Reader]:
+def _readers(cls: type) -> dict[str, _Reader]:
     hints = get_type_hints(cls)
     return {field.name: _reader(hints[field.name]) for field in fields(cls)}
 

@@ -72,8 +72,9 @@ _REFUSE = text("""
                                  rejection_reason, evaluated_by)
         SELECT id, 0, 0, 0, :reason, 'person' FROM done RETURNING submission_id
     )
-    INSERT INTO verification_reports (submission_id, report)
-    SELECT submission_id, CAST(:report AS jsonb) FROM result
+    INSERT INTO verification_reports (submission_id, report, report_hash)
+    SELECT submission_id, report, encode(sha256(convert_to(report::text, 'UTF8')), 'hex')
+    FROM result, CAST(:report AS jsonb) AS report
 """)
 
 

@@ -18,6 +18,7 @@ from app.config import Settings
 from app.errors import Unavailable
 
 UPLOADS_PREFIX = "uploads/"
+LEDGERS_PREFIX = "ledgers/"
 CORS_ID = "kibotos-uploads"
 ABORT_RULE = {
     "ID": "kibotos-abort-incomplete-uploads",
@@ -153,7 +154,7 @@ def make_policy(bucket: str, region: str) -> dict[str, Any]:
                 "Sid": "Videos",
                 "Effect": "Allow",
                 "Action": ["s3:PutObject", "s3:GetObject"],
-                "Resource": f"{arn}/{UPLOADS_PREFIX}*",
+                "Resource": [f"{arn}/{UPLOADS_PREFIX}*", f"{arn}/{LEDGERS_PREFIX}*"],
             },
             {
                 "Sid": "Doctor",

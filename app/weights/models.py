@@ -81,6 +81,9 @@ class WeightedCycle:
     block_number_is_current: bool | None
     judge_models: list[str]
     completed_at: datetime
+    # null: it was completed before ledgers were written
+    ledger_root: str | None
+    ledger_lines: int | None
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,9 @@ class WeightsOut(BaseModel):
     """The weights of a completed cycle: by uid, as shares of 1 and in units of 1/65535.
 
     `hotkeys` names, for each uid, the hotkey that earned its weight. If another hotkey holds the uid now,
-    do not pay the uid.
+    do not pay the uid. `ledger_root` and `ledger_lines` are the Merkle root and the size of the ledger that
+    the weights follow from; `ledger_url` is its path at this host. All three are null for cycles that were
+    completed before ledgers were written.
     """
 
     cycle_id: Id
@@ -146,3 +151,6 @@ class WeightsOut(BaseModel):
     weights: dict[str, float]
     weights_u16: WeightsU16
     hotkeys: dict[str, str]
+    ledger_root: str | None
+    ledger_lines: Id | None
+    ledger_url: str | None

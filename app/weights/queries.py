@@ -128,7 +128,9 @@ _SCORED_CYCLE = """
 _FIND_CYCLE = text(f"{_SCORED_CYCLE} WHERE id = :id")
 _FIND_LAST_COMPLETED_CYCLE = text(f"{_SCORED_CYCLE} WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1")
 _WEIGHTED_CYCLE = """
-    SELECT id, block_number, block_number_is_current, judge_models, completed_at FROM cycles c
+    SELECT id, block_number, block_number_is_current, judge_models, completed_at,
+           l.root AS ledger_root, l.lines AS ledger_lines
+    FROM cycles c LEFT JOIN ledgers l ON l.cycle_id = c.id
     WHERE status = 'COMPLETED' AND EXISTS (SELECT 1 FROM computed_weights w WHERE w.cycle_id = c.id)
 """
 _FIND_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} AND id = :id")

@@ -110,6 +110,9 @@ def _write_weights(cycle: WeightedCycle) -> bytes:
                 uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
             ),
             hotkeys={str(holder.uid): holder.hotkey for holder in list_holders(cycle.id)},
+            ledger_root=cycle.ledger_root,
+            ledger_lines=cycle.ledger_lines,
+            ledger_url=f"/v1/cycles/{cycle.id}/ledger" if cycle.ledger_root else None,
         )
         .model_dump_json()
         .encode()

@@ -65,6 +65,7 @@ def test_weights_by_hand(client, completed):
     """Of 2.4 in all: 65535 x 1.7 / 2.4 = 46420.6, x 0.6 = 16383.75, x 0.1 = 2730.6."""
     weights = client.get("/v1/weights/1").json
     assert weights.pop("created_at").endswith("Z")
+    assert len(weights.pop("ledger_root")) == 64
     assert weights.pop("weights") == pytest.approx({"1": 1.7 / 2.4, "2": 0.25, "3": 0.1 / 2.4})
     assert weights == {
         "cycle_id": 1,
@@ -73,6 +74,9 @@ def test_weights_by_hand(client, completed):
         "judge_models": [],
         "weights_u16": {"uids": [1, 2, 3], "weights": [46421, 16384, 2730]},
         "hotkeys": {str(uid): HOTKEYS[uid] for uid in (1, 2, 3)},
+        # the cycle, 5 submissions, 4 miners, 3 weights, the end
+        "ledger_lines": 14,
+        "ledger_url": "/v1/cycles/1/ledger",
     }
     assert client.get("/v1/weights/latest").json == client.get("/v1/weights/1").json
 

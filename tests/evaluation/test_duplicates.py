@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import threading
 import uuid
 
@@ -75,7 +76,7 @@ def record(app, id, bits=None, **changes):
     claim = take_up(id)
     outcome = outcome_of(bits, claim.video_hash, **changes)
     verdict = service.record_result(claim, outcome, "worker", app.extensions["settings"])
-    return verdict, queries.find_report(claim.submission_uuid).report["duplicates"]
+    return verdict, json.loads(queries.find_report(claim.submission_uuid).report)["duplicates"]
 
 
 @pytest.fixture

@@ -1,0 +1,227 @@
+"""The rules of ledgers, receipts and keys.
+
+A ledger is recorded once, in the transaction that completes its cycle. Its file is put into storage later.
+"""
+
+import tempfile
+from bisect import bisect_right
+from datetime import UTC, datetime
+from io import BufferedIOBase
+from pathlib import Path
+from uuid import UUID
+
+import structlog
+
+from app.clients.storage import Storage
+from app.config import ConfigError, Settings
+from app.db import db
+from app.errors import Conflict, NotFound, TransientError, Unavailable
+from app.ledger import contents, queries
+from app.ledger.models import Basis, Ledger
+from app.proofs.keys import load_key
+from app.proofs.merkle import inclusion_proof, root_of
+from app.proofs.packing import pack
+from app.proofs.receipts import FORMAT, Receipt
+
+log = structlog.get_logger(__name__)
+
+DOWNLOAD_SECONDS = 3600
+
+
+class Differs(TransientError):
+    """The database no longer gives the lines that were published."""
+
+
+def record(cycle_id: int, netuid: int | None, metagraph_at: datetime | None) -> None:
+    """Record the ledger of a cycle that has just been completed, with all its results. The caller commits.
+
+    `netuid` is None if registration was not checked. Else the metagraph in the database is what was used.
+    """
+    previous_cycle_id, previous_root = queries.find_last() or (None, None)
+    basis = Basis(
+        previous_cycle_id=previous_cycle_id,
+        previous_root=previous_root,
+        netuid=netuid,
+        metagraph_at=metagraph_at,
+        neurons=[] if netuid is None else queries.list_neurons(),
+    )
+    lines, roots, first_ids = 0, [], []
+    for chunk in contents.read_chunks(cycle_id, basis):
+        lines += len(chunk.lines)
+        roots.append(chunk.root)
+        if chunk.first_id is not None:
+            first_ids.append(chunk.first_id)
+    ledger = Ledger(cycle_id, root_of(roots).hex(), lines, roots, first_ids, basis)
+    queries.insert(ledger)
+    log.info("ledger_recorded", cycle_id=cycle_id, root=ledger.root, lines=lines)
+
+
+def write(cycle_id: int, file: BufferedIOBase) -> Ledger:
+    """Write the lines of a recorded ledger, as they follow from the database now.
+
+    Raises Differs at the first ones that are not those that were published.
+    """
+    ledger = _get(cycle_id)
+    number = 0
+    for number, chunk in enumerate(contents.read_chunks(cycle_id, ledger.basis)):
+        if [chunk.root] != ledger.chunk_roots[number : number + 1]:
+            first = number * contents.CHUNK
+            raise Differs(
+                f"The database no longer gives the ledger that was published for cycle {cycle_id}: rows were "
+                f"changed by hand, or lost. The first line that differs is one of {first} to "
+                f"{first + len(chunk.lines) - 1}, counted from 0. Compare with the file in storage."
+            )
+        file.write(b"\n".join(chunk.lines) + b"\n")
+    if number + 1 != len(ledger.chunk_roots) or root_of(ledger.chunk_roots).hex() != ledger.root:
+        raise Differs(f"The row of cycle {cycle_id} in the table ledgers was changed by hand.")
+    return ledger
+
+
+def store(cycle_id: int, storage: Storage) -> None:
+    """Put the file of a cycle's ledger into storage, also if it was there before; see write()."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "ledger"
+        with path.open("wb") as file, pack(file) as packed:
+            ledger = write(cycle_id, packed)
+        # no connection is held during the upload
+        db.session.rollback()
+        storage.put_file(object_key(cycle_id, ledger.root), path, "application/zstd")
+    queries.record_stored(cycle_id)
+    db.session.commit()
+    log.info("ledger_stored", cycle_id=cycle_id)
+
+
+def store_all(storage: Storage) -> None:
+    """Put the files of all ledgers that are not there yet into storage."""
+    not_stored = queries.list_not_stored()
+    db.session.rollback()
+    for cycle_id in not_stored:
+        try:
+            store(cycle_id, storage)
+        except Differs as error:
+            db.session.rollback()
+            # the others may be in order
+            log.error("ledger_differs", cycle_id=cycle_id, error=str(error))
+
+
+def object_key(cycle_id: int, root: str) -> str:
+    """The key of a ledger's file: two different ledgers never have the same."""
+    return f"ledgers/{cycle_id}-{root}.jsonl.zst"
+
+
+def get_url(cycle_id: int, storage: Storage) -> str:
+    """Return an address to download the file of a cycle's ledger from."""
+    found = queries.find_stored(cycle_id)
+    if found is None:
+        raise _explain_missing(cycle_id)
+    root, stored_at = found
+    if stored_at is None:
+        raise Unavailable(
+            f"The ledger of cycle {cycle_id} is not in storage yet; try again in a minute.", retry_after=30
+        )
+    return storage.presign_get(object_key(cycle_id, root), DOWNLOAD_SECONDS)
+
+
+def get_head(cycle_id: int, settings: Settings) -> Receipt:
+    """Return the receipt of the first line of a cycle's ledger."""
+    return _sign(_prove(_get(cycle_id), 0, None), settings)
+
+
+def get_receipt(uuid: UUID, settings: Settings) -> Receipt:
+    """Return the receipt of a submission.
+
+    Raises Conflict until its cycle is completed, and NotFound if that cycle has no ledger.
+    """
+    place = queries.find_place(uuid)
+    if place is None:
+        raise NotFound("There is no such submission; use the UUID that you got when you submitted the video.")
+    if place.cycle_id is None or not place.is_completed:
+        raise Conflict(
+            "The cycle of this submission is not completed yet; ask for the receipt when "
+            "GET /v1/weights/latest names it or a later one."
+        )
+    ledger = _get(place.cycle_id)
+    return _sign(_prove(ledger, bisect_right(ledger.first_ids, place.id) - 1, place.id), settings)
+
+
+def _prove(ledger: Ledger, number: int, submission_id: int | None) -> Receipt:
+    """The unsigned receipt of a submission's line in chunk `number`, or of the first line for None."""
+    chunk = contents.read_chunk(ledger, number)
+    if chunk.root != ledger.chunk_roots[number] or submission_id not in chunk.ids:
+        log.error("ledger_differs", cycle_id=ledger.cycle_id, chunk=number)
+        raise Unavailable(
+            f"The database no longer gives the ledger that was published for cycle {ledger.cycle_id}; tell "
+            "the operator to run `kibotos ledger check`."
+        )
+    place = chunk.ids.index(submission_id)
+    proof = inclusion_proof(chunk.leaves, place) + inclusion_proof(ledger.chunk_roots, number)
+    return Receipt(
+        format=FORMAT,
+        cycle_id=ledger.cycle_id,
+        root=ledger.root,
+        lines=ledger.lines,
+        index=number * contents.CHUNK + place,
+        proof=[node.hex() for node in proof],
+        line=chunk.lines[place].decode(),
+        key=None,
+        signed_at=None,
+        signature=None,
+    )
+
+
+def _sign(receipt: Receipt, settings: Settings) -> Receipt:
+    if not settings.receipt_key_file:
+        return receipt
+    try:
+        key = load_key(Path(settings.receipt_key_file))
+    except ConfigError as error:
+        log.error("signing_key_unusable", error=str(error))
+        raise Unavailable(
+            "The key that signs receipts cannot be used; tell the operator to run `kibotos doctor`."
+        ) from error
+    period = queries.find_key(key.address)
+    if period is None:
+        raise Unavailable(
+            "The key that signs receipts is new and not published yet; try again in a minute. If this goes "
+            "on, the operator must start the scheduler with the RECEIPT_KEY_FILE of the web service.",
+            retry_after=30,
+        )
+    if period.retired_at is not None:
+        raise Unavailable(
+            "The web service signs receipts with a key that was retired; the operator must start it with the "
+            "RECEIPT_KEY_FILE of the scheduler."
+        )
+    return key.sign(receipt, datetime.now(UTC))
+
+
+def publish_key(settings: Settings) -> None:
+    """Make the configured key the one that is valid, unless it is already; the one before is retired."""
+    if not settings.receipt_key_file:
+        return
+    key = load_key(Path(settings.receipt_key_file)).address
+    period = queries.find_key(key)
+    if period is None:
+        queries.replace_key(key)
+        db.session.commit()
+        log.info("signing_key_published", key=key)
+    elif period.retired_at is not None:
+        log.error("signing_key_is_retired", key=key, retired_at=period.retired_at.isoformat())
+    db.session.rollback()
+
+
+def _get(cycle_id: int) -> Ledger:
+    ledger = queries.find(cycle_id)
+    if ledger is None:
+        raise _explain_missing(cycle_id)
+    return ledger
+
+
+def _explain_missing(cycle_id: int) -> NotFound:
+    completed = queries.is_completed(cycle_id)
+    if completed is None:
+        return NotFound("There is no such cycle; GET /v1/cycles/status names the latest.")
+    if completed:
+        return NotFound(
+            f"Cycle {cycle_id} was completed before this backend wrote ledgers; later cycles have one."
+        )
+    return NotFound(f"Cycle {cycle_id} is not completed yet; its ledger is written when it is.")
