@@ -48,8 +48,7 @@ def _read(cycle_id: int, basis: Basis, index: int, first_id: int) -> Iterator[tu
         yield None, encode(cycle)
         index = 1
     while rows := queries.list_submissions(cycle_id, first_id, CHUNK):
-        for id, submission in rows:
-            yield id, encode(submission)
+        yield from rows
         index += len(rows)
         first_id = rows[-1][0] + 1
     others: Iterator[Line] = chain(

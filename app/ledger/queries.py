@@ -1,7 +1,6 @@
 """SQL on ledgers and on the keys that sign receipts."""
 
 import json
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -20,19 +19,20 @@ from app.proofs.lines import (
     LateCorrectionLine,
     MinerLine,
     NeuronLine,
-    SubmissionLine,
     WeightLine,
     write_score,
     write_time,
 )
 from app.proofs.merkle import HASH_BYTES
 
-# amounts and times in the form in which a line has them
+# amounts, times and scores in the form in which a line has them
 _WEIGHT = "trim_scale(s.prompt_weight::numeric)::text"
 _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+# of numbers from 0 to 1
+_SCORE = "CASE WHEN {0} IN (0, 1) THEN {0}::text || '.0' ELSE {0}::text END"
 _CORRECTION = f"""
-    c.id, c.kind, c.status, c.final_score, c.points_change, c.accepted_change, c.reason, c.decided_by,
-    {_TIME.format("c.decided_at")} AS decided_at
+    c.id, c.kind, c.status, {_SCORE.format("c.final_score")} AS final_score, c.points_change,
+    c.accepted_change, c.reason, c.decided_by, {_TIME.format("c.decided_at")} AS decided_at
 """
 
 _GET_CYCLE = text(f"""
@@ -41,19 +41,33 @@ _GET_CYCLE = text(f"""
            block_number, block_number_is_current, last_correction_id
     FROM cycles WHERE id = :cycle_id AND status = 'COMPLETED'
 """)
+# PostgreSQL makes the whole line, since a cycle may have a million: to put one together here from its fields
+# took 20 us. It writes json as docs/ledger.md wants it.
 _LIST_SUBMISSIONS = text(f"""
-    SELECT s.id, s.uuid::text, s.miner_hotkey, s.miner_uid, s.prompt_id, {_WEIGHT} AS prompt_weight,
-           s.video_key, s.video_hash, {_TIME.format("s.submitted_at")} AS submitted_at, s.signature,
-           e.technical_score, e.relevance_score, e.quality_score, s.status, s.final_score, e.judge_model,
-           e.prompt_version, r.report_hash
+    SELECT s.id, row_to_json(line)::text AS line
     FROM submissions s JOIN evaluations e ON e.submission_id = s.id
     LEFT JOIN verification_reports r ON r.submission_id = s.id
+    LEFT JOIN LATERAL (
+        SELECT string_agg(row_to_json(one)::text, ',' ORDER BY one.id) AS listed,
+               (array_agg(one.status ORDER BY one.id DESC))[1] AS status,
+               (array_agg(one.final_score ORDER BY one.id DESC))[1] AS final_score
+        FROM (SELECT {_CORRECTION} FROM corrections c WHERE c.submission_id = s.id AND NOT c.is_late) one
+    ) own ON true
+    CROSS JOIN LATERAL (
+        SELECT 'submission' AS kind, s.uuid, s.miner_hotkey AS hotkey, s.miner_uid AS uid, s.prompt_id,
+               {_WEIGHT} AS prompt_weight, s.video_key, s.video_hash,
+               {_TIME.format("s.submitted_at")} AS submitted_at, '{STATEMENT}' AS statement, s.signature,
+               {_SCORE.format("e.technical_score")} AS technical_score,
+               {_SCORE.format("e.relevance_score")} AS relevance_score,
+               {_SCORE.format("e.quality_score")} AS quality_score,
+               s.status, {_SCORE.format("s.final_score")} AS final_score,
+               e.judge_model, e.prompt_version, r.report_hash,
+               ('[' || coalesce(own.listed, '') || ']')::json AS corrections,
+               coalesce(own.status, s.status) AS effective_status,
+               coalesce(own.final_score, {_SCORE.format("s.final_score")}) AS effective_score
+    ) line
     WHERE s.cycle_id = :cycle_id AND s.id >= :first_id AND s.status IN ('SCORED', 'REJECTED')
     ORDER BY s.id LIMIT :limit
-""")
-_LIST_CORRECTIONS = text(f"""
-    SELECT c.submission_id, {_CORRECTION} FROM corrections c
-    WHERE c.submission_id = ANY(:ids) AND NOT c.is_late ORDER BY c.submission_id, c.id
 """)
 # What was decided since the cycle before was completed: what that one took account of has ids up to its last
 # correction.
@@ -144,39 +158,16 @@ def get_cycle(cycle_id: int, basis: Basis) -> CycleLine:
     )
 
 
-def list_submissions(cycle_id: int, first_id: int, limit: int) -> list[tuple[int, SubmissionLine]]:
-    """The submissions that count in a completed cycle, from the given id on, each with its id."""
+def list_submissions(cycle_id: int, first_id: int, limit: int) -> list[tuple[int, bytes]]:
+    """The submissions that count in a completed cycle, from the given id on: ids and lines."""
     rows = _fetch(_LIST_SUBMISSIONS, cycle_id=cycle_id, first_id=first_id, limit=limit)
-    corrections: dict[int, list[Correction]] = defaultdict(list)
-    for submission_id, *values in _fetch(_LIST_CORRECTIONS, ids=[row[0] for row in rows]):
-        corrections[submission_id].append(_correction(values))
-    return [(row[0], _submission(row, corrections[row[0]])) for row in rows]
-
-
-def _submission(row: Any, corrections: list[Correction]) -> SubmissionLine:
-    (
-        _, uuid, hotkey, uid, prompt_id, weight, key, hash, submitted_at, signature,
-        technical, relevance, quality, status, final, judge_model, prompt_version, report_hash,
-    ) = row  # fmt: skip
-    final_score = write_score(final)
-    last = corrections[-1] if corrections else None
-    return SubmissionLine(
-        uuid, hotkey, uid, prompt_id, weight, key, hash, submitted_at, STATEMENT, signature,
-        write_score(technical), write_score(relevance), write_score(quality), status, final_score,
-        judge_model, prompt_version, report_hash, corrections,
-        last.status if last else status, last.final_score if last else final_score,
-    )  # fmt: skip
-
-
-def _correction(values: Sequence[Any]) -> Correction:
-    id, kind, status, final, *others = values
-    return Correction(id, kind, status, write_score(final), *others)
+    return [(id, line.encode()) for id, line in rows]
 
 
 def list_late_corrections(cycle_id: int, last_correction_id: int) -> list[LateCorrectionLine]:
     """The late corrections that this cycle is the first to take account of."""
     rows = _fetch(_LIST_LATE_CORRECTIONS, cycle_id=cycle_id, last_correction_id=last_correction_id)
-    return [LateCorrectionLine(*(*row[:6], _correction(row[6:]))) for row in rows]
+    return [LateCorrectionLine(*(*row[:6], Correction(*row[6:]))) for row in rows]
 
 
 def list_balances(cycle_id: int, last_correction_id: int) -> list[BalanceLine]:

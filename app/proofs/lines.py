@@ -223,7 +223,7 @@ def _reader(hint: Any) -> _Reader:
     return read
 
 
-_AMOUNT = re.compile(r"-?[0-9]{1,50}(\.[0-9]{1,50})?")
+_AMOUNT = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,1000})?")
 
 
 def write_score(score: float) -> str:

@@ -11,10 +11,11 @@ from sqlalchemy import text
 from app.cycles import queries as cycles
 from app.db import db
 from app.ledger import queries, service
+from app.proofs.lines import SubmissionLine, decode, read_amount, read_score
 from app.weights import service as weights
 from tests.conftest import empty_database
 from tests.corrections.test_points import OPERATIONS, History
-from tests.factories import make_cycle
+from tests.factories import insert, make_cycle, make_result
 from tests.ledger.stranger import recompute, root_of
 
 
@@ -92,3 +93,34 @@ def test_the_words_of_people_and_judges_are_not_in_it(database, app):
     assert not declared & line.keys()
     assert not {"rejection_reason", "evidence", "report", "frame_seed", "environment"} & line.keys()
     assert b"does not show" not in content
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(
+    score=st.floats(0, 1) | st.sampled_from([0.0, 1.0, 0.0001, 0.00001, 5e-324, 0.1 + 0.2]),
+    weight=st.floats(0, 1000).map(lambda weight: float(f"{weight:.12g}"))
+    | st.sampled_from([0.0, 1e-7, 1000.0]),
+    words=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20),
+)
+def test_postgresql_writes_a_line_as_we_do(database, app, score, weight, words):
+    """Whatever the scores, the weight and the texts are: `decode` accepts nothing but the canonical form."""
+    empty_database(database)
+    with app.app_context():
+        cycle_id = make_cycle("COMPLETED")
+        id = make_result(round(score, 4), cycle_id=cycle_id, prompt_weight=weight)
+        for statement in ("ALTER TABLE evaluations DISABLE TRIGGER USER", "UPDATE evaluations SET "
+                          "technical_score = :score, judge_model = :words, prompt_version = :words",
+                          "ALTER TABLE evaluations ENABLE TRIGGER USER"):  # fmt: skip
+            db.session.execute(text(statement), {"score": score, "words": words})
+        given = {"final_score": score, "accepted_change": 0, "reason": words, "decided_by": words}
+        for number in range(2):
+            insert("corrections", submission_id=id, kind="operator", status="SCORED", points_change=number,
+                   is_late=False, **given)  # fmt: skip
+        [(found, line)] = queries.list_submissions(cycle_id, 0, 10)
+        db.session.rollback()
+        read = decode(line)
+        assert found == id and isinstance(read, SubmissionLine)
+        assert read_score(read.technical_score) == score == read_score(read.effective_score)
+        assert read_amount(read.prompt_weight) == Decimal(repr(weight))
+        assert [one.points_change for one in read.corrections] == [0, 1]
+        assert {read.judge_model, read.prompt_version, read.corrections[0].reason} == {words}
