@@ -76,7 +76,7 @@ def measure(submissions: int, postgres: Postgres, directory: Path) -> None:
     app = create_app(settings)
     with app.app_context():
         db.init_schema()
-        cycle_id = timed("filling", lambda: fill(postgres, submissions))
+        cycle_id = fill(postgres, submissions)
         cycles.lift_statement_timeout()
         recorded = timed("scores and weights", lambda: weights.record(cycle_id, check_registration=False))
         cycles.complete_cycle(cycle_id, cycles.clock(), None, [], recorded.last_correction_id)

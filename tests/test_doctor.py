@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import ssl
@@ -10,7 +11,10 @@ from urllib.parse import urlsplit
 import psycopg2
 import pytest
 
+from app.db import db
+from app.ledger import service as ledger
 from app.local.judge import OfflineJudge
+from app.proofs.keys import create_key
 from tests import factories
 from tests.conftest import harmless_user, read_only
 from tests.pooler import pgbouncer, stand_in
@@ -284,3 +288,26 @@ def test_remote_evaluators_stand_in_for_workers_and_judge(examine, app):
         scores = {"technical_score": 1, "relevance_score": 1, "quality_score": 1}
         factories.insert("evaluations", submission_id=id, evaluated_by="evaluator", **scores)
     assert reds(examine(vlm_api_url="")) == set()
+
+
+def test_the_key_of_receipts(examine, at_work, app, settings, tmp_path):
+    missing = examine(receipt_key_file=str(tmp_path / "key"))["receipts"]
+    assert not missing["ok"] and "kibotos keys new" in missing["detail"]
+    address = create_key(tmp_path / "key").address
+    fresh = examine(receipt_key_file=str(tmp_path / "key"))["receipts"]
+    assert not fresh["ok"] and "not published yet" in fresh["detail"]
+    with app.app_context():
+        ledger.publish_key(dataclasses.replace(settings, receipt_key_file=str(tmp_path / "key")))
+    assert f"signed by {address}" in examine(receipt_key_file=str(tmp_path / "key"))["receipts"]["detail"]
+    (tmp_path / "key").chmod(0o644)
+    assert "chmod 600" in examine(receipt_key_file=str(tmp_path / "key"))["receipts"]["advice"]
+
+
+def test_a_ledger_that_does_not_come_into_storage(examine, at_work, app):
+    with app.app_context():
+        cycle_id = factories.make_cycle("COMPLETED")
+        ledger.record(cycle_id, None, None)
+        db.session.commit()
+    finding = examine()["ledgers"]
+    assert not finding["ok"] and "first of cycle 1" in finding["detail"]
+    assert "kibotos storage init" in finding["advice"]

@@ -22,8 +22,10 @@ from app.db import db, describe, is_away, pending_migrations
 from app.errors import TransientError
 from app.evaluation import breaker_queries
 from app.health import queries
+from app.ledger import queries as ledgers
 from app.metagraph import service as metagraph
 from app.prompts import queries as prompts
+from app.proofs.keys import load_key
 from app.queue import connect, count_queued, count_workers
 from app.redaction import masked_in
 from app.video import control, ffmpeg
@@ -87,6 +89,8 @@ class Doctor:
             "workers": self.workers,
             "queue": self.backlog,
             "cycle": self.cycle,
+            "ledgers": self.ledgers,
+            "receipts": self.receipts,
             "prompts": self.prompts,
         }
 
@@ -353,6 +357,43 @@ class Doctor:
                 "The scheduler should have moved them to the next cycle: look at its log.",
             )
         return f"{found}; in {_span(left)} they move to the active one"
+
+    def ledgers(self) -> str:
+        """Whether the files of ledgers come into storage."""
+        if late := ledgers.list_not_stored(older_than_seconds=MAX_WAIT_SECONDS):
+            raise Red(
+                f"{len(late)} not in storage, the first of cycle {late[0]}",
+                "Look at the scheduler's log for ledger_differs and storage_unavailable. The key of S3 must "
+                "be allowed to put objects under ledgers/: `kibotos storage init` prints the policy.",
+            )
+        return "all are in storage"
+
+    def receipts(self) -> str:
+        """Whether the key that signs receipts can be used, and is the one that is published."""
+        file = self._settings.receipt_key_file
+        if not file:
+            unsigned = "RECEIPT_KEY_FILE is not set, so receipts are unsigned"
+            if not self._settings.development:
+                raise Amber(unsigned, "Make a key with `kibotos keys new FILE`, and name the file there.")
+            return unsigned
+        try:
+            key = load_key(Path(file)).address
+        except ConfigError as error:
+            raise Red(str(error), "The web service and the scheduler must be able to read it.") from error
+        period = ledgers.find_key(key)
+        if period is None:
+            raise Red(
+                f"{key} is not published yet",
+                "The scheduler does it within a minute: start it with the same RECEIPT_KEY_FILE.",
+            )
+        if period.retired_at is not None:
+            raise Red(
+                f"{key} was retired at {period.retired_at:%F %T} UTC, when a later key was published",
+                "Name the file of the later key, or make a new one with `kibotos keys new FILE`.",
+            )
+        if Path(file).stat().st_mode & 0o077:
+            raise Amber(f"{key}, but other users can read {file}", f"Run: chmod 600 {file}")
+        return f"signed by {key} since {period.valid_from:%F %T} UTC"
 
     def prompts(self) -> str:
         count = sum(each.count for each in prompts.list_categories())

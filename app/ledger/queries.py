@@ -139,7 +139,11 @@ _FIND = text("""
     FROM ledgers l LEFT JOIN ledgers p ON p.cycle_id = l.previous_cycle_id WHERE l.cycle_id = :cycle_id
 """)
 _FIND_STORED = text("SELECT root, stored_at FROM ledgers WHERE cycle_id = :cycle_id")
-_LIST_NOT_STORED = text("SELECT cycle_id FROM ledgers WHERE stored_at IS NULL ORDER BY cycle_id")
+_LIST_NOT_STORED = text("""
+    SELECT l.cycle_id FROM ledgers l JOIN cycles y ON y.id = l.cycle_id
+    WHERE l.stored_at IS NULL AND y.completed_at <= now() - make_interval(secs => :older_than_seconds)
+    ORDER BY l.cycle_id
+""")
 _RECORD_STORED = text("""
     UPDATE ledgers SET stored_at = now() WHERE cycle_id = :cycle_id AND stored_at IS NULL
 """)
@@ -254,8 +258,9 @@ def find_stored(cycle_id: int) -> tuple[str, datetime | None] | None:
     return None if row is None else (row.root, row.stored_at)
 
 
-def list_not_stored() -> list[int]:
-    return list(db.session.scalars(_LIST_NOT_STORED))
+def list_not_stored(older_than_seconds: float = 0) -> list[int]:
+    """The cycles whose ledgers are not in storage yet, though they were completed so long ago."""
+    return list(db.session.scalars(_LIST_NOT_STORED, {"older_than_seconds": older_than_seconds}))
 
 
 def record_stored(cycle_id: int) -> None:

@@ -18,7 +18,7 @@ from app.db import db
 from app.errors import Conflict, NotFound, TransientError, Unavailable
 from app.ledger import contents, queries
 from app.ledger.models import Basis, Ledger
-from app.proofs.keys import load_key
+from app.proofs.keys import SigningKey, load_key
 from app.proofs.merkle import inclusion_proof, root_of
 from app.proofs.packing import pack
 from app.proofs.receipts import FORMAT, Receipt
@@ -109,8 +109,8 @@ def object_key(cycle_id: int, root: str) -> str:
     return f"ledgers/{cycle_id}-{root}.jsonl.zst"
 
 
-def get_url(cycle_id: int, storage: Storage) -> str:
-    """Return an address to download the file of a cycle's ledger from."""
+def get_stored_key(cycle_id: int) -> str:
+    """Return the key of the file of a cycle's ledger; raise Unavailable until it is in storage."""
     found = queries.find_stored(cycle_id)
     if found is None:
         raise _explain_missing(cycle_id)
@@ -119,7 +119,12 @@ def get_url(cycle_id: int, storage: Storage) -> str:
         raise Unavailable(
             f"The ledger of cycle {cycle_id} is not in storage yet; try again in a minute.", retry_after=30
         )
-    return storage.presign_get(object_key(cycle_id, root), DOWNLOAD_SECONDS)
+    return object_key(cycle_id, root)
+
+
+def get_url(cycle_id: int, storage: Storage) -> str:
+    """Return an address to download the file of a cycle's ledger from."""
+    return storage.presign_get(get_stored_key(cycle_id), DOWNLOAD_SECONDS)
 
 
 def get_head(cycle_id: int, settings: Settings) -> Receipt:
@@ -170,8 +175,17 @@ def _prove(ledger: Ledger, number: int, submission_id: int | None) -> Receipt:
 
 
 def _sign(receipt: Receipt, settings: Settings) -> Receipt:
+    key = find_signing_key(settings)
+    return receipt if key is None else key.sign(receipt, datetime.now(UTC))
+
+
+def find_signing_key(settings: Settings) -> SigningKey | None:
+    """Return the key that signs now, or None if none is configured. It is on /v1/keys and not retired.
+
+    Raises Unavailable if the configured key is not such a key.
+    """
     if not settings.receipt_key_file:
-        return receipt
+        return None
     try:
         key = load_key(Path(settings.receipt_key_file))
     except ConfigError as error:
@@ -191,7 +205,7 @@ def _sign(receipt: Receipt, settings: Settings) -> Receipt:
             "The web service signs receipts with a key that was retired; the operator must start it with the "
             "RECEIPT_KEY_FILE of the scheduler."
         )
-    return key.sign(receipt, datetime.now(UTC))
+    return key
 
 
 def publish_key(settings: Settings) -> None:

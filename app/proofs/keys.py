@@ -26,10 +26,14 @@ class SigningKey:
     def address(self) -> str:
         return self._pair.ss58_address
 
+    def sign_bytes(self, message: bytes) -> str:
+        """Return the signature over `message`, in hexadecimal."""
+        return bytes(self._pair.sign(message)).hex()
+
     def sign(self, receipt: Receipt, moment: datetime) -> Receipt:
         """Return the receipt with this key's signature over it, made at `moment`."""
         named = replace(receipt, key=self.address, signed_at=write_time(moment))
-        return replace(named, signature=bytes(self._pair.sign(named.statement())).hex())
+        return replace(named, signature=self.sign_bytes(named.statement()))
 
 
 def create_key(path: Path) -> SigningKey:
