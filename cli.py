@@ -5,6 +5,7 @@ Only what a command needs is imported, and only when it runs.
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -32,20 +33,28 @@ COMMANDS = {
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
-    "weights": ("app.weights.commands", "Show and check the weights of a cycle."),
+}
+# Those of `kibotos weights`. Anybody can verify; to recompute needs the database.
+WEIGHTS_COMMANDS = {
+    "recompute": ("app.weights.commands", "Compute the weights of a cycle again from the database."),
+    "verify": ("app.verifier.commands", "Check a backend's ledger, without trusting the backend."),
 }
 
 
 class Commands(click.Group):
-    """A group that loads the modules of COMMANDS when used, and prints expected errors as one sentence."""
+    """A group that loads the modules of its commands when used, and prints expected errors as a sentence."""
+
+    def __init__(self, *args: Any, modules: Mapping[str, tuple[str, str]], **options: Any):
+        super().__init__(*args, **options)
+        self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*self.commands, *COMMANDS])
+        return sorted([*self.commands, *self._modules])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
+        if cmd_name in self._modules:
             try:
-                return getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+                return getattr(import_module(self._modules[cmd_name][0]), cmd_name)
             except ModuleNotFoundError as error:
                 raise click.ClickException(
                     f"The package {error.name} is not installed; run: pip install -e '.[local]'"
@@ -54,7 +63,7 @@ class Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = {name: command.get_short_help_str(100) for name, command in self.commands.items()}
-        rows |= {name: help for name, (_, help) in COMMANDS.items()}
+        rows |= {name: help for name, (_, help) in self._modules.items()}
         with formatter.section("Commands"):
             formatter.write_dl(sorted(rows.items()))
 
@@ -90,7 +99,7 @@ def _sentence(error: Exception) -> str | None:
     return None
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, modules=COMMANDS)
 @click.version_option(VERSION, package_name="kibotos")
 @click.pass_context
 def kibotos(ctx: click.Context) -> None:
@@ -167,6 +176,11 @@ def scheduler(
         changes["auto_start_cycles"] = False
     logs.configure(settings.log_level, settings.log_format)
     run(replace(settings, **changes).require_server())
+
+
+@kibotos.group(cls=Commands, modules=WEIGHTS_COMMANDS)
+def weights() -> None:
+    """Check the weights of a cycle."""
 
 
 @kibotos.group()

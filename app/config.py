@@ -271,6 +271,11 @@ class Settings:
     s3_addressing_style: str = _setting(
         "auto", _choice("auto", "path", "virtual"), "bucket addressing: auto, path or virtual"
     )
+    mirror_bucket: str = _setting(
+        "",
+        _text,
+        "bucket for public copies of weights and ledgers, may be S3_BUCKET; empty: no mirror",
+    )
     aws_access_key_id: str = _setting(
         "", _text, "S3 access key; empty: a profile (AWS_PROFILE) or an instance role"
     )
@@ -435,6 +440,11 @@ class Settings:
                         f"{name.upper()} is not set; production does not start without it "
                         f"(at least {MIN_TOKEN_LENGTH} characters)."
                     )
+        if self.mirror_bucket and not self.receipt_key_file:
+            raise ConfigError(
+                "MIRROR_BUCKET is set, but RECEIPT_KEY_FILE is not: what is in a mirror must be signed. "
+                "Make a key with `kibotos keys new FILE`."
+            )
         given: dict[str, str] = {}
         for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN", "METRICS_TOKEN"):
             for token in getattr(self, name.lower()):

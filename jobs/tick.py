@@ -7,6 +7,7 @@ from app.clients.chain import Chain
 from app.completion import service as completion
 from app.evaluation import reconcile
 from app.ledger import service as ledger
+from app.mirror import service as mirror
 from app.reviews import service as reviews
 
 
@@ -29,7 +30,7 @@ def reconcile_evaluations() -> None:
 
 
 def store_ledgers() -> None:
-    """Publish the key that signs receipts, and put the files of ledgers into storage."""
+    """Publish the key that signs receipts, put the files of ledgers into storage, and update the mirror."""
     settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
 
     def work() -> None:
@@ -37,3 +38,5 @@ def store_ledgers() -> None:
         ledger.store_all(storage)
 
     ticks.run("ledgers", work)
+    # also when ledgers cannot be stored: validators need the weights
+    ticks.run("mirror", lambda: mirror.publish(settings, storage))

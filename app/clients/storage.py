@@ -17,6 +17,8 @@ from app.errors import Unavailable
 
 log = structlog.get_logger(__name__)
 
+# What begins with it is public, by the policy of `kibotos storage init`.
+MIRROR_PREFIX = "public/"
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 3
 
@@ -114,6 +116,33 @@ class Storage:
         with _translated():
             self._inner.client.upload_file(
                 str(path), self._settings.s3_bucket, key, ExtraArgs={"ContentType": content_type}
+            )
+
+    def put(self, key: str, content: bytes, content_type: str, cache_control: str) -> None:
+        """Put a small object under `key`."""
+        with _translated():
+            self._inner.client.put_object(
+                Bucket=self._settings.s3_bucket,
+                Key=key,
+                Body=content,
+                ContentType=content_type,
+                CacheControl=cache_control,
+            )
+
+    def read(self, key: str, max_bytes: int) -> bytes | None:
+        """Return the first `max_bytes` of `key`, or None if there is no such object."""
+        with _translated(missing_ok=True):
+            answer = self._inner.client.get_object(Bucket=self._settings.s3_bucket, Key=key)
+            return answer["Body"].read(max_bytes)
+        return None
+
+    def copy(self, key: str, to_bucket: str, to_key: str, content_type: str, cache_control: str) -> None:
+        """Copy an object of any size within the store; in parts, as put_file() does."""
+        source = {"Bucket": self._settings.s3_bucket, "Key": key}
+        headers = {"ContentType": content_type, "CacheControl": cache_control}
+        with _translated():
+            self._inner.client.copy(
+                source, to_bucket, to_key, ExtraArgs=headers | {"MetadataDirective": "REPLACE"}
             )
 
     def check(self) -> None:

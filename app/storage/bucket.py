@@ -1,11 +1,13 @@
 """What makes a bucket fit for the videos: that it exists, and the rules and the policy it needs."""
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from app.clients.storage import Storage
+from app.clients.storage import MIRROR_PREFIX, Storage
 from app.clients.storage_faults import (
     DOCTOR_PREFIX,
     NO_BUCKET,
@@ -19,6 +21,7 @@ from app.errors import Unavailable
 
 UPLOADS_PREFIX = "uploads/"
 LEDGERS_PREFIX = "ledgers/"
+MIRROR_SID = "KibotosMirror"
 CORS_ID = "kibotos-uploads"
 ABORT_RULE = {
     "ID": "kibotos-abort-incomplete-uploads",
@@ -45,7 +48,7 @@ class NotOffered(Exception):
 
 
 class Bucket:
-    """S3_BUCKET, to be set up. Every method may raise StorageFault. What is set up twice stays as it is."""
+    """A bucket, to be set up. Every method may raise StorageFault. What is set up twice stays as it is."""
 
     def __init__(self, settings: Settings):
         self._settings = settings
@@ -99,6 +102,45 @@ class Bucket:
             LifecycleConfiguration={"Rules": [*others, rule]},
         )
 
+    def publish_mirror(self) -> None:
+        """Let anyone read the objects of the mirror, and nothing else; other statements stay.
+
+        Nobody may list the bucket. Raises NotOffered.
+        """
+        with suppress(NotOffered):
+            self._permit_public_policy()
+        found = self._call("get_bucket_policy", "s3:GetBucketPolicy", missing="NoSuchBucketPolicy")
+        policy = json.loads(found.get("Policy", "{}"))
+        # a single statement may stand without a list
+        statements = policy.get("Statement", [])
+        statements = [statements] if isinstance(statements, dict) else statements
+        others = [each for each in statements if each.get("Sid") != MIRROR_SID]
+        statement = {
+            "Sid": MIRROR_SID,
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"{_arn(self._settings.s3_bucket, self._settings.s3_region)}/{MIRROR_PREFIX}*",
+        }
+        policy = {"Version": "2012-10-17"} | policy | {"Statement": [*others, statement]}
+        self._call("put_bucket_policy", "s3:PutBucketPolicy", Policy=json.dumps(policy))
+
+    def _permit_public_policy(self) -> None:
+        """Lift the part of AWS's public access block that would refuse the policy. That on ACLs stays."""
+        found = self._call(
+            "get_public_access_block",
+            "s3:GetBucketPublicAccessBlock",
+            missing="NoSuchPublicAccessBlockConfiguration",
+        )
+        block = found.get("PublicAccessBlockConfiguration", {})
+        lifted = block | {"BlockPublicPolicy": False, "RestrictPublicBuckets": False}
+        if block and block != lifted:
+            self._call(
+                "put_public_access_block",
+                "s3:PutBucketPublicAccessBlock",
+                PublicAccessBlockConfiguration=lifted,
+            )
+
     def _call(self, operation: str, permission: str, missing: str = "", **arguments: Any) -> dict[str, Any]:
         """Return the answer of an operation on the bucket, {} if what it asks for is `missing`."""
         call: Callable[..., dict[str, Any]] = getattr(self._storage.client, operation)
@@ -142,11 +184,19 @@ def expiry_rule(days: int) -> dict[str, Any]:
     }
 
 
-def make_policy(bucket: str, region: str) -> dict[str, Any]:
+def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, Any]:
     """The IAM policy of a key that can do what the service does, and no more."""
-    partition = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
-    name = next((value for prefix, value in partition.items() if region.startswith(prefix)), "aws")
-    arn = f"arn:{name}:s3:::{bucket}"
+    arn = _arn(bucket, region)
+    mirror_arn = _arn(mirror_bucket, region)
+    mirror = [
+        {
+            "Sid": "Mirror",
+            "Effect": "Allow",
+            "Action": ["s3:PutObject", "s3:GetObject"],
+            "Resource": f"{mirror_arn}/{MIRROR_PREFIX}*",
+        },
+        {"Sid": "MirrorBucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": mirror_arn},
+    ]
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -164,5 +214,12 @@ def make_policy(bucket: str, region: str) -> dict[str, Any]:
             },
             # without it a missing object is a 403, which looks like an outage
             {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
+            *(mirror if mirror_bucket else []),
         ],
     }
+
+
+def _arn(bucket: str, region: str) -> str:
+    partition = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+    name = next((value for prefix, value in partition.items() if region.startswith(prefix)), "aws")
+    return f"arn:{name}:s3:::{bucket}"

@@ -2,11 +2,16 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
 from app.config import Settings
+
+if TYPE_CHECKING:
+    from app.storage.bucket import Bucket
 
 
 @click.group()
@@ -26,6 +31,8 @@ def storage() -> None:
 def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) -> None:
     """Create S3_BUCKET and its rules, and print the policy for the key of the service.
 
+    With MIRROR_BUCKET it also lets anyone read the weights and ledgers in there, and nothing else.
+
     This command needs a key that may create and configure buckets. The service itself needs only the rights
     in the policy, which goes to stdout. Rules that you have made stay. If a store does not offer a rule, the
     command says so and leaves it out. You can run it again without harm.
@@ -36,7 +43,7 @@ def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) 
     bucket = Bucket(settings)
     origins = origins or settings.cors_origins or ("*",)
     try:
-        _say(f"Bucket {settings.s3_bucket}: {'created' if bucket.create() else 'is there already'}.")
+        _create(settings.s3_bucket, bucket)
         _try(f"CORS rule for {', '.join(origins)}", partial(bucket.allow_browsers, origins))
         _try(
             "Rule that removes incomplete uploads after a day", partial(bucket.add_lifecycle_rule, ABORT_RULE)
@@ -47,10 +54,20 @@ def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) 
                 f"Rule that deletes uploads after {expire_days} days",
                 partial(bucket.add_lifecycle_rule, rule),
             )
+        if settings.mirror_bucket:
+            mirror = Bucket(replace(settings, s3_bucket=settings.mirror_bucket))
+            if settings.mirror_bucket != settings.s3_bucket:
+                _create(settings.mirror_bucket, mirror)
+            _try("Policy that lets anyone read the mirror", mirror.publish_mirror)
     except StorageFault as fault:
         raise click.ClickException(f"Storage: {fault.detail}. {fault.advice}") from fault
     _say("The policy for the key of the service:")
-    click.echo(json.dumps(make_policy(settings.s3_bucket, settings.s3_region), indent=2))
+    policy = make_policy(settings.s3_bucket, settings.s3_region, settings.mirror_bucket)
+    click.echo(json.dumps(policy, indent=2))
+
+
+def _create(name: str, bucket: "Bucket") -> None:
+    _say(f"Bucket {name}: {'created' if bucket.create() else 'is there already'}.")
 
 
 def _try(what: str, step: Callable[[], None]) -> None:

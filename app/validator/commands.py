@@ -8,6 +8,7 @@ import click
 import structlog
 
 from app import logs
+from app.audit.memory import UnusableMemory as UnusableLedgers
 from app.clients.chain import Chain, WalletError, open_wallet
 from app.config import Settings
 from app.validator.memory import UnusableMemory
@@ -18,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 @click.command()
 @click.option("--backend-url", help="The backend.  [default: API_URL, http://localhost:8080]")
+@click.option("--mirror-url", help="Where weights are read while the backend is away.  [default: none]")
+@click.option("--verify", is_flag=True, help="Check the ledger, and set only weights that follow from it.")
 @click.option("--netuid", type=click.IntRange(0, 65535), help="Subnet id.  [default: NETUID]")
 @click.option("--network", help="Network name or ws:// address.  [default: NETWORK, or finney]")
 @click.option("--wallet-name", default="default", show_default=True)
@@ -49,6 +52,8 @@ log = structlog.get_logger(__name__)
 def validate(
     settings: Settings,
     backend_url: str | None,
+    mirror_url: str | None,
+    verify: bool,
     netuid: int | None,
     network: str | None,
     wallet_name: str,
@@ -68,6 +73,8 @@ def validate(
     try:
         setter = WeightSetter(
             backend_url=(backend_url or settings.api_url).rstrip("/"),
+            mirror_url=mirror_url,
+            verify=verify,
             chain=Chain(network or settings.network),
             netuid=netuid,
             wallet=open_wallet(wallet_name, hotkey_name, wallet_path),
@@ -78,11 +85,11 @@ def validate(
         while True:
             decision = poll(setter)
             tell = log.info if decision.settled else log.warning
-            tell(decision.name, cycle_id=decision.cycle_id, detail=decision.detail)
+            tell(decision.name, cycle_id=decision.cycle_id, site=decision.site, detail=decision.detail)
             if once:
                 raise SystemExit(0 if decision.settled or decision.name == "dry_run" else 1)
             time.sleep(poll_interval)
-    except (UnusableMemory, WalletError, WrongWallet) as error:
+    except (UnusableLedgers, UnusableMemory, WalletError, WrongWallet) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -22,10 +22,12 @@ class Memory(BaseModel):
     """When the last weights that were set had been made, and an attempt with an unknown outcome, if any.
 
     The time identifies the weights of a cycle, even if a backend starts to count its cycles from 1 again.
+    `keys` are the backend's, as it named them itself: what they signed may come from elsewhere.
     """
 
     created_at: AwareDatetime | None = None
     attempt: Attempt | None = None
+    keys: list[str] = []
 
 
 class MemoryFile:

@@ -1,23 +1,29 @@
 """The decision of a validator at each poll: set the published weights, wait, or refuse them."""
 
 import re
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from app.audit.chain import TwoLedgers
+from app.audit.difference import Difference
+from app.audit.memory import Memory, MemoryInUse
+from app.audit.remote import Remote, check_published
 from app.clients.chain import Chain, ChainError, OutcomeUnknown
-from app.clients.http import exchange, find_redirect, read_bounded
-from app.clients.retry import RetryableError
-from app.validator.memory import Attempt, Memory, MemoryFile
-from app.validator.published import Published, find_fault, find_unknown_uids, list_replaced_uids
-
-# weights, units and hotkeys of 65,536 uids
-MAX_ANSWER_BYTES = 8 * 1024 * 1024
+from app.clients.published import (
+    Malformed,
+    Published,
+    find_fault,
+    find_unknown_uids,
+    list_replaced_uids,
+    read_keys,
+    read_weights,
+)
+from app.clients.sites import LeadsElsewhere, NoAnswer, NotThere, Site
+from app.validator.memory import Attempt, MemoryFile
 
 
 class WrongWallet(Exception):
@@ -26,12 +32,16 @@ class WrongWallet(Exception):
 
 @dataclass(frozen=True)
 class Poll:
-    """What a poll decided, and why. `settled`: the published weights are set on the chain."""
+    """What a poll decided, and why. `settled`: the published weights are set on the chain.
+
+    `site` is where the weights came from: `backend` or `mirror`.
+    """
 
     name: str
     detail: str
     settled: bool = False
     cycle_id: int | None = None
+    site: str | None = None
 
 
 def _utc_now() -> datetime:
@@ -54,13 +64,28 @@ class WeightSetter:
     dry_run: bool = False
     # for the whole answer, however slowly it comes
     backend_seconds: float = 30.0
+    # read while the backend gives no answer
+    mirror_url: str | None = None
+    # set nothing that does not follow from its ledger
+    verify: bool = False
     clock: Callable[[], datetime] = _utc_now
     _file: MemoryFile = field(init=False)
+    _backend: Site = field(init=False)
+    _mirror: Site | None = field(init=False, default=None)
+    _ledgers: Memory | None = field(init=False, default=None)
+    # what was verified last, by time and root, and the decision if it was found wrong
+    _verified: tuple[datetime, str] | None = field(init=False, default=None)
+    _verdict: Poll | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         network = re.sub(r"\W+", "-", self.chain.network)
         file = self.directory / f"{network}-{self.netuid}-{self.hotkey}.json"
         self._file = MemoryFile(file, read_only=self.dry_run)
+        self._backend = Site.backend(self.backend_url, self.backend_seconds)
+        if self.mirror_url:
+            self._mirror = Site.mirror(self.mirror_url, self.backend_seconds)
+        if self.verify:
+            self._ledgers = Memory(file.with_suffix(".ledgers.sqlite3"), read_only=self.dry_run)
 
     @property
     def hotkey(self) -> str:
@@ -68,31 +93,31 @@ class WeightSetter:
 
     def step(self) -> Poll:
         """Poll once, act, and return the decision. Raises WrongWallet if polling again would not help."""
-        deadline = time.monotonic() + self.backend_seconds
+        keys = self._file.memory.keys
+        site, why = self._backend, ""
         try:
-            with exchange("GET", f"{self.backend_url}/v1/weights/latest", deadline) as answer:
-                content = read_bounded(answer, MAX_ANSWER_BYTES, deadline)
-        except RetryableError as error:
-            return Poll("backend_unavailable", f"The backend gave no answer: {error}.")
-        if where := find_redirect(answer):
-            return Poll(
-                "refused",
-                f"The backend redirects to {where}, and redirects are not followed. "
-                "If you trust that address, name it by --backend-url.",
-            )
-        if answer.status_code == 404:
+            published = read_weights(site, None, keys)
+        except NotThere:
             return Poll("no_weights_yet", "The backend has not computed any weights yet.")
-        if answer.status_code != 200:
-            return Poll("backend_unavailable", f"The backend answered with status {answer.status_code}.")
-        try:
-            published = Published.model_validate_json(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            return Poll("refused", f"The answer is malformed at {first['loc']}: {first['msg']}.")
-        decision = self._decide(published)
-        return Poll(decision.name, decision.detail, decision.settled, published.cycle_id)
+        except (LeadsElsewhere, Malformed) as error:
+            return Poll("refused", str(error), site=site.name)
+        except NoAnswer as error:
+            if self._mirror is None:
+                return Poll("backend_unavailable", str(error))
+            site, why = self._mirror, f"{error} The mirror was read instead. "
+            try:
+                published = read_weights(site, None, keys)
+            except (NoAnswer, NotThere) as no_mirror:
+                return Poll("backend_unavailable", f"{error} {no_mirror}")
+            except (LeadsElsewhere, Malformed) as fault:
+                return Poll("refused", why + str(fault), site=site.name)
+            why += f"Its weights were computed {self.clock() - published.created_at} ago. "
+        decision = self._decide(published, site)
+        return replace(decision, detail=why + decision.detail, cycle_id=published.cycle_id, site=site.name)
 
-    def _decide(self, published: Published) -> Poll:
+    def _decide(self, published: Published, site: Site) -> Poll:
+        if site is self._backend and self._mirror:
+            self._learn_keys(published)
         memory = self._file.memory
         if published.created_at == memory.created_at:
             return Poll("already_set", "The weights of this cycle are set.", settled=True)
@@ -100,6 +125,8 @@ class WeightSetter:
             return Poll("refused", fault)
         if memory.created_at and published.created_at < memory.created_at:
             return Poll("refused", f"Weights of {memory.created_at} were set before; these are older.")
+        if self._ledgers and (unverified := self._verify(self._ledgers, published, site)):
+            return unverified
         try:
             reading = self.chain.read(self.netuid)
         except ChainError as error:
@@ -112,7 +139,7 @@ class WeightSetter:
             return Poll("refused", fault)
         attempt = memory.attempt
         if attempt and attempt.created_at == published.created_at and me.last_update > attempt.last_update:
-            self._file.save(Memory(created_at=published.created_at))
+            self._remember(created_at=published.created_at, attempt=None)
             return Poll("set", f"The submission had arrived at block {me.last_update}.", settled=True)
         if not me.validator_permit:
             return Poll("no_permit", f"The hotkey {self.hotkey} holds no validator permit at the moment.")
@@ -127,11 +154,44 @@ class WeightSetter:
             return Poll("dry_run", f"Would set {what}.")
         return self._send(published.created_at, weights, me.last_update, what)
 
+    def _learn_keys(self, published: Published) -> None:
+        """Remember the backend's keys, once for each cycle: what they signed may come from the mirror."""
+        if published.created_at == self._file.memory.created_at and self._file.memory.keys:
+            return
+        # without an answer those from before stay
+        with suppress(NoAnswer):
+            keys = read_keys(self._backend)
+            if keys and list(keys) != self._file.memory.keys:
+                self._remember(keys=list(keys))
+
+    def _verify(self, ledgers: Memory, published: Published, site: Site) -> Poll | None:
+        """Check the ledger that the weights follow from; return why they are not set, or None.
+
+        An answer that was checked is not checked again at the next poll.
+        """
+        if published.ledger_root is None:
+            return Poll(
+                "refused", f"Cycle {published.cycle_id} has no ledger, so its weights cannot be verified."
+            )
+        what = published.created_at, published.model_dump_json()
+        if what != self._verified:
+            other = self._mirror if site is self._backend else None
+            remote = Remote(site, other, tuple(self._file.memory.keys))
+            try:
+                check_published(published, remote.verify(ledgers, published.cycle_id).ledger)
+                self._verdict = None
+            except (NoAnswer, NotThere, MemoryInUse) as error:
+                return Poll("ledger_unavailable", f"The ledger cannot be checked now. {error}")
+            except (Difference, LeadsElsewhere, Malformed, TwoLedgers) as error:
+                self._verdict = Poll("refused", f"The weights are not those of their ledger. {error}")
+            self._verified = what
+        return self._verdict
+
     def _send(self, created_at: datetime, weights: dict[int, float], last_update: int, what: str) -> Poll:
         before = self._file.memory
         # remembered before anything is sent, so that a crash in the middle is an unknown outcome, too
         attempt = Attempt(created_at=created_at, last_update=last_update)
-        self._file.save(Memory(created_at=before.created_at, attempt=attempt))
+        self._remember(attempt=attempt)
         try:
             self.chain.set_weights(self.netuid, weights, self.wallet)
         except OutcomeUnknown as error:
@@ -140,5 +200,8 @@ class WeightSetter:
             # otherwise weights of an earlier attempt or of another tool would pass for these
             self._file.save(before)
             return Poll("not_set", str(error))
-        self._file.save(Memory(created_at=created_at))
+        self._remember(created_at=created_at, attempt=None)
         return Poll("set", f"Set {what}.", settled=True)
+
+    def _remember(self, **changes: Any) -> None:
+        self._file.save(self._file.memory.model_copy(update=changes))

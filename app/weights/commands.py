@@ -1,4 +1,4 @@
-"""`kibotos weights …`: show and check the weights of a cycle."""
+"""`kibotos weights recompute`: show and check the weights of a cycle."""
 
 import click
 
@@ -7,12 +7,7 @@ from app.db import command_app
 from app.weights import service
 
 
-@click.group()
-def weights() -> None:
-    """Show and check the weights of a cycle."""
-
-
-@weights.command()
+@click.command()
 @click.argument("cycle", type=click.IntRange(1, 2**63 - 1))
 @click.option("--check", is_flag=True, help="Only compare; print no weights.")
 @click.pass_obj

@@ -8,8 +8,7 @@ from spectree import Response as Answers
 from app.version import VERSION
 from app.web.api import Problem, spec
 from app.weights import service
-from app.weights.models import MinerScoreOut, ScoredCycle, ScoresOut, WeightedCycle, WeightsOut, WeightsU16
-from app.weights.queries import list_holders, list_weights
+from app.weights.models import MinerScoreOut, ScoredCycle, ScoresOut, WeightedCycle, WeightsOut
 
 blueprint = Blueprint("weights", __name__)
 
@@ -91,31 +90,9 @@ def _write_scores(cycle: ScoredCycle) -> bytes:
 
 def _show_weights(cycle: WeightedCycle) -> bytes:
     return current_app.extensions["kept"].get(
-        ("weights", cycle.id), _DAY_SECONDS, lambda: _write_weights(cycle)
-    )
-
-
-def _write_weights(cycle: WeightedCycle) -> bytes:
-    weights = list_weights(cycle.id)
-    units = [weight for weight in weights if weight.weight_u16]
-    return (
-        WeightsOut(
-            cycle_id=cycle.id,
-            block_number=cycle.block_number,
-            block_number_is_current=cycle.block_number_is_current,
-            judge_models=cycle.judge_models,
-            created_at=cycle.completed_at,
-            weights={str(weight.uid): weight.weight for weight in weights},
-            weights_u16=WeightsU16(
-                uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
-            ),
-            hotkeys={str(holder.uid): holder.hotkey for holder in list_holders(cycle.id)},
-            ledger_root=cycle.ledger_root,
-            ledger_lines=cycle.ledger_lines,
-            ledger_url=f"/v1/cycles/{cycle.id}/ledger" if cycle.ledger_root else None,
-        )
-        .model_dump_json()
-        .encode()
+        ("weights", cycle.id),
+        _DAY_SECONDS,
+        lambda: service.describe_weights(cycle).model_dump_json().encode(),
     )
 
 

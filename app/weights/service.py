@@ -13,7 +13,15 @@ from app.enums import CycleStatus, SubmissionStatus
 from app.errors import Conflict, NotFound
 from app.proofs.normalise import Weight, normalise
 from app.weights import queries
-from app.weights.models import MinerScore, RecordedScore, ScoredCycle, SettledScore, WeightedCycle
+from app.weights.models import (
+    MinerScore,
+    RecordedScore,
+    ScoredCycle,
+    SettledScore,
+    WeightedCycle,
+    WeightsOut,
+    WeightsU16,
+)
 from app.weights.settle import points, settle
 
 # How many wrong results recompute() names; it counts on.
@@ -104,6 +112,27 @@ def get_weighted_cycle(cycle_id: int | None) -> WeightedCycle:
             else "This cycle has no weights: it does not exist, is not completed, or scored no submission."
         )
     return cycle
+
+
+def describe_weights(cycle: WeightedCycle) -> WeightsOut:
+    """Return the weights of a cycle as they are published."""
+    weights = queries.list_weights(cycle.id)
+    units = [weight for weight in weights if weight.weight_u16]
+    return WeightsOut(
+        cycle_id=cycle.id,
+        block_number=cycle.block_number,
+        block_number_is_current=cycle.block_number_is_current,
+        judge_models=cycle.judge_models,
+        created_at=cycle.completed_at,
+        weights={str(weight.uid): weight.weight for weight in weights},
+        weights_u16=WeightsU16(
+            uids=[weight.uid for weight in units], weights=[weight.weight_u16 for weight in units]
+        ),
+        hotkeys={str(holder.uid): holder.hotkey for holder in queries.list_holders(cycle.id)},
+        ledger_root=cycle.ledger_root,
+        ledger_lines=cycle.ledger_lines,
+        ledger_url=f"/v1/cycles/{cycle.id}/ledger" if cycle.ledger_root else None,
+    )
 
 
 def recompute(cycle_id: int) -> Recomputation:

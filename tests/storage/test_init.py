@@ -5,6 +5,7 @@ import json
 import uuid
 
 import pytest
+import requests
 
 from app.clients.storage import Storage
 from app.storage.bucket import make_policy
@@ -57,6 +58,43 @@ def test_twice_is_harmless_and_rules_of_others_stay(init):
     assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-abort-incomplete-uploads"]
     rules = init.client.get_bucket_cors(Bucket=init.bucket)["CORSRules"]
     assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-uploads"]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_the_mirror_is_all_that_anyone_may_read(init, settings, apart):
+    """Asked as a stranger asks: without a signature."""
+    mirror = f"mirror-{uuid.uuid4()}" if apart else init.bucket
+    assert init().exit_code == 0
+    theirs = {"Sid": "theirs", "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject"}
+    theirs["Resource"] = f"arn:aws:s3:::{init.bucket}/x/*"
+    policy = {"Version": "2012-10-17", "Statement": theirs}
+    init.client.put_bucket_policy(Bucket=init.bucket, Policy=json.dumps(policy))
+    for _ in range(2):
+        result = init(mirror_bucket=mirror)
+        assert result.exit_code == 0, result.output
+        assert "Policy that lets anyone read the mirror: set." in result.stderr
+    assert json.loads(result.stdout) == make_policy(init.bucket, "us-east-1", mirror)
+    for bucket in {init.bucket, mirror}:
+        for key in ("public/v1/weights/latest", "uploads/1/video.mp4", "ledgers/1", "publicity", "x"):
+            init.client.put_object(Bucket=bucket, Key=key, Body=b"content")
+
+    def ask(method, path):
+        return requests.request(method, f"{settings.s3_endpoint}/{path}", timeout=10).status_code
+
+    assert ask("GET", f"{mirror}/public/v1/weights/latest") == 200
+    closed = [f"{mirror}/uploads/1/video.mp4", f"{mirror}/ledgers/1", f"{mirror}/publicity", f"{mirror}/x"]
+    closed += [
+        mirror,
+        f"{mirror}/",
+        f"{mirror}/?list-type=2&prefix=public/",
+        f"{mirror}/?policy",
+        init.bucket,
+    ]
+    closed += [f"{init.bucket}/public/v1/weights/latest"] if apart else []
+    assert [ask("GET", path) for path in closed] == [403] * len(closed)
+    assert ask("PUT", f"{mirror}/public/v1/weights/latest") == ask("DELETE", f"{mirror}/public/x") == 403
+    kept = json.loads(init.client.get_bucket_policy(Bucket=init.bucket)["Policy"])["Statement"]
+    assert [each["Sid"] for each in kept] == ["theirs"] + ["KibotosMirror"] * (not apart)
 
 
 @pytest.mark.parametrize(

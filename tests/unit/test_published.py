@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from app.validator.published import Published, find_fault, find_unknown_uids, list_replaced_uids
+from app.clients.published import Published, find_fault, find_unknown_uids, list_replaced_uids
 
 NOW = datetime(2026, 1, 15, 10, tzinfo=UTC)
 HOUR = timedelta(hours=1)

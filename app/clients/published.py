@@ -1,13 +1,19 @@
 """The weights that a backend publishes, and the check of them."""
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from datetime import datetime, timedelta
 from math import fsum, isfinite
 from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
+from app.clients.sites import LeadsElsewhere, NotThere, Site
+from app.proofs.sealed import Forged, unseal
+
+# weights, units and hotkeys of 65,536 uids
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+MAX_KEYS = 1000
 U16_MAX = 65535
 SUM_TOLERANCE = 1e-9
 CLOCK_SKEW = timedelta(minutes=5)
@@ -21,7 +27,7 @@ class Units(BaseModel):
 
 
 class Published(BaseModel):
-    """The fields of the answer of /v1/weights/latest that a validator uses."""
+    """The fields of an answer of /v1/weights/… that validators and verifiers use."""
 
     cycle_id: Annotated[int, Field(ge=1)]
     created_at: AwareDatetime
@@ -29,6 +35,53 @@ class Published(BaseModel):
     weights_u16: Units
     # the hotkey that each uid is paid for; earlier backends do not send it
     hotkeys: dict[Uid, str] = {}
+    block_number: int | None = None
+    # of the cycle's ledger; earlier backends have none
+    ledger_root: str | None = None
+    ledger_lines: int | None = None
+
+
+class Key(BaseModel):
+    key: str
+
+
+class Keys(BaseModel):
+    """The keys that the backend signs with, or has signed with, as /v1/keys answers them."""
+
+    keys: Annotated[list[Key], Field(max_length=MAX_KEYS)]
+
+
+class Malformed(Exception):
+    """A site answers with what cannot be used; the message is a sentence."""
+
+
+def read_weights(site: Site, cycle: int | None, keys: Collection[str]) -> Published:
+    """Return what a site publishes of a cycle (None: of the last one with weights).
+
+    What a mirror has must be signed by one of the backend's `keys`. Raises NoAnswer, NotThere, LeadsElsewhere
+    or Malformed.
+    """
+    path = site.paths.latest if cycle is None else site.paths.weights.format(cycle)
+    content = site.read(path, MAX_ANSWER_BYTES)
+    try:
+        payload = unseal("weights", content, keys) if site.is_mirror else content
+        return Published.model_validate_json(payload)
+    except Forged as error:
+        raise Malformed(f"{site.called} has weights that cannot be trusted. {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Malformed(
+            f"{site.called} answers with malformed weights at {first['loc']}: {first['msg']}."
+        ) from error
+
+
+def read_keys(backend: Site) -> tuple[str, ...]:
+    """Return the backend's keys; none if it names none. Raises NoAnswer."""
+    try:
+        keys = Keys.model_validate_json(backend.read("/v1/keys", MAX_ANSWER_BYTES))
+    except (LeadsElsewhere, NotThere, ValidationError):
+        return ()
+    return tuple(key.key for key in keys.keys)
 
 
 def find_fault(published: Published, now: datetime, max_age: timedelta) -> str | None:

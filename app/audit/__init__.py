@@ -1,0 +1,1 @@
+"""Does a ledger follow from itself? What anybody checks of a backend, without trusting it."""

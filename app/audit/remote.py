@@ -1,0 +1,104 @@
+"""What is read of a backend, or of its mirror, to check a cycle."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
+
+from app.audit.chain import TwoLedgers, read_head
+from app.audit.difference import Difference
+from app.audit.ledger import Audited
+from app.audit.memory import Memory
+from app.audit.service import Verified, verify_ledger
+from app.clients.http import CHUNK_BYTES
+from app.clients.published import Malformed, Published
+from app.clients.sites import LeadsElsewhere, NoAnswer, NotThere, Site
+from app.proofs.lines import write_time
+from app.proofs.receipts import Receipt
+
+MAX_HEAD_BYTES = 64 * 1024
+# of a packed ledger: more than 16 million submissions
+MAX_LEDGER_BYTES = 4 * 1024**3
+LEDGER_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where the ledgers of a backend are read: at `site`. If `other` is given too, it must say the same.
+
+    `keys` are those of the backend. What is read at a mirror must be signed by one of them.
+    """
+
+    site: Site
+    other: Site | None = None
+    keys: tuple[str, ...] = ()
+
+    def verify(self, memory: Memory, cycle: int) -> Verified:
+        """Download the ledger of a cycle and check it.
+
+        Raises NoAnswer, NotThere, LeadsElsewhere, Malformed, Difference or TwoLedgers.
+        """
+        self._compare(self.read_head(self.site, cycle))
+        with tempfile.TemporaryFile() as file:
+            path = self.site.paths.ledger.format(cycle)
+            self.site.download(path, file, MAX_LEDGER_BYTES, LEDGER_SECONDS)
+            file.seek(0)
+            verified = verify_ledger(read_chunks(file), memory, partial(self.read_head, self.site))
+        if verified.ledger.cycle.cycle_id != cycle:
+            raise Difference(1, "cycle_id", cycle, verified.ledger.cycle.cycle_id)
+        return verified
+
+    def read_head(self, site: Site, cycle: int) -> Receipt:
+        """Return the receipt of the first line of a cycle's ledger."""
+        content = site.read(site.paths.head.format(cycle), MAX_HEAD_BYTES)
+        try:
+            receipt = read_head(content, cycle)
+        except ValueError as error:
+            raise Malformed(f"{site.called} gives no sound receipt for cycle {cycle}. {error}") from error
+        if site.is_mirror and receipt.key not in self.keys:
+            raise Malformed(
+                f"{site.called} gives a receipt for cycle {cycle} that none of the backend's keys has signed."
+            )
+        return receipt
+
+    def _compare(self, head: Receipt) -> None:
+        """Compare with what the other site says, if it says anything that counts."""
+        if self.other is None:
+            return
+        try:
+            theirs = self.read_head(self.other, head.cycle_id)
+        except (LeadsElsewhere, Malformed, NoAnswer, NotThere):
+            # whoever owns the mirror must not stop those who read the backend
+            return
+        if theirs.root != head.root:
+            raise TwoLedgers(head.cycle_id, theirs.root, head.root, f"at the {self.site.name}")
+
+
+def read_chunks(file: BinaryIO) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+def check_published(published: Published, ledger: Audited) -> None:
+    """Check that the published weights are those of the ledger. Raises Difference."""
+    cycle = ledger.cycle
+    units = {weight.uid: weight.weight_u16 for weight in ledger.weights if weight.weight_u16}
+    given = published.weights_u16
+    pairs: list[tuple[str, object, object]] = [
+        ("cycle_id", cycle.cycle_id, published.cycle_id),
+        ("created_at", cycle.completed_at, write_time(published.created_at)),
+        ("block_number", cycle.block_number, published.block_number),
+        ("ledger_root", ledger.root, published.ledger_root),
+        ("ledger_lines", ledger.lines, published.ledger_lines),
+        ("weights_u16.uids", [*units], given.uids),
+        ("weights_u16.weights", [*units.values()], given.weights),
+    ]
+    weights = {weight.uid: weight.weight for weight in ledger.weights}
+    for uid in sorted(weights.keys() | published.weights.keys()):
+        pairs.append((f"the weight of uid {uid}", weights.get(uid), published.weights.get(uid)))
+    for uid in sorted(ledger.hotkeys.keys() | published.hotkeys.keys()):
+        pairs.append((f"the hotkey of uid {uid}", ledger.hotkeys.get(uid), published.hotkeys.get(uid)))
+    for name, expected, found in pairs:
+        if expected != found:
+            raise Difference(None, f"{name}, as it is published", expected, found)
