@@ -50,6 +50,10 @@ def check_script(arguments):
     assert all((ROOT / argument).exists() for argument in arguments if argument.startswith("tests/"))
 
 
+def check_program(arguments):
+    assert (ROOT / arguments[0]).exists()
+
+
 # what can be said of each program's command line without running it; test_guide.py runs what can be run
 CHECKS = {
     "kibotos": parse,
@@ -62,6 +66,8 @@ CHECKS = {
     "psql": lambda arguments: None,
     "git": lambda arguments: None,
     "cd": lambda arguments: None,
+    "zstd": lambda arguments: None,
+    "python": check_program,
     "uv": lambda arguments: None,
     "export": lambda arguments: None,
 }
@@ -70,7 +76,7 @@ CHECKS = {
 @pytest.mark.parametrize(("document", "command"), ALL, ids=lambda value: value[:60])
 def test_every_command_is_known_and_parses(document, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("video.mp4", "receipt.json", "app/prompts/starter.json"):
+    for name in ("video.mp4", "receipt.json", "7.jsonl.zst", "app/prompts/starter.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program, *arguments = shlex.split(command, comments=True)

@@ -18,8 +18,10 @@ from app.proofs.lines import write_time
 from app.proofs.receipts import Receipt
 
 MAX_HEAD_BYTES = 64 * 1024
-# of a packed ledger: more than 16 million submissions
+# Of a packed ledger. A submission takes some 230 bytes, and each correction at most 9 KiB.
 MAX_LEDGER_BYTES = 4 * 1024**3
+MAX_BYTES_PER_LINE = 4096
+SPARE_BYTES = 16 * 1024**2
 LEDGER_SECONDS = 3600.0
 
 
@@ -39,10 +41,12 @@ class Remote:
 
         Raises NoAnswer, NotThere, LeadsElsewhere, Malformed, Difference or TwoLedgers.
         """
-        self._compare(self.read_head(self.site, cycle))
+        head = self.read_head(self.site, cycle)
+        self._compare(head)
+        most = min(head.lines * MAX_BYTES_PER_LINE + SPARE_BYTES, MAX_LEDGER_BYTES)
         with tempfile.TemporaryFile() as file:
             path = self.site.paths.ledger.format(cycle)
-            self.site.download(path, file, MAX_LEDGER_BYTES, LEDGER_SECONDS)
+            self.site.download(path, file, most, LEDGER_SECONDS)
             file.seek(0)
             verified = verify_ledger(read_chunks(file), memory, partial(self.read_head, self.site))
         if verified.ledger.cycle.cycle_id != cycle:
