@@ -26,6 +26,7 @@ COMMANDS = {
     "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
+    "submissions": ("app.moderation.commands", "Correct the result of a submission, or take its video down."),
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),

@@ -108,6 +108,11 @@ class Storage:
             return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
         return None
 
+    def delete(self, key: str) -> None:
+        """Delete the object `key`; there may be none."""
+        with _translated(missing_ok=True):
+            self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
+
     def check(self) -> None:
         """Return if the bucket can be reached."""
         with _translated():

@@ -9,10 +9,13 @@ from uuid import UUID
 
 import structlog
 
+from app.appeals import queries as appeals
+from app.appeals import service as appealing
 from app.assessment import formula
 from app.assessment.model import Claim, LeaseLost, Outcome
 from app.assessment.report import Report
 from app.config import OFFLINE_MODEL, Settings
+from app.corrections import queries as corrections
 from app.db import autocommit, db
 from app.enums import EvaluatedBy, SubmissionStatus
 from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientError, invalid_field
@@ -130,7 +133,9 @@ def hold_spent(released: Sequence[Released]) -> None:
             or today > MAX_SUSPECT_ATTEMPTS_A_DAY
             or each.unexplained_faults >= MAX_UNEXPLAINED_FAULTS
         ):
-            reviews.hold(each.id, f"It could not be evaluated: {each.last_fault}"[:2000])
+            ask = reviews.ask_about_appeal if each.is_appeal else reviews.hold
+            what = "could not be evaluated for its appeal" if each.is_appeal else "could not be evaluated"
+            ask(each.id, f"It {what}: {each.last_fault}"[:2000])
 
 
 def release_all(claimed_by: str, fault: TransientError) -> None:
@@ -171,11 +176,18 @@ def record_result(
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
     }
-    if not queries.record(claim, values, report):
+    write = queries.record_appealed if claim.is_appeal else queries.record
+    if not write(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    to_review = {claim.id: report.review[:2000]} if report.review else {}
-    if isinstance(compared, duplicates.Comparison):
+    to_review = {}
+    if claim.is_appeal:
+        if isinstance(compared, duplicates.Comparison) and judged.judge_model:
+            duplicates.remember_appealed(compared)
+        _conclude_appeal(claim, report.review)
+    elif report.review:
+        to_review[claim.id] = report.review[:2000]
+    if isinstance(compared, duplicates.Comparison) and not claim.is_appeal:
         for other in compared.unverified:
             to_review[other] = (
                 f"It has the hash assertion of submission {claim.submission_uuid}, but the bytes of its own "
@@ -196,6 +208,21 @@ def record_result(
         reason=verdict.rejection_reason,
     )
     return verdict
+
+
+def _conclude_appeal(claim: Claim, review: str | None) -> None:
+    """Decide an appeal whose evaluation was just recorded, or let a person do it."""
+    corrections.lock()
+    appeal = appeals.find_undecided(claim.id)
+    assert appeal is not None and appeal.new_result is not None, "it holds the row under its claim"
+    if review:
+        reviews.ask_about_appeal(claim.id, f"The evaluation for its appeal: {review}"[:2000])
+    elif not appealing.conclude(appeal):
+        new = appeal.new_result
+        reviews.ask_about_appeal(
+            claim.id,
+            f"Its result is appealed against, and a new evaluation gives {new.status} {new.final_score}.",
+        )
 
 
 def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
