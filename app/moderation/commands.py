@@ -27,6 +27,13 @@ def _read_evidence(_context: click.Context, _parameter: click.Parameter, value: 
         raise click.BadParameter('It is not JSON; give an object such as {"ticket": "T-17"}.') from error
 
 
+def _check_score(_context: click.Context, _parameter: click.Parameter, value: float | None) -> float | None:
+    # click's own range lets NaN pass
+    if value is not None and not 0 <= value <= 1:
+        raise click.BadParameter("It must be a number from 0 to 1.")
+    return value
+
+
 submission_argument = click.argument("submission", type=click.UUID)
 evidence_option = click.option(
     "--evidence", callback=_read_evidence, help="A JSON object, which everybody can read."
@@ -40,7 +47,7 @@ def submissions() -> None:
 
 @submissions.command()
 @submission_argument
-@click.option("--score", type=click.FloatRange(0, 1), help="Accept it with this final score.")
+@click.option("--score", type=float, callback=_check_score, help="Accept it with this final score.")
 @click.option("--reject", is_flag=True, help="Reject it: its score is 0.")
 @reason_option
 @by_option

@@ -18,8 +18,9 @@ from app.reviews import service as reviews
 from tests.api.conftest import PRODUCTION
 from tests.appeals.conftest import OWNER, effective, execute, row, statement, uuid_of
 from tests.corrections.conftest import complete, correct
-from tests.evaluation.test_duplicates import outcome_of
-from tests.factories import make_cycle, make_result, make_submission, miner
+from tests.evaluation.footage import copied, film
+from tests.evaluation.test_duplicates import outcome_of, record
+from tests.factories import make_cycle, make_prompt, make_result, make_submission, miner
 
 REJECTED = {"status": "REJECTED", "prompt_id": "p", "miner_hotkey": OWNER.ss58_address}
 SCORED = REJECTED | {"status": "SCORED", "final_score": 0.5}
@@ -411,3 +412,102 @@ def test_a_decided_appeal_is_never_changed(appeal, evaluate_anew):
     with pytest.raises(Exception, match="never changed"):
         db.session.execute(text("UPDATE appeals SET state = 'OPEN', decided_at = NULL"))
     db.session.rollback()
+
+
+# evaluators in the field
+
+
+def test_an_evaluator_that_knows_nothing_of_appeals_evaluates_one(client, appeal):
+    id = make_result(**REJECTED)
+    appeal(id)
+    (fetched,) = client.post("/v1/evaluate/fetch", json={"limit": 5}).json["submissions"]
+    assert (fetched["id"], fetched["is_appeal"]) == (id, True)
+    scores = {"technical_score": 1.0, "relevance_score": 0.8, "quality_score": 1.0, "final_score": 0.9}
+    body = {"submission_id": id, **scores}
+    answer = client.post("/v1/evaluate/submit", json=body)
+    assert (answer.status_code, answer.json["final_score"]) == (200, 0.9)
+    assert (shown(client, id)["state"], effective(id)) == ("IN_REVIEW", ("REJECTED", 0))
+    again = client.post("/v1/evaluate/submit", json=body)
+    assert (again.status_code, "only the first one counts" in again.json["detail"]) == (409, True)
+
+
+def test_an_appeal_passes_from_evaluator_to_worker(client, appeal, evaluate_anew):
+    id = make_result(**REJECTED)
+    appeal(id)
+    (fetched,) = client.post("/v1/evaluate/fetch", json={"limit": 5}).json["submissions"]
+    token = {"submission_id": id, "claim_token": fetched["claim_token"]}
+    assert client.post("/v1/evaluate/judge-calls", json=token | {"calls": 1}).json == {"granted": True}
+    assert client.post("/v1/evaluate/release", json=token | {"reason": "stopping"}).status_code == 200
+    assert client.post("/v1/evaluate/release", json=token | {"reason": "stopping"}).status_code == 409
+    execute("UPDATE submissions SET not_before = now()")
+    evaluate_anew(id)
+    assert shown(client, id)["evaluation"]["evaluated_by"] == "worker"
+
+
+def test_appeals_come_before_other_work_and_within_the_limit(appeal):
+    ids = [make_result(**REJECTED) for _ in range(2)]
+    waiting = [make_submission(prompt_id="p") for _ in range(3)]
+    for id in ids:
+        appeal(id)
+    assert [claim.id for claim in service.claim_due(1, "test", 60)] == ids[:1]
+    assert [claim.id for claim in service.claim_due(2, "test", 60)] == [ids[1], waiting[0]]
+    assert [claim.id for claim in service.claim_due(5, "test", 60)] == waiting[1:]
+
+
+def test_an_open_breaker_stops_appeals_as_well(appeal):
+    appeal(make_result(**REJECTED))
+    execute("""INSERT INTO circuit_breakers (name, consecutive_failures, trips, open_until)
+               VALUES ('vlm', 9, 1, now() + interval '1 minute')""")
+    assert service.claim_due(1, "test", 60) == []
+    assert len(service.claim_due(1, "test", 60, by="evaluator")) == 1
+
+
+# footage
+
+
+def test_copies_of_what_is_accepted_late_are_found(app, appeal, evaluate_anew):
+    """A rejected video counts for its own prompt only. Accepted late, it counts for all."""
+    make_prompt(id="q")
+    bits, bob = film(1, 4), miner("bob").ss58_address
+    first = make_submission(prompt_id="p", miner_hotkey=OWNER.ss58_address, miner_uid=1)
+    record(app, first, bits, **POOR)
+    copy = make_submission(prompt_id="q", miner_hotkey=bob, miner_uid=2)
+    record(app, copy, copied(bits))
+    assert effective(copy)[0] == "SCORED"
+    appeal(first)
+    evaluate_anew(first, bits)
+    reviews.decide(row(first).uuid, "accept", "It is a mug.", "Ada")
+    assert effective(first) == ("SCORED", GOOD)
+    assert effective(copy) == ("REJECTED", 0)
+    later = make_submission(prompt_id="q", miner_hotkey=bob, miner_uid=2)
+    record(app, later, copied(bits, seed=1))
+    assert effective(later)[0] == "REJECTED"
+
+
+def test_a_copy_stays_one_when_it_is_evaluated_anew(app, client, appeal, evaluate_anew):
+    bits = film(2, 4)
+    record(app, make_submission(prompt_id="p", miner_hotkey=miner("alice").ss58_address), bits)
+    id = make_submission(prompt_id="p", miner_hotkey=OWNER.ss58_address)
+    record(app, id, copied(bits))
+    appeal(id)
+    evaluate_anew(id, copied(bits, seed=1))
+    found = shown(client, id)
+    assert (found["state"], "was submitted before" in found["evaluation"]["rejection_reason"]) == (
+        "UPHELD",
+        True,
+    )
+
+
+def test_a_late_copy_during_the_appeal_counts(app, client, appeal, evaluate_anew):
+    bits = film(3, 4)
+    original = make_submission(prompt_id="p", miner_hotkey=miner("alice").ss58_address)
+    id = make_submission(prompt_id="p", miner_hotkey=OWNER.ss58_address)
+    record(app, id, copied(bits), quality_score=0.2)
+    appeal(id)
+    (claim,) = service.claim_due(1, "test", 60)
+    record(app, original, bits)
+    assert effective(id) == ("REJECTED", 0)
+    service.record_result(
+        claim, outcome_of(copied(bits), claim.video_hash), "worker", app.extensions["settings"]
+    )
+    assert (shown(client, id)["state"], effective(id)) == ("UPHELD", ("REJECTED", 0))
