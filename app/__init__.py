@@ -60,8 +60,8 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    nouns = (health, prompts, submissions, appeals, evaluation, reviews, moderation, cycles, weights, pages, admin)
-    for noun in nouns:
+    submitted = (submissions, appeals, evaluation, reviews, moderation)
+    for noun in (health, prompts, *submitted, cycles, weights, pages, admin):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from app.enums import SubmissionStatus
 
-# Twice what other frames alone change in a final score: docs/design.md.
+# Twice the deviation that we suppose a judge's score to have; docs/design.md reckons with it.
 MAX_DISTANCE = 0.1
 
 

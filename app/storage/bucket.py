@@ -7,7 +7,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.clients.storage import Storage
 from app.clients.storage_faults import (
-    DOCTOR_PREFIX,
     NO_BUCKET,
     ErrorAnswer,
     StorageExaminer,
@@ -152,14 +151,9 @@ def make_policy(bucket: str, region: str) -> dict[str, Any]:
             {
                 "Sid": "Videos",
                 "Effect": "Allow",
-                "Action": ["s3:PutObject", "s3:GetObject"],
+                # to delete is for takedowns, and for what the doctor uploads
+                "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
                 "Resource": f"{arn}/{UPLOADS_PREFIX}*",
-            },
-            {
-                "Sid": "Doctor",
-                "Effect": "Allow",
-                "Action": "s3:DeleteObject",
-                "Resource": f"{arn}/{DOCTOR_PREFIX}*",
             },
             # without it a missing object is a 403, which looks like an outage
             {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},

@@ -131,6 +131,9 @@ REFUSED = (
     "kibotos reviews show",
     "kibotos reviews accept",
     "kibotos reviews reject",
+    "kibotos reviews uphold",
+    "kibotos submissions correct",
+    "kibotos submissions takedown",
     "kibotos reviews judge-again",
 )
 
