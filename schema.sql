@@ -439,6 +439,8 @@ CREATE TABLE reviews (
     CHECK ((closed_at IS NULL) = (decision_reason IS NULL))
 );
 CREATE INDEX reviews_open ON reviews (waits_since) WHERE state = 'OPEN';
+-- reviews of one state, the latest first
+CREATE INDEX reviews_state ON reviews (state, opened_at, submission_id);
 
 -- Miners' appeals against results: at most one for a submission. While an appeal is OPEN, its submission is claimed
 -- and evaluated once more. What that finds stands here, beside the first evaluation.

@@ -9,6 +9,7 @@ ALTER TABLE submissions
 ALTER TABLE reviews
     DROP CONSTRAINT reviews_state_check,
     ADD CONSTRAINT reviews_state_check CHECK (state IN ('OPEN', 'ACCEPTED', 'REJECTED', 'JUDGED_AGAIN', 'UPHELD'));
+CREATE INDEX reviews_state ON reviews (state, opened_at, submission_id);
 CREATE TABLE appeals (
     submission_id     bigint PRIMARY KEY REFERENCES evaluations (submission_id),
     miner_hotkey      text NOT NULL,
