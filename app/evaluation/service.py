@@ -180,14 +180,15 @@ def record_result(
     if not write(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
-    to_review = {}
+    to_review = {claim.id: report.review[:2000]} if report.review else {}
     if claim.is_appeal:
         if isinstance(compared, duplicates.Comparison) and judged.judge_model:
             duplicates.remember_appealed(compared)
-        _conclude_appeal(claim, report.review)
-    elif report.review:
-        to_review[claim.id] = report.review[:2000]
-    if isinstance(compared, duplicates.Comparison) and not claim.is_appeal:
+        _conclude_appeal(claim)
+        if verdict.status == SubmissionStatus.REJECTED:
+            # what it says against the video changes nothing, or a person is asked already
+            to_review = {}
+    elif isinstance(compared, duplicates.Comparison):
         for other in compared.unverified:
             to_review[other] = (
                 f"It has the hash assertion of submission {claim.submission_uuid}, but the bytes of its own "
@@ -210,14 +211,12 @@ def record_result(
     return verdict
 
 
-def _conclude_appeal(claim: Claim, review: str | None) -> None:
+def _conclude_appeal(claim: Claim) -> None:
     """Decide an appeal whose evaluation was just recorded, or let a person do it."""
     corrections.lock()
     appeal = appeals.find_undecided(claim.id)
     assert appeal is not None and appeal.new_result is not None, "it holds the row under its claim"
-    if review:
-        reviews.ask_about_appeal(claim.id, f"The evaluation for its appeal: {review}"[:2000])
-    elif not appealing.conclude(appeal):
+    if not appealing.conclude(appeal):
         new = appeal.new_result
         reviews.ask_about_appeal(
             claim.id,

@@ -144,10 +144,16 @@ def _decide_result(review: Review, appeal: Appeal | None, verb: Verb, reason: st
 
 
 def _accepted(review: Review, appeal: Appeal | None) -> formula.Verdict:
-    """What accepting gives: the score of the appeal's evaluation, if there is one and it accepts."""
+    """What accepting gives: the score of the appeal's evaluation, if there is one and it accepts.
+
+    What is known footage stays so, unless that evaluation has compared it again.
+    """
+    verdict = _reconsider(review)
     if appeal and appeal.final_score is not None and appeal.status == SubmissionStatus.SCORED:
-        return formula.Verdict(SubmissionStatus.SCORED, None, appeal.final_score)
-    return _reconsider(review)
+        compared = Report.read(appeal.report or {}).duplicates
+        if verdict.status == SubmissionStatus.SCORED or (compared and compared.compared):
+            return formula.Verdict(SubmissionStatus.SCORED, None, appeal.final_score)
+    return verdict
 
 
 def decide_overdue(settings: Settings) -> int:
@@ -188,10 +194,7 @@ def _decide_overdue(review: Review, appeal: Appeal | None, reason: str, settings
     if appeal:
         standing, new = appeals.standing_result(appeal), appeal.new_result
         assert new is not None
-        # what a correction decided is not undone by a machine alone
-        effective = corrections.find_effective(review.submission_id)
-        is_corrected = effective is not None and effective.decided_by is not None
-        result = standing if is_corrected else rule.without_a_person(standing, new)
+        result = standing if _stays(review) else rule.without_a_person(standing, new)
         appeals.decide(appeal, result, correcting.SYSTEM, reason)
         status, score = SubmissionStatus(result.status), result.final_score
         follow(review.submission_id, review.submission_uuid, status)
@@ -219,6 +222,21 @@ def follow(submission_id: int, uuid: UUID, status: SubmissionStatus) -> None:
 
     for id in duplicates.follow(submission_id, status):
         queries.open_review(id, f"It shows footage of submission {uuid}, which came first.")
+
+
+def _stays(review: Review) -> bool:
+    """Whether a result stays if nobody decides.
+
+    It does if it comes from a correction, from known footage, or from text that speaks to the judge.
+    """
+    findings = queries.find_findings(review.submission_id)
+    assert findings is not None
+    report = Report.read(findings.report or {})
+    return (
+        findings.is_corrected
+        or (report.duplicates is not None and formula.is_duplicate(report.duplicates))
+        or (report.judge is not None and report.judge.addresses_judge)
+    )
 
 
 def _reconsider(review: Review, undecided_under: Settings | None = None) -> formula.Verdict:

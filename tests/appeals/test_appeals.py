@@ -8,9 +8,10 @@ from sqlalchemy import text
 
 from app.appeals import rule
 from app.appeals.rule import Result
+from app.assessment.report import Report
 from app.db import db
 from app.enums import Dependency
-from app.errors import TransientError
+from app.errors import Conflict, TransientError
 from app.evaluation import reconcile, service
 from app.moderation import service as moderation
 from app.reviews import queries as review_queries
@@ -246,29 +247,26 @@ def test_two_at_once_are_one_and_the_budget_is_exact(make_app):
     assert execute("SELECT count(*) FROM appeals") == [(3,)]
 
 
-@pytest.mark.parametrize(
-    "reason", ["", " \n\t ", "a" * 1001, "\0", "\x1b[2J", "a\x9bb", "a\rb", "\ud800"], ids=ascii
-)
-def test_reasons_that_are_refused(client, reason):
+def test_reasons_that_are_refused(client):
     id = make_result(**REJECTED)
-    body = statement(uuid_of(id)) | {"reason": reason}
-    data = json.dumps(body)
-    answer = client.post(f"/v1/submissions/{uuid_of(id)}/appeal", data=data, content_type="application/json")
-    assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "reason")
+    path, body = f"/v1/submissions/{uuid_of(id)}/appeal", statement(uuid_of(id))
+    for reason in ("", " \n\t ", "a" * 1001, "\0", "\x1b[2J", "a\x9bb", "a\rb", "\ud800", 7, None, ["a"]):
+        data = json.dumps(body | {"reason": reason})
+        answer = client.post(path, data=data, content_type="application/json")
+        assert (answer.status_code, answer.json["errors"][0]["field"]) == (422, "reason"), ascii(reason)
 
 
-@pytest.mark.parametrize(
-    "reason", ["é" * 1000, "\u043e\u043d\u043e\n🖐🏽", "\u202egnirts", "<script>alert(1)</script>"], ids=ascii
-)
-def test_reasons_that_are_taken_and_shown_as_text(appeal, run_kibotos, settings, reason, evaluate_anew):
-    id = make_result(**REJECTED)
-    assert appeal(id, reason=reason).status_code == 201
-    evaluate_anew(id)
+def test_reasons_that_are_taken_and_shown_as_text(appeal, run_kibotos, settings):
     environ = {"DATABASE_URL": settings.database_url, "APP_ENV": "development"}
-    printed = run_kibotos("reviews", "show", uuid_of(id), **environ).output
-    assert "the miner: " in printed and "\u202e" not in printed
-    lines = [line for line in printed.splitlines() if "the miner" in line]
-    assert len(lines) == reason.count("\n") + 1
+    for reason in ("é" * 1000, "\u043e\u043d\u043e\n🖐🏽\nstate: ACCEPTED", "\u202egnirts"):
+        id = make_result(**REJECTED)
+        assert appeal(id, reason=reason).status_code == 201
+        reviews.ask_about_appeal(id, "It disagrees.")
+        db.session.commit()
+        printed = run_kibotos("reviews", "show", uuid_of(id), **environ).output
+        assert "\u202e" not in printed
+        quoted = [line for line in printed.splitlines() if line.startswith("  the miner: ")]
+        assert len(quoted) == reason.count("\n") + 1
 
 
 def test_a_submission_that_a_person_looks_at_anyway_is_not_appealed(appeal):
@@ -511,3 +509,36 @@ def test_a_late_copy_during_the_appeal_counts(app, client, appeal, evaluate_anew
         claim, outcome_of(copied(bits), claim.video_hash), "worker", app.extensions["settings"]
     )
     assert (shown(client, id)["state"], effective(id)) == ("UPHELD", ("REJECTED", 0))
+
+
+def test_known_footage_that_is_not_compared_again_stays_rejected(app, client, settings, appeal):
+    """An evaluator that reports four scores compares no footage: that makes no original of a copy."""
+    bits = film(4, 4)
+    record(app, make_submission(prompt_id="p", miner_hotkey=miner("alice").ss58_address), bits)
+    scores = {"technical_score": 1.0, "relevance_score": 0.8, "quality_score": 1.0, "final_score": 0.9}
+    ids = [make_submission(prompt_id="p", miner_hotkey=OWNER.ss58_address) for _ in range(2)]
+    for id in ids:
+        record(app, id, copied(bits))
+        appeal(id)
+        client.post("/v1/evaluate/fetch", json={"limit": 1})
+        assert client.post("/v1/evaluate/submit", json={"submission_id": id, **scores}).status_code == 200
+        assert shown(client, id)["state"] == "IN_REVIEW"
+    with pytest.raises(Conflict, match="duplicate"):
+        reviews.decide(row(ids[0]).uuid, "accept", "It is a mug.", "Ada")
+    db.session.rollback()
+    reviews.decide(row(ids[0]).uuid, "uphold", "It is a copy.", "Ada")
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert [effective(id) for id in ids] == [("REJECTED", 0)] * 2
+
+
+def test_text_that_may_speak_to_the_judge_asks_a_person_although_both_agree(client, appeal, evaluate_anew):
+    id = make_result(0.85, **{k: v for k, v in SCORED.items() if k != "final_score"})
+    appeal(id)
+    evaluate_anew(
+        id, report=Report(verified_sha256=row(id).video_hash, review="Text may speak to the judge.")
+    )
+    assert shown(client, id)["state"] == "UPHELD"
+    assert [review.reason for review in review_queries.list_latest("OPEN", 9)] == [
+        "Text may speak to the judge."
+    ]
