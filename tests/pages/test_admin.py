@@ -220,3 +220,7 @@ def test_a_review_shows_the_appeal_as_text_and_can_uphold_the_result(app, admin)
     assert "<b>Look" not in page
     assert admin.send(f"/admin/reviews/{uuid}", verb="uphold", reason="It shows no mug.").status_code == 303
     assert scalar(app, "SELECT state || ' ' || decided_by FROM appeals") == "UPHELD Grace"
+    public = admin.get(f"/submissions/{uuid}").text
+    assert "the result stands" in public and "It shows no mug." in public
+    # what the miner writes is for the person who decides
+    assert "again." not in public
