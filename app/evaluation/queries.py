@@ -223,7 +223,7 @@ def claim_due(
     """Claim the oldest due rows, those with an appeal first. No two callers ever get the same one.
 
     Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`. Appeals have a
-    budget, so they cannot keep the others waiting.
+    budget, so they cannot keep the others waiting. They are no probes, since they may have another judge.
     """
     binds = {
         "claimed_by": claimed_by,
@@ -231,7 +231,7 @@ def claim_due(
         "needs": list(needs),
         "probing": probing,
     }
-    appealed = fetch_all(Claim, _CLAIM_APPEALED, limit=limit, **binds)
+    appealed = [] if probing else fetch_all(Claim, _CLAIM_APPEALED, limit=limit, **binds)
     if len(appealed) == limit:
         return appealed
     return appealed + fetch_all(Claim, _CLAIM, limit=limit - len(appealed), **binds)

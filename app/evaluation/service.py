@@ -17,7 +17,7 @@ from app.assessment.report import Report
 from app.config import OFFLINE_MODEL, Settings
 from app.corrections import queries as corrections
 from app.db import autocommit, db
-from app.enums import EvaluatedBy, SubmissionStatus
+from app.enums import Dependency, EvaluatedBy, SubmissionStatus
 from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientError, invalid_field
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
@@ -108,8 +108,9 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         db.session.rollback()
         return
     hold_spent([released])
-    # a remote evaluator's judge and network are its own
-    if fault.dependency and by == EvaluatedBy.WORKER:
+    # a remote evaluator's judge and network are its own, and appeals may have another judge
+    is_ours = by == EvaluatedBy.WORKER and not (claim.is_appeal and fault.dependency == Dependency.VLM)
+    if fault.dependency and is_ours:
         breaker.count_failure(fault.dependency, reason, claim.id)
     else:
         # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
@@ -198,7 +199,8 @@ def record_result(
             to_review[copy] = f"It shows footage of submission {claim.submission_uuid}, which came first."
     for id, reason in to_review.items():
         reviews.open_review(id, reason)
-    breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
+    was_judged = outcome.judge_model is not None and not claim.is_appeal
+    breaker.count_success(evaluated_by, was_judged)
     db.session.commit()
     log.info(
         "evaluation_recorded",

@@ -100,6 +100,11 @@ class _Work(Collector):
             appeals.add_metric([state], getattr(counts, state.lower()))
         yield appeals
         yield _gauge(
+            "oldest_appeal_seconds",
+            "Time since the oldest appeal whose video is not evaluated anew",
+            backlog.oldest_appeal_seconds or 0,
+        )
+        yield _gauge(
             "oldest_takedown_seconds",
             "Time since the oldest takedown whose object is still in storage",
             backlog.oldest_takedown_seconds or 0,

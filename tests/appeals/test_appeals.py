@@ -452,6 +452,25 @@ def test_appeals_come_before_other_work_and_within_the_limit(appeal):
     assert [claim.id for claim in service.claim_due(5, "test", 60)] == waiting[1:]
 
 
+def test_the_judge_of_appeals_opens_and_closes_no_breaker(appeal, evaluate_anew):
+    """It may be another, and wrong settings for appeals must not stop the evaluation of the others."""
+    ids = [make_result(**REJECTED) for _ in range(3)]
+    for id in ids:
+        appeal(id)
+    for _ in range(4):
+        for claim in service.claim_due(3, "test", 60):
+            service.release(claim, TransientError("There is no such model.", Dependency.VLM))
+        execute("UPDATE submissions SET not_before = now()")
+    assert execute("SELECT count(*) FROM circuit_breakers") == [(0,)]
+    execute("INSERT INTO circuit_breakers (name, consecutive_failures) VALUES ('vlm', 4)")
+    evaluate_anew(ids[0])
+    assert execute("SELECT consecutive_failures FROM circuit_breakers") == [(4,)]
+    # nor is it a probe
+    execute("UPDATE circuit_breakers SET trips = 1, open_until = now()")
+    waiting = make_submission(prompt_id="p")
+    assert [claim.id for claim in service.claim_due(3, "test", 60)] == [waiting]
+
+
 def test_an_open_breaker_stops_appeals_as_well(appeal):
     appeal(make_result(**REJECTED))
     execute("""INSERT INTO circuit_breakers (name, consecutive_failures, trips, open_until)
