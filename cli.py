@@ -30,6 +30,7 @@ COMMANDS = {
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "receipt": ("app.miner.receipt", "Check receipts of submissions, without a backend."),
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
+    "submissions": ("app.moderation.commands", "Correct the result of a submission, or take its video down."),
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),

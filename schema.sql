@@ -165,8 +165,9 @@ CREATE TABLE submissions (
     lost_by             text[] NOT NULL DEFAULT '{}',
     -- a cycle waited for it until its deadline: none does so again
     carried_over        boolean NOT NULL DEFAULT false,
-    CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
-    CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
+    -- SCORED or REJECTED, it is claimed once more if its result is appealed against
+    CHECK (status IN ('SCORED', 'REJECTED') OR (status = 'EVALUATING') = (claim_token IS NOT NULL)),
+    CHECK ((claim_token IS NULL) = (lease_expires_at IS NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (final_score IS NOT NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (evaluated_at IS NOT NULL)),
     CHECK (status <> 'REJECTED' OR final_score = 0)
@@ -240,7 +241,7 @@ CREATE TABLE verification_reports (
 
 -- Decisions about a result after it was written. Rows never change. The last row of a submission is its effective
 -- result. Without a row, the evaluation is. Rows are inserted under a lock, so their ids ascend in the order of
--- commits. Only 'late_copy' and 'review' are written so far.
+-- commits.
 CREATE TABLE corrections (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     submission_id    bigint NOT NULL REFERENCES evaluations (submission_id),
@@ -463,7 +464,8 @@ CREATE TABLE reviews (
     reason           text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 2000),
     opened_at        timestamptz NOT NULL DEFAULT now(),
     -- REJECTED also if the system closed the review and found nothing in the miner's favour
-    state            text NOT NULL DEFAULT 'OPEN' CHECK (state IN ('OPEN', 'ACCEPTED', 'REJECTED', 'JUDGED_AGAIN')),
+    state            text NOT NULL DEFAULT 'OPEN'
+                     CHECK (state IN ('OPEN', 'ACCEPTED', 'REJECTED', 'JUDGED_AGAIN', 'UPHELD')),
     -- the time that a person has for the decision starts here
     waits_since      timestamptz NOT NULL DEFAULT now(),
     closed_at        timestamptz,
@@ -476,6 +478,68 @@ CREATE TABLE reviews (
     CHECK ((closed_at IS NULL) = (decision_reason IS NULL))
 );
 CREATE INDEX reviews_open ON reviews (waits_since) WHERE state = 'OPEN';
+-- reviews of one state, the latest first
+CREATE INDEX reviews_state ON reviews (state, opened_at, submission_id);
+
+-- Miners' appeals against results: at most one for a submission. While an appeal is OPEN, its submission is claimed
+-- and evaluated once more. What that finds stands here, beside the first evaluation.
+CREATE TABLE appeals (
+    submission_id     bigint PRIMARY KEY REFERENCES evaluations (submission_id),
+    miner_hotkey      text NOT NULL,
+    -- written by the miner: never shown to the judge
+    reason            text NOT NULL CHECK (char_length(reason) BETWEEN 1 AND 1000),
+    -- sr25519 over the appeal statement, hex; null only where signatures are optional (development)
+    signature         text CHECK (signature ~ '^[0-9a-f]{128}$'),
+    appealed_at       timestamptz NOT NULL DEFAULT now(),
+    -- IN_REVIEW: a person decides. CLOSED: the video was taken down before a decision.
+    state             text NOT NULL DEFAULT 'OPEN'
+                      CHECK (state IN ('OPEN', 'IN_REVIEW', 'UPHELD', 'OVERTURNED', 'CLOSED')),
+    -- the effective result that it is against
+    against_status    text NOT NULL,
+    against_score     double precision NOT NULL CHECK (against_score BETWEEN 0 AND 1),
+    -- what the moments that the new evaluation looks at follow from
+    frame_seed        uuid NOT NULL DEFAULT gen_random_uuid(),
+    -- claims before the appeal
+    attempts_before   integer NOT NULL CHECK (attempts_before >= 0),
+    -- the new evaluation: all null until it is there
+    status            text,
+    final_score       double precision CHECK (final_score BETWEEN 0 AND 1),
+    technical_score   double precision CHECK (technical_score BETWEEN 0 AND 1),
+    relevance_score   double precision CHECK (relevance_score BETWEEN 0 AND 1),
+    quality_score     double precision CHECK (quality_score BETWEEN 0 AND 1),
+    rejection_reason  text CHECK (char_length(rejection_reason) BETWEEN 1 AND 2000),
+    evaluated_by      text CHECK (evaluated_by = 'worker' OR evaluated_by = 'evaluator'),
+    judge_model       text CHECK (char_length(judge_model) <= 200),
+    prompt_version    text CHECK (char_length(prompt_version) <= 50),
+    report            jsonb CHECK (jsonb_typeof(report) = 'object'),
+    evaluated_at      timestamptz,
+    decided_at        timestamptz,
+    decided_by        text CHECK (char_length(decided_by) BETWEEN 1 AND 200),
+    decision_reason   text CHECK (char_length(decision_reason) BETWEEN 1 AND 2000),
+    CHECK (num_nulls(status, final_score, technical_score, relevance_score, quality_score, evaluated_by, report,
+                     evaluated_at) IN (0, 8)),
+    CHECK (status = 'SCORED' OR status = 'REJECTED' AND final_score = 0),
+    CHECK ((state IN ('OPEN', 'IN_REVIEW')) = (decided_at IS NULL)),
+    CHECK (num_nulls(decided_at, decided_by, decision_reason) IN (0, 3))
+);
+-- those to be evaluated
+CREATE INDEX appeals_open ON appeals (submission_id) WHERE state = 'OPEN';
+-- appeals of a hotkey in the last day
+CREATE INDEX appeals_miner ON appeals (miner_hotkey, appealed_at);
+-- the overturn rate
+CREATE INDEX appeals_decided ON appeals (decided_at, state) WHERE decided_at IS NOT NULL;
+CREATE TRIGGER appeals_decided_once BEFORE UPDATE ON appeals FOR EACH ROW WHEN (OLD.decided_at IS NOT NULL)
+    EXECUTE FUNCTION forbid_change();
+
+-- Submissions whose video was taken down. Who asked for it, and why, stands in their correction.
+CREATE TABLE takedowns (
+    submission_id      bigint PRIMARY KEY REFERENCES submissions (id),
+    taken_down_at      timestamptz NOT NULL DEFAULT now(),
+    -- when the object in storage is to be deleted; null: never again
+    delete_at          timestamptz DEFAULT now(),
+    object_deleted_at  timestamptz
+);
+CREATE INDEX takedowns_due ON takedowns (delete_at) WHERE delete_at IS NOT NULL;
 
 -- Suspect attempts, which a video alone probably made fail, by miner and UTC day.
 CREATE TABLE suspect_attempts (

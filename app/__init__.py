@@ -21,6 +21,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from redis.retry import Retry
 
     from app import db, queue
+    from app.appeals import routes as appeals
     from app.clients.storage import Storage
     from app.config import Settings
     from app.cycles import routes as cycles
@@ -29,6 +30,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.health import routes as health
     from app.health.service import build_probes
     from app.ledger import routes as ledger
+    from app.moderation import routes as moderation
     from app.pages import admin
     from app.pages import routes as pages
     from app.prompts import routes as prompts
@@ -59,7 +61,8 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, ledger, pages, admin):
+    submitted = (submissions, appeals, evaluation, reviews, moderation)
+    for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, admin):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

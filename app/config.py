@@ -7,7 +7,7 @@ start with one sentence that names the variable.
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -286,6 +286,9 @@ class Settings:
     vlm_model: str = _setting(
         "Qwen/Qwen2.5-VL-72B-Instruct-TEE", _model, "the vision language model that judges videos"
     )
+    vlm_appeal_model: str = _setting(
+        "", _model, "the model that judges appeals, at the same VLM_API_URL; empty: VLM_MODEL"
+    )
     vlm_max_answer_tokens: int = _setting(
         6000, _integer(1500, 200_000), "most tokens in an answer of a model that thinks aloud"
     )
@@ -348,6 +351,7 @@ class Settings:
         _number(0.05, 100_000),
         "minutes after a cycle's end until its open submissions move to the active cycle",
     )
+    max_appeals_per_day: int = _setting(3, _integer(1, 100_000), "most appeals of a hotkey in 24 hours")
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
     )
@@ -422,12 +426,17 @@ class Settings:
 
     def require_judge(self) -> "Settings":
         """Return self if its judge may be used. Raise ConfigError for the stand-in in production."""
-        if self.vlm_model == OFFLINE_MODEL and not self.development:
-            raise ConfigError(
-                f"VLM_MODEL is {OFFLINE_MODEL}, which may judge in development only; "
-                "set VLM_MODEL to a vision language model."
-            )
+        for name in ("vlm_model", "vlm_appeal_model"):
+            if getattr(self, name) == OFFLINE_MODEL and not self.development:
+                raise ConfigError(
+                    f"{name.upper()} is {OFFLINE_MODEL}, which may judge in development only; "
+                    f"set {name.upper()} to a vision language model."
+                )
         return self
+
+    def for_judging(self, is_appeal: bool) -> "Settings":
+        """Return the settings for judging a video: for an appeal by VLM_APPEAL_MODEL, if that is set."""
+        return replace(self, vlm_model=self.vlm_appeal_model) if is_appeal and self.vlm_appeal_model else self
 
     def require_server(self) -> "Settings":
         """Return self if a web, worker or scheduler process may start with it; raise ConfigError if not."""

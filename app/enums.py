@@ -77,6 +77,17 @@ class ReviewState(StrEnum):
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
     JUDGED_AGAIN = "JUDGED_AGAIN"
+    # the result stands as it is
+    UPHELD = "UPHELD"
+
+
+class AppealState(StrEnum):
+    OPEN = "OPEN"
+    IN_REVIEW = "IN_REVIEW"
+    UPHELD = "UPHELD"
+    OVERTURNED = "OVERTURNED"
+    # without a decision: the video was taken down
+    CLOSED = "CLOSED"
 
 
 class Dependency(StrEnum):

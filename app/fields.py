@@ -1,6 +1,7 @@
 """What pydantic models are made of, on the wire and in reports: base models and field types."""
 
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -38,6 +39,26 @@ def check_text(value: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("must not contain lone surrogates") from None
     return value
+
+
+def check_prose(value: str) -> str:
+    """Return a text for people unless it is blank, or holds control characters other than tabs and newlines.
+
+    A terminal would obey those.
+    """
+    if any(unicodedata.category(letter) == "Cc" and letter not in "\t\n" for letter in value):
+        raise ValueError("must not contain control characters other than tabs and newlines")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return check_text(value)
+
+
+def printable(text: str) -> str:
+    """Return `text` as a terminal may show it: what is invisible, or turns the direction, as an escape."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\t\n" else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 def storable(text: str) -> str:
@@ -95,6 +116,7 @@ def _whole(value: Any) -> Any:
 # as JSON Schema has it, 640.0 is an integer
 Whole = Annotated[int, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(check_text)]
+Prose = Annotated[str, AfterValidator(check_prose)]
 ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(check_text)]
 LongText = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(check_text)]
 # Free-form JSON object: bounded in depth; the body cap bounds its size.

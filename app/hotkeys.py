@@ -37,3 +37,11 @@ def submission_statement(
     """
     lines = ("kibotos.submission.v1", miner_hotkey, str(miner_uid), prompt_id, video_key, video_hash)
     return "\n".join(lines).encode()
+
+
+def appeal_statement(miner_hotkey: str, submission_uuid: str, reason_sha256: str) -> bytes:
+    """The bytes a miner signs for an appeal; the hash of its reason is in hexadecimal and lower case.
+
+    It names the submission, which has one appeal: a replay gains nothing.
+    """
+    return "\n".join(("kibotos.appeal.v1", miner_hotkey, submission_uuid, reason_sha256)).encode()

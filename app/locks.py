@@ -10,13 +10,16 @@ SCHEMA = 0x6B69626F
 CYCLES = 0x6379636C
 # fingerprints are remembered ("copy"); taken after the lock of a miner, never before
 FINGERPRINTS = 0x636F7079
-# corrections are inserted, reviews opened and decided, cycles completed ("corr"); taken after all others
+# corrections are inserted, reviews and appeals opened and decided, cycles completed ("corr"); taken after all
+# others
 CORRECTIONS = 0x636F7272
 
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B
 
-# seeds of the locks of a miner: its submissions are accepted, its uploads presigned, its results recorded
+# seeds of the locks of a miner: its submissions are accepted, its uploads presigned, its results recorded,
+# its appeals accepted
 MINER_SUBMISSIONS = 0
 MINER_PRESIGNS = 1
 MINER_RESULTS = 20011
+MINER_APPEALS = 2

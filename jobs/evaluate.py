@@ -105,7 +105,7 @@ def evaluate_next() -> None:
 
 def _evaluate(claim: Claim, lease: Lease) -> None:
     extensions = current_app.extensions
-    settings, storage = extensions["settings"], extensions["storage"]
+    settings, storage = extensions["settings"].for_judging(claim.is_appeal), extensions["storage"]
     structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
     memory = DatabaseMemory(partial(_ride_out, lease))
     try:

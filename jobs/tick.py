@@ -8,6 +8,7 @@ from app.completion import service as completion
 from app.evaluation import reconcile
 from app.ledger import service as ledger
 from app.mirror import service as mirror
+from app.moderation import service as moderation
 from app.reviews import service as reviews
 
 
@@ -18,12 +19,16 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Release expired leases, queue a job for each due submission, and decide overdue reviews."""
+    """Release expired leases, queue a job for each due submission, decide overdue reviews.
+
+    Delete the objects of videos that were taken down.
+    """
     settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
 
     def work() -> None:
         reconcile.return_expired_claims()
         reviews.decide_overdue(settings)
+        moderation.delete_objects(current_app.extensions["storage"])
         reconcile.dispatch(redis, settings)
 
     ticks.run("reconcile", work)

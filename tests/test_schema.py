@@ -287,6 +287,7 @@ CHECKED = {
     ("cycles", "status"): enums.CycleStatus,
     ("evaluations", "evaluated_by"): enums.EvaluatedBy,
     ("reviews", "state"): enums.ReviewState,
+    ("appeals", "state"): enums.AppealState,
     ("corrections", "kind"): enums.CorrectionKind,
     ("circuit_breakers", "name"): enums.Dependency,
 }

@@ -42,6 +42,8 @@ class VlmServer(ChatServer):
         super().__init__(MODEL, key=key)
         self.requests = []
         self.habits = []
+        # models besides MODEL, each with what changes in its answers
+        self.others = {}
         self._rules = []
         self._always = []
         self._next = deque()
@@ -49,8 +51,11 @@ class VlmServer(ChatServer):
 
     def forget(self):
         """Be as new."""
-        for told in (self.requests, self.habits, self._rules, self._always, self._next):
+        for told in (self.requests, self.habits, self.others, self._rules, self._always, self._next):
             told.clear()
+
+    def serves(self, model):
+        return super().serves(model) or model in self.others
 
     def answer_with(self, when="", **fields):
         self._rules.insert(0, (when, fields))
@@ -65,6 +70,7 @@ class VlmServer(ChatServer):
         if "Which digits" in request.text:
             return json.dumps({"digits": "".join(map(read_digit, request.images))})
         fields = next((fields for when, fields in self._rules if when in request.text), {})
+        fields = self.others.get(request.body["model"], fields)
         return self.reply(request, **fields)
 
     def reply(self, request, **fields):

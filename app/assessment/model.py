@@ -58,8 +58,10 @@ class Claim:
     resolution_width: int
     resolution_height: int
     fps: float
-    # what the moments that are looked at follow from; of the submission, so the same in each of its claims
+    # what the moments that are looked at follow from: the same in each claim of a submission or of an appeal
     frame_seed: UUID
+    # the submission has a result, which is appealed against
+    is_appeal: bool = False
 
     @property
     def brief(self) -> Brief:

@@ -121,6 +121,8 @@ class ClaimOut(BaseModel):
     fps: float
     # null from backends of before this field
     frame_seed: UUID | None = None
+    # it has a result, which is appealed against: judge it by another model, if you have one
+    is_appeal: bool = False
 
 
 def read_claim(row: dict[str, Any]) -> tuple[Claim, str]:

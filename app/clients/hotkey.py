@@ -1,11 +1,12 @@
 """A miner's hotkey: what it signs. The coldkey is never asked for."""
 
+from hashlib import sha256
 from typing import Any
 
 from bittensor_core import CRYPTO_SR25519
 
 from app.clients.chain import WalletError, open_wallet
-from app.hotkeys import submission_statement
+from app.hotkeys import appeal_statement, submission_statement
 
 
 class Hotkey:
@@ -40,3 +41,10 @@ class Hotkey:
             return ""
         statement = submission_statement(self.address, uid, prompt_id, video_key, video_hash)
         return self._keypair.sign(statement).hex()
+
+    def sign_appeal(self, submission_uuid: str, reason: str) -> str:
+        """The signature of an appeal's statement in hex, or "" without a key."""
+        if self._keypair is None:
+            return ""
+        hashed = sha256(reason.encode()).hexdigest()
+        return self._keypair.sign(appeal_statement(self.address, submission_uuid, hashed)).hex()

@@ -145,6 +145,11 @@ class Storage:
                 source, to_bucket, to_key, ExtraArgs=headers | {"MetadataDirective": "REPLACE"}
             )
 
+    def delete(self, key: str) -> None:
+        """Delete the object `key`; there may be none."""
+        with _translated(missing_ok=True):
+            self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
+
     def check(self) -> None:
         """Return if the bucket can be reached."""
         with _translated():

@@ -14,11 +14,12 @@ from app.fields import Timestamp
 class Effective:
     """The effective result: that of the last correction, or of the evaluation if there is no correction.
 
-    `decided_by` is None if there is no correction.
+    `kind` and `decided_by` are None if there is no correction.
     """
 
     status: str
     final_score: float
+    kind: str | None
     decided_by: str | None
 
 

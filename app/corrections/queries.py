@@ -13,7 +13,7 @@ from app.locks import CORRECTIONS
 # After submissions AS s: the last correction of each.
 JOIN_LAST = """
     LEFT JOIN LATERAL (
-        SELECT c.status, c.final_score, c.reason, c.decided_by FROM corrections c
+        SELECT c.kind, c.status, c.final_score, c.reason, c.decided_by, c.decided_at FROM corrections c
         WHERE c.submission_id = s.id ORDER BY c.id DESC LIMIT 1) last ON true
 """
 
@@ -21,7 +21,7 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _FIND_LAST_ID = text("SELECT max(id) FROM corrections")
 _FIND_EFFECTIVE = text(f"""
     SELECT coalesce(last.status, s.status) AS status,
-           coalesce(last.final_score, s.final_score) AS final_score, last.decided_by
+           coalesce(last.final_score, s.final_score) AS final_score, last.kind, last.decided_by
     FROM submissions s {JOIN_LAST} WHERE s.id = :submission_id AND s.status IN ('SCORED', 'REJECTED')
 """)
 _INSERT = text(f"""

@@ -9,7 +9,7 @@ import structlog
 
 from app.corrections import queries
 from app.corrections.models import Decision
-from app.enums import SubmissionStatus
+from app.enums import CorrectionKind, SubmissionStatus
 from app.errors import Conflict
 
 log = structlog.get_logger(__name__)
@@ -19,7 +19,9 @@ SYSTEM = "system"
 
 
 def correct(submission_id: int, decision: Decision) -> None:
-    """Record `decision` as the effective result. Raise Conflict if the submission has not been evaluated.
+    """Record `decision` as the effective result.
+
+    Raise Conflict if the submission has not been evaluated, or if its video was taken down, which is final.
 
     While the submission's cycle is not completed, the decision counts there. Later, the change that it makes
     counts in the cycle that completes next.
@@ -28,6 +30,8 @@ def correct(submission_id: int, decision: Decision) -> None:
     before = queries.find_effective(submission_id)
     if before is None:
         raise Conflict("This submission has no result yet that could be corrected.")
+    if before.kind == CorrectionKind.TAKEDOWN:
+        raise Conflict("This video was taken down, which is final.")
     score = round(decision.final_score, 4) if decision.status == SubmissionStatus.SCORED else 0.0
     queries.insert(submission_id, replace(decision, final_score=score, reason=decision.reason[:2000]))
     log.info(

@@ -238,8 +238,14 @@ class Doctor:
                 "VLM_API_URL is not set: no submission is evaluated",
                 "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
             )
-        vlm = Vlm(self._settings, patience=JUDGE_PATIENCE)
-        asked = Judge(vlm, self._settings)
+        said = self._ask_judge(self._settings)
+        if self._settings.vlm_appeal_model:
+            said += f"; for appeals {self._ask_judge(self._settings.for_judging(is_appeal=True))}"
+        return said
+
+    def _ask_judge(self, settings: Settings) -> str:
+        vlm = Vlm(settings, patience=JUDGE_PATIENCE)
+        asked = Judge(vlm, settings)
         where = f"{vlm.model} at {vlm.endpoint}"
         digits = "".join(random.sample("123456789", SIZES[0].pictures))
         try:
@@ -248,8 +254,8 @@ class Doctor:
         except TransientError as error:
             raise Red(
                 f"{where}: {error.reason}",
-                "Check VLM_API_URL, VLM_API_KEY and VLM_MODEL: a vision language model that follows a "
-                "JSON schema.",
+                "Check VLM_API_URL, VLM_API_KEY, VLM_MODEL and VLM_APPEAL_MODEL: a vision language model "
+                "that follows a JSON schema.",
             ) from error
         if vlm.model == OFFLINE_MODEL:
             return f"{where} is a stand-in for a judge: it answers, but does not understand pictures"

@@ -34,9 +34,12 @@ _FIND_SUBJECT = text("""
 """)
 _LIST_HASH_ASSERTIONS = text(f"""
     SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
-           f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted
-    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id {JOIN_LAST}
-    WHERE s.video_hash = :video_hash AND s.status = 'SCORED' AND coalesce(last.status, s.status) = 'SCORED'
+           f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted,
+           t.submission_id IS NOT NULL AS is_taken_down
+    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
+    LEFT JOIN takedowns t ON t.submission_id = s.id {JOIN_LAST}
+    WHERE s.video_hash = :video_hash
+      AND (coalesce(last.status, s.status) = 'SCORED' OR t.submission_id IS NOT NULL)
     ORDER BY s.id
 """)
 # The likeliest, and of those that are not far behind the first submitted: decoys that look more like a copy
@@ -106,6 +109,15 @@ _INSERT_FULL = text("""
 _FORGET_CONTENT = text("""
     UPDATE fingerprints SET content_hash = NULL WHERE content_hash = :content_hash RETURNING submission_id
 """)
+# A new number, so that who is just comparing looks at it again.
+_SET_CONTENT = text("""
+    UPDATE fingerprints SET content_hash = :content_hash, remembered = DEFAULT,
+                            only_prompt = CASE WHEN CAST(:content_hash AS text) IS NULL THEN only_prompt END
+    WHERE submission_id = :submission_id
+""")
+_COUNT_EVERYWHERE = text("""
+    UPDATE fingerprints SET remembered = DEFAULT, only_prompt = NULL WHERE submission_id = :submission_id
+""")
 _DELETE_FULL = text("DELETE FROM full_fingerprints WHERE submission_id < :id")
 
 
@@ -135,13 +147,17 @@ class Subject:
 
 @dataclass(frozen=True)
 class HashAssertion:
-    """A scored submission with a hash assertion. `verified`: its bytes have this hash."""
+    """A scored submission with a hash assertion. `verified`: its bytes have this hash.
+
+    One that `is_taken_down` is not scored, but counts all the same.
+    """
 
     submission_id: int
     submission_uuid: UUID
     miner_hotkey: str
     verified: bool
     demoted: bool
+    is_taken_down: bool
 
     @property
     def place(self) -> tuple[bool, int]:
@@ -209,7 +225,7 @@ def find_latest() -> int:
 
 
 def list_hash_assertions(video_hash: str) -> list[HashAssertion]:
-    """The scored submissions with this hash assertion, the first submitted first."""
+    """The submissions with this hash assertion that are scored or taken down, the first submitted first."""
     return fetch_all(HashAssertion, _LIST_HASH_ASSERTIONS, video_hash=video_hash)
 
 
@@ -297,6 +313,16 @@ def insert_full(subject: Subject, plain: Fingerprint, mirrored: Fingerprint, qua
 def forget_content(content_hash: str) -> int | None:
     """Let a file be scored again; return the submission that it was scored as, if it was."""
     return fetch_value(_FORGET_CONTENT, content_hash=content_hash)
+
+
+def set_content(submission_id: int, content_hash: str | None) -> None:
+    """Remember a video as a scored one with this hash, or as one that is scored no longer."""
+    execute(_SET_CONTENT, submission_id=submission_id, content_hash=content_hash)
+
+
+def count_everywhere(submission_id: int) -> None:
+    """Let the footage of a video count against videos for every prompt."""
+    execute(_COUNT_EVERYWHERE, submission_id=submission_id)
 
 
 def delete_full(before: int) -> None:

@@ -154,7 +154,7 @@ def _judge_assertion(claim: Claim) -> Originality:
     queries.lock_memory()
     subject = queries.get_subject(claim.id)
     for each in queries.list_hash_assertions(claim.video_hash):
-        if each.place < subject.place:
+        if each.is_taken_down or each.place < subject.place:
             return _same_file(each, compared=False)
     return NOT_COMPARED
 
@@ -162,7 +162,8 @@ def _judge_assertion(claim: Claim) -> Originality:
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
     """Reject verified bytes that were scored before. Another's unverified hash assertion does not count."""
     for each in assertions:
-        if each.place < subject.place and (each.verified or each.miner_hotkey == subject.miner_hotkey):
+        is_own = each.miner_hotkey == subject.miner_hotkey
+        if each.is_taken_down or (each.place < subject.place and (each.verified or is_own)):
             return _same_file(each, compared=True)
     return None
 
@@ -170,6 +171,8 @@ def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Or
 def _same_file(known: HashAssertion, compared: bool) -> Originality:
     same = str(known.submission_uuid)
     reason = f"The same file was scored before, as submission {same}; submit a recording once."
+    if known.is_taken_down:
+        reason = f"This video was taken down, as submission {same}; do not submit it again."
     return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
@@ -199,6 +202,35 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
     known = queries.find_known(subject.id)
     assert known is not None
     return [id for id in sorted(later) if not _compare_again(id, known, subject)]
+
+
+def remember_appealed(comparison: Comparison) -> None:
+    """Keep the fingerprint of a video that was evaluated anew, if the first evaluation kept none."""
+    subject = comparison.subject
+    if queries.find_known(subject.id) is None:
+        queries.insert(subject, None, comparison.plain.thinned(), subject.prompt_id)
+
+
+def follow(submission_id: int, status: SubmissionStatus) -> list[int]:
+    """Let what is remembered of a video follow its corrected result, which now has this status.
+
+    The caller holds the locks of memory and of corrections. Later videos that were scored while this one was
+    rejected are corrected. Returns the submissions that could not be corrected, as `remember` does.
+    """
+    known = queries.find_known(submission_id)
+    if known is None:
+        # it was rejected before it was compared
+        return []
+    if status == SubmissionStatus.REJECTED:
+        queries.set_content(submission_id, None)
+        return []
+    subject = queries.get_subject(submission_id)
+    later = {queries.forget_content(subject.video_hash) or submission_id}
+    queries.set_content(submission_id, subject.video_hash)
+    if len(known.fingerprint):
+        later |= set(queries.list_later(known.fingerprint.keys(), subject, COMPARED))
+    later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
+    return [id for id in sorted(later - {submission_id}) if not _compare_again(id, known, subject)]
 
 
 def _compare_again(id: int, known: Known, cause: Subject) -> bool:
@@ -232,6 +264,8 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         status = SubmissionStatus.SCORED
     effective = corrections.find_effective(id)
     if effective is None or (effective.status, effective.final_score) == (status, score):
+        return True
+    if effective.kind == CorrectionKind.TAKEDOWN:
         return True
     if effective.decided_by not in (None, correcting.SYSTEM):
         return False

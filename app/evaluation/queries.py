@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.assessment.model import Claim
 from app.assessment.report import Report
@@ -24,9 +24,14 @@ _DUE = """
         OFFSET 0)
 """
 _CLAIM_COLUMNS = """
-    s.id, s.uuid AS submission_uuid, s.attempts AS attempt, s.claim_token, s.lease_expires_at, s.video_key,
-    s.video_hash, s.prompt_id, p.category, p.task, p.scenario, s.requirements, s.duration_sec,
-    s.resolution_width, s.resolution_height, s.fps, s.frame_seed
+    s.id, s.uuid AS submission_uuid, s.attempts - coalesce(a.attempts_before, 0) AS attempt, s.claim_token,
+    s.lease_expires_at, s.video_key, s.video_hash, s.prompt_id, p.category, p.task, p.scenario,
+    s.requirements, s.duration_sec, s.resolution_width, s.resolution_height, s.fps,
+    coalesce(a.frame_seed, s.frame_seed) AS frame_seed, a.submission_id IS NOT NULL AS is_appeal
+"""
+_CLAIM_TABLES = """
+    JOIN prompts p ON p.id = s.prompt_id
+    LEFT JOIN appeals a ON a.submission_id = s.id AND a.state = 'OPEN'
 """
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 
@@ -36,22 +41,40 @@ def _back_off(faults: str) -> str:
     return f"make_interval(secs => least(1800, 30 * 2 ^ least({faults}, 10)) * (0.75 + 0.5 * random()))"
 
 
-_CLAIM = text(f"""
-    WITH due AS (
-        SELECT s.id FROM submissions s WHERE {_DUE}
-            AND (:probing OR NOT EXISTS (
-                SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
-        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
-    ), claimed AS (
-        UPDATE submissions s SET
-            status = 'EVALUATING', attempts = attempts + 1, claim_token = gen_random_uuid(),
-            claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
-        FROM due WHERE s.id = due.id
-        RETURNING s.*
-    )
-    SELECT {_CLAIM_COLUMNS} FROM claimed s JOIN prompts p ON p.id = s.prompt_id ORDER BY s.id
+# A submission with a result keeps it, and its status, while it is evaluated once more for an appeal.
+_APPEALED = """
+    appeals a JOIN submissions s ON s.id = a.submission_id
+    WHERE a.state = 'OPEN' AND s.claim_token IS NULL AND s.not_before <= now()
+"""
+
+
+def _claim(due: str) -> TextClause:
+    """The statement that claims the oldest of the rows `due`, as a FROM clause with its conditions."""
+    return text(f"""
+        WITH due AS (
+            SELECT s.id FROM {due}
+                AND (:probing OR NOT EXISTS (
+                    SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+            ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
+        ), claimed AS (
+            UPDATE submissions s SET
+                status = CASE s.status WHEN 'PENDING' THEN 'EVALUATING' ELSE s.status END,
+                attempts = attempts + 1, claim_token = gen_random_uuid(),
+                claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
+            FROM due WHERE s.id = due.id
+            RETURNING s.*
+        )
+        SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES} ORDER BY s.id
+    """)
+
+
+_CLAIM = _claim(f"submissions s WHERE {_DUE}")
+_CLAIM_APPEALED = _claim(_APPEALED)
+_COUNT_DUE = text(f"""
+    SELECT count(*) FROM (
+        (SELECT 1 FROM {_APPEALED} LIMIT :at_most)
+        UNION ALL (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) LIMIT :at_most) due
 """)
-_COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) due")
 _COUNT_OPEN = text("""
     SELECT (SELECT count(*) FROM (
                 SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL LIMIT :at_most) p
@@ -65,7 +88,8 @@ _EXTEND = text("""
 """)
 _RELEASE = text(f"""
     UPDATE submissions SET
-        status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
+        status = CASE status WHEN 'EVALUATING' THEN 'PENDING' ELSE status END, {_FREE},
+        faults = faults + CAST(:is_fault AS integer),
         unexplained_faults = unexplained_faults + CAST(:is_unexplained AS integer),
         suspect_attempts = suspect_attempts + CAST(:is_suspect AS integer),
         changes = changes + CAST(:is_change AS integer),
@@ -76,7 +100,7 @@ _RELEASE = text(f"""
             CASE WHEN :is_fault THEN {_back_off("faults")} ELSE interval '0' END)
     WHERE id = :id AND claim_token = :claim_token
     RETURNING id, not_before, miner_hotkey, suspect_attempts, unexplained_faults, last_fault,
-              CAST(:is_suspect AS boolean) AS is_suspect
+              CAST(:is_suspect AS boolean) AS is_suspect, status <> 'PENDING' AS is_appeal
 """)
 # The machine of the claimant: without the suffix that names one process of a worker (jobs/worker.py).
 _MACHINE = "regexp_replace(coalesce(s.claimed_by, ''), '-[0-9]+-[0-9a-f]{8}$', '')"
@@ -85,7 +109,9 @@ _MACHINE = "regexp_replace(coalesce(s.claimed_by, ''), '-[0-9]+-[0-9a-f]{8}$', '
 _RETURN_EXPIRED = text(f"""
     WITH expired AS (
         SELECT s.id, s.lost_by, {_MACHINE} AS machine FROM submissions s
-        WHERE s.status = 'EVALUATING' AND s.lease_expires_at <= now()
+        WHERE s.id IN (SELECT id FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now()
+                       UNION ALL SELECT submission_id FROM appeals WHERE state = 'OPEN')
+          AND s.lease_expires_at <= now()
         ORDER BY s.lease_expires_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ), lost AS (
         SELECT id, machine, array_remove(lost_by, machine) AS by_others,
@@ -94,14 +120,15 @@ _RETURN_EXPIRED = text(f"""
         FROM expired
     )
     UPDATE submissions s SET
-        status = 'PENDING', {_FREE}, faults = faults + 1, unexplained_faults = unexplained_faults + 1,
+        status = CASE s.status WHEN 'EVALUATING' THEN 'PENDING' ELSE s.status END, {_FREE},
+        faults = faults + 1, unexplained_faults = unexplained_faults + 1,
         suspect_attempts = suspect_attempts + CAST(lost.is_suspect AS integer),
         lost_by = lost.by_others || lost.machine,
         last_fault = 'The lease of ' || coalesce(claimed_by, 'an evaluator') || ' expired.',
         not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_back_off("faults - 1")} END
     FROM lost WHERE s.id = lost.id
     RETURNING s.id, s.not_before, s.miner_hotkey, s.suspect_attempts, s.unexplained_faults, s.last_fault,
-              lost.is_suspect
+              lost.is_suspect, s.status <> 'PENDING' AS is_appeal
 """)
 _NOTE_LOSS = text(f"""
     WITH lost AS (
@@ -132,13 +159,27 @@ _RECORD = text(f"""
     SELECT submission_id, report, encode(sha256(convert_to(report::text, 'UTF8')), 'hex')
     FROM result, CAST(:report AS jsonb) AS report
 """)
+_RECORD_APPEALED = text(f"""
+    WITH done AS (
+        UPDATE submissions SET {_FREE}
+        WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now() RETURNING id
+    )
+    UPDATE appeals a SET
+        status = :status, final_score = :final_score, technical_score = :technical_score,
+        relevance_score = :relevance_score, quality_score = :quality_score,
+        rejection_reason = :rejection_reason, evaluated_by = :evaluated_by, judge_model = :judge_model,
+        prompt_version = :prompt_version, report = CAST(:report AS jsonb), evaluated_at = now()
+    FROM done WHERE a.submission_id = done.id
+""")
 _FIND_CLAIM = text(f"""
-    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    SELECT {_CLAIM_COLUMNS} FROM submissions s {_CLAIM_TABLES}
     WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
 """)
 _LIST_CLAIMS = text(f"""
-    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
-    WHERE s.status = 'EVALUATING' AND s.claimed_by = :claimed_by
+    SELECT {_CLAIM_COLUMNS} FROM submissions s {_CLAIM_TABLES}
+    WHERE s.id IN (SELECT id FROM submissions WHERE status = 'EVALUATING'
+                   UNION ALL SELECT submission_id FROM appeals WHERE state = 'OPEN')
+      AND s.claimed_by = :claimed_by
 """)
 _FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
 _FIND_REPORT = text("""
@@ -155,9 +196,10 @@ class OpenCounts:
 
 @dataclass(frozen=True)
 class Released:
-    """A row that is PENDING again. `is_suspect`: its video alone may be the cause.
+    """A row that may be claimed again. `is_suspect`: its video alone may be the cause.
 
-    `unexplained_faults` are all those that no dependency caused.
+    `unexplained_faults` are all those that no dependency caused. `is_appeal`: it has a result, and is to be
+    evaluated once more.
     """
 
     id: int
@@ -167,6 +209,7 @@ class Released:
     unexplained_faults: int
     last_fault: str | None
     is_suspect: bool
+    is_appeal: bool
 
 
 @dataclass(frozen=True)
@@ -180,19 +223,21 @@ class StoredReport:
 def claim_due(
     limit: int, claimed_by: str, lease_seconds: float, needs: Sequence[str], probing: bool = False
 ) -> list[Claim]:
-    """Claim the oldest due rows. No two callers ever get the same one.
+    """Claim the oldest due rows, those with an appeal first. No two callers ever get the same one.
 
-    Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`.
+    Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`. Appeals have a
+    budget, so they cannot keep the others waiting. They are no probes, since they may have another judge.
     """
-    return fetch_all(
-        Claim,
-        _CLAIM,
-        limit=limit,
-        claimed_by=claimed_by,
-        lease_seconds=lease_seconds,
-        needs=list(needs),
-        probing=probing,
-    )
+    binds = {
+        "claimed_by": claimed_by,
+        "lease_seconds": lease_seconds,
+        "needs": list(needs),
+        "probing": probing,
+    }
+    appealed = [] if probing else fetch_all(Claim, _CLAIM_APPEALED, limit=limit, **binds)
+    if len(appealed) == limit:
+        return appealed
+    return appealed + fetch_all(Claim, _CLAIM, limit=limit - len(appealed), **binds)
 
 
 def count_due(at_most: int) -> int:
@@ -264,6 +309,15 @@ def record(claim: Claim, values: dict[str, Any], report: Report) -> bool:
     """Write status, evaluation and report; False, having written nothing, if the lease has ended."""
     return bool(
         execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=report.dump_json(), **values)
+    )
+
+
+def record_appealed(claim: Claim, values: dict[str, Any], report: Report) -> bool:
+    """Write the evaluation for an appeal; False, having written nothing, if the lease has ended."""
+    return bool(
+        execute(
+            _RECORD_APPEALED, id=claim.id, claim_token=claim.claim_token, report=report.dump_json(), **values
+        )
     )
 
 

@@ -10,12 +10,15 @@ from uuid import UUID
 
 import structlog
 
+from app.appeals import queries as appeals
+from app.appeals import service as appealing
 from app.assessment import formula
 from app.assessment.model import Claim, LeaseLost, Outcome
 from app.assessment.report import Report
 from app.config import OFFLINE_MODEL, Settings
+from app.corrections import queries as corrections
 from app.db import autocommit, db
-from app.enums import EvaluatedBy, SubmissionStatus
+from app.enums import Dependency, EvaluatedBy, SubmissionStatus
 from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientError, invalid_field
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
@@ -106,8 +109,9 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         db.session.rollback()
         return
     hold_spent([released])
-    # a remote evaluator's judge and network are its own
-    if fault.dependency and by == EvaluatedBy.WORKER:
+    # a remote evaluator's judge and network are its own, and appeals may have another judge
+    is_ours = by == EvaluatedBy.WORKER and not (claim.is_appeal and fault.dependency == Dependency.VLM)
+    if fault.dependency and is_ours:
         breaker.count_failure(fault.dependency, reason, claim.id)
     else:
         # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
@@ -131,7 +135,9 @@ def hold_spent(released: Sequence[Released]) -> None:
             or today > MAX_SUSPECT_ATTEMPTS_A_DAY
             or each.unexplained_faults >= MAX_UNEXPLAINED_FAULTS
         ):
-            reviews.hold(each.id, f"It could not be evaluated: {each.last_fault}"[:2000])
+            ask = reviews.ask_about_appeal if each.is_appeal else reviews.hold
+            what = "could not be evaluated for its appeal" if each.is_appeal else "could not be evaluated"
+            ask(each.id, f"It {what}: {each.last_fault}"[:2000])
 
 
 def release_all(claimed_by: str, fault: TransientError) -> None:
@@ -172,11 +178,19 @@ def record_result(
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
     }
-    if not queries.record(claim, values, report):
+    write = queries.record_appealed if claim.is_appeal else queries.record
+    if not write(claim, values, report):
         db.session.rollback()
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
     to_review = {claim.id: report.review[:2000]} if report.review else {}
-    if isinstance(compared, duplicates.Comparison):
+    if claim.is_appeal:
+        if isinstance(compared, duplicates.Comparison) and judged.judge_model:
+            duplicates.remember_appealed(compared)
+        _conclude_appeal(claim)
+        if verdict.status == SubmissionStatus.REJECTED:
+            # what it says against the video changes nothing, or a person is asked already
+            to_review = {}
+    elif isinstance(compared, duplicates.Comparison):
         for other in compared.unverified:
             to_review[other] = (
                 f"It has the hash assertion of submission {claim.submission_uuid}, but the bytes of its own "
@@ -186,7 +200,8 @@ def record_result(
             to_review[copy] = f"It shows footage of submission {claim.submission_uuid}, which came first."
     for id, reason in to_review.items():
         reviews.open_review(id, reason)
-    breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
+    was_judged = outcome.judge_model is not None and not claim.is_appeal
+    breaker.count_success(evaluated_by, was_judged)
     db.session.commit()
     log.info(
         "evaluation_recorded",
@@ -197,6 +212,19 @@ def record_result(
         reason=verdict.rejection_reason,
     )
     return verdict
+
+
+def _conclude_appeal(claim: Claim) -> None:
+    """Decide an appeal whose evaluation was just recorded, or let a person do it."""
+    corrections.lock()
+    appeal = appeals.find_undecided(claim.id)
+    assert appeal is not None and appeal.new_result is not None, "it holds the row under its claim"
+    if not appealing.conclude(appeal):
+        new = appeal.new_result
+        reviews.ask_about_appeal(
+            claim.id,
+            f"Its result is appealed against, and a new evaluation gives {new.status} {new.final_score}.",
+        )
 
 
 def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:

@@ -103,11 +103,13 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
         control.check_tools(Path(directory))
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
-    # shared, for what it learns of its server
-    vlm = Vlm(settings)
+    # each shared, for what it learns of its server
+    ways = {is_appeal: settings.for_judging(is_appeal) for is_appeal in (False, True)}
+    vlms = {is_appeal: Vlm(way) for is_appeal, way in ways.items()}
 
     def judge_for(claim: Claim) -> Judge:
-        return Judge(vlm, settings, counter=RemoteCounter(backend, claim))
+        vlm, way = vlms[claim.is_appeal], ways[claim.is_appeal]
+        return Judge(vlm, way, counter=RemoteCounter(backend, claim))
 
     runner = EvaluatorRunner(backend, judge_for, batch_size)
 

@@ -18,9 +18,10 @@ from redis import Redis
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.appeals.queries import count as count_appeals
 from app.config import Settings
 from app.db import is_away
-from app.enums import Dependency
+from app.enums import AppealState, Dependency
 from app.health import queries
 from app.health.service import ask_redis
 from app.version import VERSION
@@ -92,6 +93,21 @@ class _Work(Collector):
         yield _gauge("reviews_open", "Submissions that a person should look at", backlog.reviews_open)
         yield _gauge(
             "oldest_review_seconds", "Age of the oldest open review", backlog.oldest_review_seconds or 0
+        )
+        appeals = GaugeMetricFamily("kibotos_appeals", "Appeals, all there were", labels=["state"])
+        counts = count_appeals()
+        for state in AppealState:
+            appeals.add_metric([state], getattr(counts, state.lower()))
+        yield appeals
+        yield _gauge(
+            "oldest_appeal_seconds",
+            "Time since the oldest appeal whose video is not evaluated anew",
+            backlog.oldest_appeal_seconds or 0,
+        )
+        yield _gauge(
+            "oldest_takedown_seconds",
+            "Time since the oldest takedown whose object is still in storage",
+            backlog.oldest_takedown_seconds or 0,
         )
         yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)
         yield _gauge(

@@ -26,6 +26,10 @@ _BACKLOG = text("""
            (SELECT count(*) FROM reviews WHERE state = 'OPEN') AS reviews_open,
            (SELECT extract(epoch FROM now() - min(opened_at))::double precision FROM reviews
             WHERE state = 'OPEN') AS oldest_review_seconds,
+           (SELECT extract(epoch FROM now() - min(appealed_at))::double precision FROM appeals
+            WHERE state = 'OPEN') AS oldest_appeal_seconds,
+           (SELECT extract(epoch FROM now() - min(taken_down_at))::double precision FROM takedowns
+            WHERE delete_at IS NOT NULL AND object_deleted_at IS NULL) AS oldest_takedown_seconds,
            (SELECT count(*) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycles,
            (SELECT extract(epoch FROM now() - ends_at)::double precision FROM cycles WHERE status = 'ACTIVE')
                AS active_cycle_overdue_seconds,
@@ -169,6 +173,10 @@ class Backlog:
     reviews_open: int
     # None while none is open
     oldest_review_seconds: float | None
+    # that is not evaluated anew; None: there is none
+    oldest_appeal_seconds: float | None
+    # whose object is still in storage; None: there is none
+    oldest_takedown_seconds: float | None
     evaluating_cycles: int
     active_cycle_overdue_seconds: float | None
     judge_tokens_today: int

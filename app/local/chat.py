@@ -174,6 +174,9 @@ class ChatServer(ThreadingHTTPServer):
         """What to set VLM_API_URL to."""
         return f"http://127.0.0.1:{self.server_port}/v1"
 
+    def serves(self, model: str) -> bool:
+        return model == self.model
+
     def answer(self, request: ChatRequest) -> str:
         """Return the text the model replies with."""
         raise NotImplementedError
@@ -246,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is over {MAX_BODY_BYTES} bytes"
             )
         request = parse_request(self.rfile.read(int(length)))
-        if request.body["model"] != self.server.model:
+        if not self.server.serves(request.body["model"]):
             raise ProtocolError(
                 HTTPStatus.NOT_FOUND,
                 f"The model {request.body['model']!r} does not exist; this server has {self.server.model!r}",

@@ -113,6 +113,15 @@ class MinerClient:
         body = statement | {"miner_hotkey": self._hotkey.address, "signature": signature}
         return self._backend.post("/v1/submissions", body)
 
+    def appeal(self, uuid: str, reason: str) -> dict[str, Any]:
+        """Appeal against the result of a submission. The same again gives the same appeal. Raises Refused."""
+        body = {
+            "miner_hotkey": self._hotkey.address,
+            "reason": reason,
+            "signature": self._hotkey.sign_appeal(uuid, reason),
+        }
+        return self._backend.post(f"/v1/submissions/{uuid}/appeal", body)
+
     def submit_video(self, video: Video, statement: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Upload and submit a video to a prompt, or continue where an earlier attempt stopped.
 

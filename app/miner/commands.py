@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -224,6 +225,32 @@ def receipt(settings: Settings, uuid: str, output: Path | None, api_url: str | N
     output = output or Path(f"receipt-{uuid}.json")
     output.write_bytes(content)
     click.echo(f"{output}\nkibotos receipt verify {output}")
+
+
+@miner.command()
+@click.argument("submission", type=click.UUID)
+@click.option("--reason", required=True, help="Why the result is wrong, in at most 1,000 characters.")
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def appeal(
+    settings: Settings, submission: UUID, reason: str, api_url: str | None, as_json: bool, **keys: Any
+) -> None:
+    """Appeal against the result of a submission, once, within 24 hours of the result.
+
+    The video is evaluated anew. If that agrees with the result, the result stands. If not, a person decides.
+    Run the command again to see what became of the appeal.
+    """
+    found = _miner(settings, api_url, keys).appeal(str(submission), reason)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{submission}: the appeal is {found['state']}")
+    if evaluation := found["evaluation"]:
+        click.echo(f"New evaluation: {evaluation['status']}, final score {evaluation['final_score']:.4f}")
+    if found["decision_reason"]:
+        click.echo(f"Decided by {found['decided_by']}: {found['decision_reason']}")
 
 
 def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:

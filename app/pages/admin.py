@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from redis import RedisError
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.appeals import queries as appeals
 from app.assessment.report import Report
 from app.enums import Category, ReviewState
 from app.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
@@ -218,6 +219,7 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
         status,
         submission=found,
         review=own,
+        appeal=appeals.find(uuid),
         report=report,
         strip=verdict.strip(report),
         name=verdict.name,

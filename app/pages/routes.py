@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.appeals import queries as appeals
 from app.assessment.formula import FINAL_WEIGHTS
 from app.assessment.report import Report, StageSeconds
 from app.errors import NotFound
@@ -191,6 +192,7 @@ def submission(uuid: UUID) -> Response:
     return answers.page(
         "pages/submission.html",
         submission=found,
+        appeal=appeals.find(uuid),
         report=report,
         strip=verdict.strip(report),
         name=verdict.name,

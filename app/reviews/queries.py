@@ -9,13 +9,13 @@ from sqlalchemy import text
 
 from app.assessment.report import Report
 from app.corrections.queries import JOIN_LAST
-from app.db import execute, fetch_all, fetch_one
+from app.db import execute, fetch_all, fetch_one, fetch_value
 
 # the status and score are the effective ones
 _SELECT = f"""
     SELECT r.submission_id, s.uuid AS submission_uuid, s.miner_uid, coalesce(last.status, s.status) AS status,
            coalesce(last.final_score, s.final_score) AS final_score, s.held_at IS NOT NULL AS is_held,
-           r.state, r.reason, r.opened_at, r.closed_at, r.decided_by, r.decision_reason
+           r.state, r.reason, r.opened_at, r.closed_at, r.decided_by, r.decision_reason, s.video_key
     FROM reviews r JOIN submissions s ON s.id = r.submission_id {JOIN_LAST}
 """
 
@@ -34,14 +34,23 @@ _NOTE_LET_GO = text("""
     UPDATE reviews SET let_go = true, waits_since = now() WHERE submission_id = :submission_id
 """)
 _LIST = text(f"""
-    {_SELECT} WHERE r.state = :state ORDER BY r.opened_at DESC, r.submission_id DESC LIMIT :limit
+    {_SELECT} WHERE r.state = :state AND (CAST(:after AS uuid) IS NULL OR (r.opened_at, r.submission_id) < (
+        SELECT a.opened_at, a.submission_id FROM reviews a JOIN submissions b ON b.id = a.submission_id
+        WHERE b.uuid = CAST(:after AS uuid)))
+    ORDER BY r.opened_at DESC, r.submission_id DESC LIMIT :limit
 """)
 _FIND = text(f"{_SELECT} WHERE s.uuid = :uuid")
 # Not those that are being judged again: they are decided by their result. Nor those that were let go once.
 _FIND_OVERDUE = text(f"""
-    {_SELECT} WHERE r.state = 'OPEN' AND r.waits_since < now() - make_interval(secs => :seconds)
-                AND (s.final_score IS NOT NULL OR s.held_at IS NOT NULL AND NOT r.let_go)
+    {_SELECT} LEFT JOIN appeals a ON a.submission_id = s.id
+    WHERE r.state = 'OPEN' AND r.waits_since < now() - make_interval(secs => :seconds)
+      AND CASE WHEN a.state = 'OPEN' THEN false
+               WHEN a.state = 'IN_REVIEW' AND a.evaluated_at IS NULL THEN NOT r.let_go
+               ELSE s.final_score IS NOT NULL OR s.held_at IS NOT NULL AND NOT r.let_go END
     ORDER BY r.waits_since, r.submission_id LIMIT 1
+""")
+_IS_TAKEN_DOWN = text("""
+    SELECT EXISTS (SELECT FROM takedowns t JOIN submissions s ON s.id = t.submission_id WHERE s.uuid = :uuid)
 """)
 _FIND_FINDINGS = text(f"""
     SELECT e.technical_score, e.relevance_score, e.quality_score, v.report,
@@ -94,6 +103,7 @@ class Review:
     closed_at: datetime | None
     decided_by: str | None
     decision_reason: str | None
+    video_key: str
 
 
 @dataclass(frozen=True)
@@ -131,12 +141,17 @@ def note_let_go(submission_id: int) -> None:
     execute(_NOTE_LET_GO, submission_id=submission_id)
 
 
-def list_latest(state: str, limit: int) -> list[Review]:
-    return fetch_all(Review, _LIST, state=state, limit=limit)
+def list_latest(state: str, limit: int, after: UUID | None = None) -> list[Review]:
+    """Reviews of one state, the latest first: those after the review of the submission `after`."""
+    return fetch_all(Review, _LIST, state=state, limit=limit, after=after)
 
 
 def find(uuid: UUID) -> Review | None:
     return fetch_one(Review, _FIND, uuid=uuid)
+
+
+def is_taken_down(uuid: UUID) -> bool:
+    return fetch_value(_IS_TAKEN_DOWN, uuid=uuid)
 
 
 def find_overdue(seconds: float) -> Review | None:

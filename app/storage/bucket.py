@@ -9,7 +9,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.clients.storage import MIRROR_PREFIX, Storage
 from app.clients.storage_faults import (
-    DOCTOR_PREFIX,
     NO_BUCKET,
     ErrorAnswer,
     StorageExaminer,
@@ -203,14 +202,15 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
             {
                 "Sid": "Videos",
                 "Effect": "Allow",
-                "Action": ["s3:PutObject", "s3:GetObject"],
-                "Resource": [f"{arn}/{UPLOADS_PREFIX}*", f"{arn}/{LEDGERS_PREFIX}*"],
+                # to delete is for takedowns, and for what the doctor uploads
+                "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
+                "Resource": f"{arn}/{UPLOADS_PREFIX}*",
             },
             {
-                "Sid": "Doctor",
+                "Sid": "Ledgers",
                 "Effect": "Allow",
-                "Action": "s3:DeleteObject",
-                "Resource": f"{arn}/{DOCTOR_PREFIX}*",
+                "Action": ["s3:PutObject", "s3:GetObject"],
+                "Resource": f"{arn}/{LEDGERS_PREFIX}*",
             },
             # without it a missing object is a 403, which looks like an outage
             {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},

@@ -131,6 +131,9 @@ REFUSED = (
     "kibotos reviews show",
     "kibotos reviews accept",
     "kibotos reviews reject",
+    "kibotos reviews uphold",
+    "kibotos submissions correct",
+    "kibotos submissions takedown",
     "kibotos reviews judge-again",
 )
 
@@ -197,10 +200,14 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
             if command.startswith("kibotos miner status"):
                 (submission,) = re.findall(r"Submitted: (\S+)", printed)
                 command = re.sub(r"[0-9a-f-]{36}", submission, command)
+            if command.startswith("kibotos miner appeal"):
+                command = re.sub(r"[0-9a-f-]{36}", submission, command)
             printed = guide.run(command)
             if "--watch" in command:
                 assert "SCORED" in printed
-    assert "Technical checks" in printed
+            if command.startswith("kibotos evaluate"):
+                assert "Technical checks" in printed
+    assert "the appeal is OPEN" in printed
 
 
 def test_what_validators_read(guide, app):

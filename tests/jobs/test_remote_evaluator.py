@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from app.db import db
 from app.local.process import free_ports
-from tests.factories import make_prompt
+from tests.appeals.conftest import statement
+from tests.factories import make_prompt, miner
 from tests.processes import eventually
 from tests.vlm_server import completion
 
@@ -150,3 +151,25 @@ def test_without_a_judge_it_does_not_start(evaluators):
     evaluator = evaluators(vlm_api_url="")
     eventually(lambda: not evaluator.is_running)
     assert evaluator.log.read_text().splitlines()[-1].startswith("Error: VLM_API_URL is not set")
+
+
+def test_an_appeal_is_evaluated_by_the_evaluators_other_judge(vlm, evaluators, backend, submit, videos):
+    vlm.answer_with(action_match=0.05)
+    vlm.others["second-judge"] = {"action_match": 0.9}
+    id = submit(videos.make(seconds=2), duration_sec=2.0, fps=25)
+    evaluators(vlm_appeal_model="second-judge")
+    eventually(lambda: evaluation(id), 60)
+    row = submission(id)
+    assert row.status == "REJECTED"
+    path = f"{backend.url}/v1/submissions/{row.uuid}/appeal"
+    assert requests.post(path, json=statement(row.uuid, keypair=miner()), timeout=10).status_code == 201
+    found = eventually(lambda: (a := requests.get(path, timeout=10).json())["evaluation"] and a, 60)
+    assert (found["state"], found["evaluation"]["judge_model"]) == ("IN_REVIEW", "second-judge")
+    assert (found["evaluation"]["status"], found["evaluation"]["evaluated_by"]) == ("SCORED", "evaluator")
+    # it looked at other moments, and the judge was not told what the miner says
+    assert found["evaluation"]["report"]["frame_seed"] != evaluation_report(backend, row)["frame_seed"]
+    assert not any("It shows a mug" in request.text for request in vlm.requests)
+
+
+def evaluation_report(backend, row):
+    return requests.get(f"{backend.url}/v1/submissions/{row.uuid}/report", timeout=10).json()

@@ -204,3 +204,23 @@ def test_what_the_api_does_for_an_admin_is_in_the_log_too(app, client):
         scalar(app, "SELECT done_by || ': ' || action FROM admin_actions")
         == "token 1: POST /v1/admin/prompts"
     )
+
+
+def test_a_review_shows_the_appeal_as_text_and_can_uphold_the_result(app, admin):
+    with app.app_context():
+        id = make_result(status="REJECTED")
+        insert("appeals", submission_id=id, miner_hotkey="5" * 48, reason="<b>Look</b> again.",
+               against_status="REJECTED", against_score=0.0, attempts_before=1, state="IN_REVIEW",
+               status="SCORED", final_score=0.9, technical_score=1.0, relevance_score=0.8, quality_score=1.0,
+               evaluated_by="worker", report={}, evaluated_at="now")  # fmt: skip
+        insert("reviews", submission_id=id, reason="Its result is appealed against.")
+    uuid = scalar(app, "SELECT uuid FROM submissions")
+    page = admin.get(f"/admin/reviews/{uuid}").text
+    assert "&lt;b&gt;Look&lt;/b&gt; again." in page and "0.9" in page
+    assert "<b>Look" not in page
+    assert admin.send(f"/admin/reviews/{uuid}", verb="uphold", reason="It shows no mug.").status_code == 303
+    assert scalar(app, "SELECT state || ' ' || decided_by FROM appeals") == "UPHELD Grace"
+    public = admin.get(f"/submissions/{uuid}").text
+    assert "the result stands" in public and "It shows no mug." in public
+    # what the miner writes is for the person who decides
+    assert "again." not in public

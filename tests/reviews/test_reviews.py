@@ -417,7 +417,9 @@ def test_over_http_and_by_command(client, app, run_kibotos):
     db.session.commit()
     (listed,) = client.get("/v1/admin/reviews").json
     assert (listed["submission_uuid"], listed["state"], listed["final_score"]) == (uuid, "OPEN", 0.9)
-    assert client.get(f"/v1/admin/reviews/{uuid}").json == listed
+    shown = client.get(f"/v1/admin/reviews/{uuid}").json
+    assert shown == listed | {"appeal": None, "video_url": shown["video_url"]}
+    assert row(id).video_key in shown["video_url"]
     environ = {"DATABASE_URL": app.extensions["settings"].database_url, "APP_ENV": "development"}
     assert uuid in run_kibotos("reviews", "list", **environ).output
     result = run_kibotos("reviews", "reject", uuid, "--reason", "Staged.", "--by", "Ada", **environ)
