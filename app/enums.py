@@ -79,6 +79,25 @@ class ReviewState(StrEnum):
     JUDGED_AGAIN = "JUDGED_AGAIN"
 
 
+class WebhookEvent(StrEnum):
+    """What a webhook tells of."""
+
+    SUBMISSION_EVALUATED = "submission.evaluated"
+    SUBMISSION_CORRECTED = "submission.corrected"
+    SUBMISSION_TAKEN_DOWN = "submission.taken_down"
+    APPEAL_DECIDED = "appeal.decided"
+    CYCLE_COMPLETED = "cycle.completed"
+    WEIGHTS_PUBLISHED = "weights.published"
+
+
+class DeliveryState(StrEnum):
+    """What became of a webhook's event."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 

@@ -7,6 +7,7 @@ from app.clients.chain import Chain
 from app.completion import service as completion
 from app.evaluation import reconcile
 from app.reviews import service as reviews
+from app.webhooks import service as webhooks
 
 
 def tick_cycles() -> None:
@@ -25,3 +26,9 @@ def reconcile_evaluations() -> None:
         reconcile.dispatch(redis, settings)
 
     ticks.run("reconcile", work)
+
+
+def tidy_webhooks() -> None:
+    """Delete what webhooks no longer need."""
+    settings = current_app.extensions["settings"]
+    ticks.run("webhooks", lambda: webhooks.tidy(settings))

@@ -289,6 +289,9 @@ CHECKED = {
     ("reviews", "state"): enums.ReviewState,
     ("corrections", "kind"): enums.CorrectionKind,
     ("circuit_breakers", "name"): enums.Dependency,
+    ("webhook_endpoints", "events"): enums.WebhookEvent,
+    ("webhook_deliveries", "event"): enums.WebhookEvent,
+    ("webhook_deliveries", "state"): enums.DeliveryState,
 }
 
 

@@ -19,6 +19,8 @@ from app.enums import CorrectionKind, ReviewState, SubmissionStatus
 from app.errors import Conflict, NotFound
 from app.reviews import queries
 from app.reviews.queries import Review
+from app.webhooks import service as webhooks
+from app.webhooks.events import Evaluated
 
 log = structlog.get_logger(__name__)
 
@@ -80,6 +82,9 @@ def decide(uuid: UUID, verb: Verb, reason: str, by: str) -> Review:
     elif verb == "reject":
         queries.refuse(
             review.submission_id, reason, Report(report_version=REPORT_VERSION, review=review.reason)
+        )
+        webhooks.record_submission(
+            review.submission_id, Evaluated(status=SubmissionStatus.REJECTED, final_score=0)
         )
     else:
         queries.let_go(review.submission_id)
