@@ -29,6 +29,7 @@ COMMANDS = {
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
+    "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
     "weights": ("app.weights.commands", "Show and check the weights of a cycle."),
 }
 

@@ -32,6 +32,9 @@ from app.queue import (
     connect,
     open_queue,
 )
+
+# the jobs: imported here, they need not be imported in each work horse, which takes longer than most jobs
+from jobs import tick, webhooks  # noqa: F401
 from jobs.processes import Child, supervise
 from jobs.worker import work
 
