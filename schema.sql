@@ -549,6 +549,7 @@ CREATE INDEX webhook_deliveries_subject ON webhook_deliveries (endpoint_id, subj
 CREATE INDEX webhook_deliveries_claimed ON webhook_deliveries (endpoint_id) WHERE claim_token IS NOT NULL;
 -- the list of an endpoint's deliveries
 CREATE INDEX webhook_deliveries_endpoint ON webhook_deliveries (endpoint_id, id);
+CREATE INDEX webhook_deliveries_failed ON webhook_deliveries (endpoint_id, id) WHERE state = 'FAILED';
 -- those that are deleted after some days
 CREATE INDEX webhook_deliveries_ended ON webhook_deliveries (ended_at) WHERE state <> 'PENDING';
 

@@ -51,10 +51,10 @@ class TakenDown(SubmissionFacts):
 
 
 class AppealDecided(SubmissionFacts):
-    """A miner's appeal has its outcome; `is_granted`: the result was changed."""
+    """A miner's appeal has its outcome; `is_overturned`: it changed the result."""
 
     event = WebhookEvent.APPEAL_DECIDED
-    is_granted: bool
+    is_overturned: bool
 
 
 class CycleCompleted(CycleFacts):

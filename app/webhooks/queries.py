@@ -107,14 +107,18 @@ _REPLAY_FAILED = text(f"""
 # long takes one delivery at a time. All such endpoints together may take some of the places only.
 _LOCK_CLAIMS = text(f"SELECT pg_advisory_xact_lock({WEBHOOKS})")
 _CLAIM = text(f"""
-    WITH busy AS (
-        SELECT endpoint_id, count(*) AS n FROM webhook_deliveries
-        WHERE claim_token IS NOT NULL AND lease_expires_at > now() GROUP BY endpoint_id
+    WITH endpoints AS (
+        SELECT e.id, e.called_at, e.is_slow OR e.failures > 0 AS is_slow, busy.n,
+               e.disabled_at IS NULL AND e.removed_at IS NULL
+                   AND coalesce(e.paused_until <= now(), true) AS is_open
+        FROM webhook_endpoints e CROSS JOIN LATERAL (
+            -- a look-up for each, also where the statistics are of an emptier table
+            SELECT count(*) AS n FROM webhook_deliveries d
+            WHERE d.endpoint_id = e.id AND d.claim_token IS NOT NULL AND d.lease_expires_at > now()
+            OFFSET 0) busy
     ), open AS (
-        SELECT e.id, e.called_at, e.is_slow OR e.failures > 0 AS is_slow, coalesce(b.n, 0) AS n,
-               CASE WHEN e.is_slow OR e.failures > 0 THEN 1 ELSE :per_endpoint END - coalesce(b.n, 0) AS room
-        FROM webhook_endpoints e LEFT JOIN busy b ON b.endpoint_id = e.id
-        WHERE e.disabled_at IS NULL AND e.removed_at IS NULL AND coalesce(e.paused_until <= now(), true)
+        SELECT id, called_at, is_slow, CASE WHEN is_slow THEN 1 ELSE :per_endpoint END - n AS room
+        FROM endpoints WHERE is_open
     ), due AS (
         SELECT d.id, o.is_slow, o.called_at, row_number() OVER (PARTITION BY o.id ORDER BY d.turn) AS turn
         FROM open o CROSS JOIN LATERAL (
@@ -133,9 +137,7 @@ _CLAIM = text(f"""
         FROM due
     ), chosen AS (
         SELECT id FROM ranked
-        WHERE NOT is_slow OR place <= :slow_places - (
-            SELECT count(*) FROM busy b JOIN webhook_endpoints e ON e.id = b.endpoint_id
-            WHERE e.is_slow OR e.failures > 0)
+        WHERE NOT is_slow OR place <= :slow_places - (SELECT sum(n) FROM endpoints WHERE is_slow)
         ORDER BY turn, called_at NULLS FIRST, id LIMIT :limit
     ), claimed AS (
         UPDATE webhook_deliveries d SET

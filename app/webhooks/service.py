@@ -27,8 +27,9 @@ MAX_ENDPOINTS_OF_A_MINER = 3
 MAX_ENDPOINTS_OF_ADMINS = 50
 SECRET_BYTES = 32
 SECRET_PREFIX = "whsec_"  # noqa: S105
-# deleted in one statement, so that none takes long
+# deleted in one statement, and statements in one tick, so that none takes long
 DELETED_AT_ONCE = 5000
+MAX_DELETIONS = 10
 
 # A name server may take its time. At most one thread of a web process waits for one.
 _looking_up = threading.Lock()
@@ -136,8 +137,9 @@ def tidy(settings: Settings) -> None:
     seconds = settings.webhook_retention_days * 86_400
     with autocommit():
         for delete in (queries.delete_old, queries.delete_unwanted):
-            while delete(seconds, DELETED_AT_ONCE) == DELETED_AT_ONCE:
-                pass
+            for _ in range(MAX_DELETIONS):
+                if delete(seconds, DELETED_AT_ONCE) < DELETED_AT_ONCE:
+                    break
         queries.delete_removed()
 
 
