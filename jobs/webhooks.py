@@ -5,8 +5,8 @@ from flask import current_app
 from app.clients.strangers import Strangers
 from app.webhooks import delivery
 
-# With the call that began last, a run ends before a worker that was asked to stop kills it.
-RUN_SECONDS = 5.0
+# With the calls that began last, a run ends before a worker that was asked to stop kills it.
+RUN_SECONDS = 3.0
 
 
 def deliver_due() -> None:

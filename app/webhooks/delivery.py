@@ -43,14 +43,21 @@ POLL_SECONDS = 0.5
 
 
 def deliver_due(strangers: Strangers, seconds: float, call_seconds: float = CALL_SECONDS) -> None:
-    """Deliver what is due, also what becomes so meanwhile. Claims nothing more after `seconds`."""
+    """Deliver what is due, also what becomes so meanwhile. After `seconds` it comes to an end.
+
+    While it waits for slow receivers then, it goes on to call those that are well.
+    """
     end = time.monotonic() + seconds
     calls: dict[Future[AttemptOutcome], ClaimedDelivery] = {}
     with ThreadPoolExecutor(PLACES) as pool:
         while True:
-            if time.monotonic() < end:
-                for delivery in claim(PLACES - len(calls)):
-                    calls[pool.submit(call, delivery, strangers, call_seconds)] = delivery
+            now, free, claimed = time.monotonic(), PLACES - len(calls), []
+            if now < end:
+                claimed = claim(free)
+            elif calls and now < end + call_seconds:
+                claimed = claim(free, slow_places=0)
+            for delivery in claimed:
+                calls[pool.submit(call, delivery, strangers, call_seconds)] = delivery
             if not calls:
                 return
             done, _ = wait(calls, POLL_SECONDS, FIRST_COMPLETED)
@@ -58,11 +65,11 @@ def deliver_due(strangers: Strangers, seconds: float, call_seconds: float = CALL
                 record(calls.pop(future), future.result())
 
 
-def claim(limit: int) -> list[ClaimedDelivery]:
+def claim(limit: int, slow_places: int = SLOW_PLACES) -> list[ClaimedDelivery]:
     """Claim up to `limit` deliveries that are due, fairly between endpoints and in order within a subject."""
     if not limit:
         return []
-    claimed = queries.claim_due(limit, PER_ENDPOINT, SLOW_PLACES, LEASE_SECONDS)
+    claimed = queries.claim_due(limit, PER_ENDPOINT, slow_places, LEASE_SECONDS)
     db.session.commit()
     return claimed
 

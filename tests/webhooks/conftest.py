@@ -10,6 +10,8 @@ from standardwebhooks import Webhook
 from app.clients.strangers import Strangers
 from app.db import db
 from app.webhooks import service
+from tests.api.conftest import serve  # noqa: F401
+from tests.jobs.conftest import processes  # noqa: F401
 
 
 class Receiver(ThreadingHTTPServer):

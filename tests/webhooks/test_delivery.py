@@ -240,6 +240,25 @@ def test_a_hostile_receiver_delays_no_other_and_ends(endpoint, receiver, strange
     assert {row.error is None for row in attempts()} == {True, False}
 
 
+def test_who_is_well_is_called_while_a_slow_one_is_waited_for(app, endpoint, receiver, strangers):
+    endpoint("/silent")
+    over = threading.Event()
+
+    def hold(handler):
+        # another event comes when the run is about to end
+        with app.app_context():
+            endpoint("/well")
+            time.sleep(0.3)
+            evaluated()
+        return 204 if over.wait(30) else None
+
+    receiver.answers["/silent"] = hold
+    receiver.answers["/well"] = lambda handler: over.set() or 204
+    evaluated()
+    deliver(strangers)
+    assert receiver.types("/well") == ["submission.evaluated"]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -10,7 +10,6 @@ from app.db import db
 from app.webhooks import service
 from app.webhooks.events import Evaluated
 from tests.factories import make_result
-from tests.jobs.conftest import processes  # noqa: F401
 from tests.processes import eventually
 from tests.webhooks.conftest import execute, states
 
@@ -21,7 +20,7 @@ def evaluated():
 
 
 @pytest.fixture
-def scheduler(app, processes):  # noqa: F811
+def scheduler(app, processes):
     return processes("scheduler", "--check-interval", "1")
 
 
