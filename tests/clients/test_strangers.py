@@ -1,5 +1,8 @@
 """What strangers name leads to the public Internet, or nowhere."""
 
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from ipaddress import ip_address
@@ -10,6 +13,7 @@ from app.clients.http import exchange, read_start
 from app.clients.retry import RetryableError
 from app.clients.strangers import AddressRefused, Strangers, is_own, is_public
 from tests.clients.conftest import drip
+from tests.tls import tls_proxy
 
 PRIVATE = """
     0.0.0.0 0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1
@@ -143,6 +147,33 @@ def test_a_name_that_leads_elsewhere_by_now_is_not_connected_to(server, deadline
     ):
         pass
     assert server.requests == []
+
+
+def test_tls_is_with_the_name_and_not_with_the_address(server, deadline, tmp_path, monkeypatch):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: it makes the certificate")
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    names = ["-subj", "/CN=x", "-addext", "subjectAltName=DNS:hook.example"]
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", key, "-out", certificate]
+    subprocess.run(["openssl", "req", "-x509", *kind, *files, *names], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    asked = []
+    context.sni_callback = lambda _socket, name, _context: asked.append(name)
+    server.answer(b"HTTP/1.1 204 No Content\r\n\r\n")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    look_up = Strangers(True, lambda host, port: ["127.0.0.1"]).look_up
+    with tls_proxy(context, int(server.url.rpartition(":")[2])) as port:
+        with exchange("POST", f"https://hook.example:{port}/", deadline, look_up=look_up) as answer:
+            assert answer.status_code == 204
+        # the certificate is of another name
+        with (
+            pytest.raises(RetryableError, match="the connection failed"),
+            exchange("POST", f"https://other.example:{port}/", deadline, look_up=look_up),
+        ):
+            pass
+    assert asked == ["hook.example", "other.example"]
 
 
 def test_the_next_address_is_tried(server, deadline):
