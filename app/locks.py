@@ -12,7 +12,7 @@ CYCLES = 0x6379636C
 FINGERPRINTS = 0x636F7079
 # corrections are inserted, reviews opened and decided, cycles completed ("corr"); taken after all others
 CORRECTIONS = 0x636F7272
-# deliveries of webhooks are claimed ("hook")
+# deliveries of webhooks are claimed, and what came of them is written ("hook")
 WEBHOOKS = 0x686F6F6B
 
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name

@@ -26,6 +26,8 @@ from app.webhooks.models import MAX_ANSWER_LENGTH, AttemptOutcome, ClaimedDelive
 
 log = structlog.get_logger(__name__)
 
+EndedCall = tuple[ClaimedDelivery, AttemptOutcome]
+
 # receivers that are called at once; of them at most so many that failed or were slow last time
 PLACES = 32
 SLOW_PLACES = 16
@@ -49,27 +51,34 @@ def deliver_due(strangers: Strangers, seconds: float, call_seconds: float = CALL
     """
     end = time.monotonic() + seconds
     calls: dict[Future[AttemptOutcome], ClaimedDelivery] = {}
+    ended: list[EndedCall] = []
     with ThreadPoolExecutor(PLACES) as pool:
         while True:
-            now, free, claimed = time.monotonic(), PLACES - len(calls), []
-            if now < end:
-                claimed = claim(free)
-            elif calls and now < end + call_seconds:
-                claimed = claim(free, slow_places=0)
-            for delivery in claimed:
+            now, limit, slow_places = time.monotonic(), PLACES - len(calls), SLOW_PLACES
+            if now >= end:
+                slow_places = 0
+                limit = limit if calls and now < end + call_seconds else 0
+            for delivery in write_and_claim(ended, limit, slow_places):
                 calls[pool.submit(call, delivery, strangers, call_seconds)] = delivery
             if not calls:
                 return
             done, _ = wait(calls, POLL_SECONDS, FIRST_COMPLETED)
-            for future in done:
-                record(calls.pop(future), future.result())
+            ended = [(calls.pop(future), future.result()) for future in done]
 
 
-def claim(limit: int, slow_places: int = SLOW_PLACES) -> list[ClaimedDelivery]:
-    """Claim up to `limit` deliveries that are due, fairly between endpoints and in order within a subject."""
-    if not limit:
+def write_and_claim(
+    ended: Sequence[EndedCall], limit: int, slow_places: int = SLOW_PLACES
+) -> list[ClaimedDelivery]:
+    """Write what came of calls, and claim up to `limit` deliveries that are due.
+
+    Both in one transaction, since a commit takes longer than they do. One process at a time does it.
+    """
+    if not ended and not limit:
         return []
-    claimed = queries.claim_due(limit, PER_ENDPOINT, slow_places, LEASE_SECONDS)
+    queries.lock()
+    for delivery, outcome in ended:
+        _record(delivery, outcome)
+    claimed = queries.claim_due(limit, PER_ENDPOINT, slow_places, LEASE_SECONDS) if limit else []
     db.session.commit()
     return claimed
 
@@ -136,16 +145,15 @@ def _judge(response: requests.Response, began: float) -> AttemptOutcome:
     )
 
 
-def record(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> None:
+def _record(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> None:
     """Write what came of an attempt. Disable an endpoint that has failed for a day, or that is gone."""
     failures = queries.record_attempt(delivery, outcome, MAX_TRIES, SLOW_SECONDS)
     if failures is None:
-        db.session.rollback()
         log.warning("webhook_lease_lost", delivery=str(delivery.uuid))
         return
     if outcome.is_gone:
         queries.disable(
-            delivery.endpoint_id, "It answered 410: it wants no more events. Enable it if it does."
+            delivery.endpoint_id, "It answered 410, so it wants no more events. Enable it if it does."
         )
     elif failures >= MAX_TRIES:
         queries.disable(
@@ -153,6 +161,5 @@ def record(delivery: ClaimedDelivery, outcome: AttemptOutcome) -> None:
             f"It failed {failures} times in a row, for about a day, at last so: {outcome.error} "
             "Mend it, enable it, then replay what failed.",
         )
-    db.session.commit()
     if outcome.error:
         log.info("webhook_failed", delivery=str(delivery.uuid), error=outcome.error, failures=failures)

@@ -103,9 +103,10 @@ _REPLAY_FAILED = text(f"""
         ORDER BY id LIMIT :limit)
 """)
 
-# One process at a time claims, so that no endpoint exceeds what it may take at once. One that failed or took
-# long takes one delivery at a time. All such endpoints together may take some of the places only.
-_LOCK_CLAIMS = text(f"SELECT pg_advisory_xact_lock({WEBHOOKS})")
+# One process at a time writes outcomes and claims. So two never wait for each other's rows, and no endpoint
+# exceeds what it may take at once. One that failed or took long takes one delivery at a time. All such endpoints
+# together may take some of the places only.
+_LOCK = text(f"SELECT pg_advisory_xact_lock({WEBHOOKS})")
 _CLAIM = text(f"""
     WITH endpoints AS (
         SELECT e.id, e.called_at, e.is_slow OR e.failures > 0 AS is_slow, busy.n,
@@ -296,12 +297,16 @@ def replay_failed(endpoint_id: int, since: datetime, limit: int) -> int:
     return execute(_REPLAY_FAILED, endpoint_id=endpoint_id, since=since, limit=limit)
 
 
+def lock() -> None:
+    """Until this transaction ends, no other claims deliveries or writes what came of them."""
+    execute(_LOCK)
+
+
 def claim_due(limit: int, per_endpoint: int, slow_places: int, lease_seconds: float) -> list[ClaimedDelivery]:
     """Claim due deliveries: the first of each endpoint, then the second of each, and so on.
 
     Of the endpoints, the one that was called longest ago comes first.
     """
-    execute(_LOCK_CLAIMS)
     return fetch_all(
         ClaimedDelivery,
         _CLAIM,

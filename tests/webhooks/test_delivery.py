@@ -68,7 +68,7 @@ def test_a_rotated_secret_overlaps_with_the_old_one(endpoint, receiver, stranger
     assert len(receiver.messages) == 2
     execute("UPDATE webhook_endpoints SET old_secret_until = now()")
     evaluated()
-    (claim,) = delivery.claim(1)
+    (claim,) = delivery.write_and_claim([], 1)
     assert len(claim.secrets) == 1
 
 
@@ -109,11 +109,11 @@ def test_order_holds_while_an_earlier_event_of_the_subject_is_out(endpoint, stra
     id = evaluated()
     corrected(id)
     evaluated()
-    claimed = delivery.claim(10)
+    claimed = delivery.write_and_claim([], 10)
     assert [each.event for each in claimed] == ["submission.evaluated"] * 2
-    assert delivery.claim(10) == []
-    delivery.record(claimed[0], AttemptOutcome(0.1, 200))
-    assert [each.event for each in delivery.claim(10)] == ["submission.corrected"]
+    assert delivery.write_and_claim([], 10) == []
+    delivery.write_and_claim([(claimed[0], AttemptOutcome(0.1, 200))], 0)
+    assert [each.event for each in delivery.write_and_claim([], 10)] == ["submission.corrected"]
 
 
 @pytest.mark.parametrize(
@@ -344,13 +344,13 @@ def test_two_workers_never_have_one_delivery_at_once(app, endpoint, receiver, st
 def test_a_lease_that_ended_gives_the_delivery_to_another_and_the_first_writes_nothing(endpoint):
     endpoint()
     evaluated()
-    (lost,) = delivery.claim(1)
-    assert delivery.claim(1) == []
+    (lost,) = delivery.write_and_claim([], 1)
+    assert delivery.write_and_claim([], 1) == []
     execute("UPDATE webhook_deliveries SET lease_expires_at = now(), not_before = now()")
-    (again,) = delivery.claim(1)
-    delivery.record(lost, AttemptOutcome(1, 200))
+    (again,) = delivery.write_and_claim([], 1)
+    delivery.write_and_claim([(lost, AttemptOutcome(1, 200))], 0)
     assert states() == [("PENDING", 2)]
-    delivery.record(again, AttemptOutcome(1, 200))
+    delivery.write_and_claim([(again, AttemptOutcome(1, 200))], 0)
     assert states() == [("DELIVERED", 2)]
     assert [attempt.number for attempt in attempts()] == [2]
 
@@ -380,21 +380,21 @@ def test_places_are_shared_fairly(app, endpoint, receiver):
     service.record_cycle(1, CycleCompleted(block_number=None))
     db.session.commit()
     execute("UPDATE webhook_endpoints SET failures = 1 WHERE url LIKE '%/bad%'")
-    claimed = delivery.claim(delivery.PLACES)
+    claimed = delivery.write_and_claim([], delivery.PLACES)
     by_endpoint = [each.endpoint_id for each in claimed]
     assert by_endpoint.count(busy.id) == delivery.PER_ENDPOINT
     assert by_endpoint.count(small.id) == 1
     assert len([id for id in by_endpoint if id in {each.id for each in failing}]) == delivery.SLOW_PLACES
     # and no more while those are out
-    assert delivery.claim(delivery.PLACES) == []
+    assert delivery.write_and_claim([], delivery.PLACES) == []
 
 
 def test_those_that_were_called_longest_ago_come_first(app, endpoint):
     made = [endpoint(f"/{n}") for n in range(4)]
     evaluated()
     evaluated()
-    first = [each.endpoint_id for each in delivery.claim(2)]
-    second = [each.endpoint_id for each in delivery.claim(2)]
+    first = [each.endpoint_id for each in delivery.write_and_claim([], 2)]
+    second = [each.endpoint_id for each in delivery.write_and_claim([], 2)]
     assert sorted(first + second) == [each.id for each in made]
 
 
