@@ -104,8 +104,8 @@ _REPLAY_FAILED = text(f"""
 """)
 
 # One process at a time writes outcomes and claims. So two never wait for each other's rows, and no endpoint
-# exceeds what it may take at once. One that failed or took long takes one delivery at a time. All such endpoints
-# together may take some of the places only.
+# exceeds what it may take at once. One that failed or took long takes one delivery at a time. All such
+# endpoints together may take some of the places only.
 _LOCK = text(f"SELECT pg_advisory_xact_lock({WEBHOOKS})")
 _CLAIM = text(f"""
     WITH endpoints AS (
