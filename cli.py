@@ -34,6 +34,7 @@ COMMANDS = {
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
+    "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
 }
 # Those of `kibotos weights`. Anybody can verify; to recompute needs the database.
 WEIGHTS_COMMANDS = {

@@ -38,6 +38,8 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.submissions import routes as submissions
     from app.web import api, openapi, problems, requests
     from app.web.kept import Kept
+    from app.webhooks import events
+    from app.webhooks import routes as webhooks
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
@@ -57,13 +59,15 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     problems.init_app(app)
     db.init_app(app, settings)
     api.init_app(app, settings)
-    openapi.init_app(app)
+    openapi.init_app(app, events.messages())
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
     submitted = (submissions, appeals, evaluation, reviews, moderation)
     for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, admin):
         app.register_blueprint(noun.blueprint)
+    for blueprint in webhooks.blueprints:
+        app.register_blueprint(blueprint)
 
     @app.after_request
     def harden(response: "Response") -> "Response":

@@ -358,6 +358,13 @@ class Settings:
     evaluation_lease_seconds: int = _setting(
         600, _integer(5, 86_400), "seconds until the lease of a remote evaluator expires"
     )
+    # webhooks
+    webhook_allow_private: bool = _setting(
+        False, _flag, "true: webhooks may go to private addresses and any port, in development only"
+    )
+    webhook_retention_days: float = _setting(
+        7.0, _number(0.01, 3650), "days after which what became of a webhook's event is deleted"
+    )
     # processes
     port: int = _setting(8000, _integer(1, 65535), "port of the API")
     web_workers: int = _setting(2, _integer(1, 256), "gunicorn processes")
@@ -454,6 +461,11 @@ class Settings:
                 "MIRROR_BUCKET is set, but RECEIPT_KEY_FILE is not: what is in a mirror must be signed. "
                 "Make a key with `kibotos keys new FILE`."
             )
+            if self.webhook_allow_private:
+                raise ConfigError(
+                    "WEBHOOK_ALLOW_PRIVATE=true would let miners reach into your network: leave it out in "
+                    "production."
+                )
         given: dict[str, str] = {}
         for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN", "METRICS_TOKEN"):
             for token in getattr(self, name.lower()):

@@ -90,6 +90,25 @@ class AppealState(StrEnum):
     CLOSED = "CLOSED"
 
 
+class WebhookEvent(StrEnum):
+    """What a webhook tells of."""
+
+    SUBMISSION_EVALUATED = "submission.evaluated"
+    SUBMISSION_CORRECTED = "submission.corrected"
+    SUBMISSION_TAKEN_DOWN = "submission.taken_down"
+    APPEAL_DECIDED = "appeal.decided"
+    CYCLE_COMPLETED = "cycle.completed"
+    WEIGHTS_PUBLISHED = "weights.published"
+
+
+class DeliveryState(StrEnum):
+    """What became of a webhook's event."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 

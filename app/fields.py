@@ -105,7 +105,7 @@ def _parse_timestamp(value: Any) -> Any:
         raise ValueError("must lie between the years 1 and 9999 in UTC") from None
 
 
-def _show_timestamp(value: datetime) -> str:
+def show_timestamp(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -124,7 +124,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_check_object)]
 Timestamp = Annotated[
     datetime,
     BeforeValidator(_parse_timestamp),
-    PlainSerializer(_show_timestamp, return_type=str),
+    PlainSerializer(show_timestamp, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 # an id that the database counts up

@@ -13,13 +13,16 @@ FINGERPRINTS = 0x636F7079
 # corrections are inserted, reviews and appeals opened and decided, cycles completed ("corr"); taken after all
 # others
 CORRECTIONS = 0x636F7272
+# deliveries of webhooks are claimed, and what came of them is written ("hook")
+WEBHOOKS = 0x686F6F6B
 
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B
 
 # seeds of the locks of a miner: its submissions are accepted, its uploads presigned, its results recorded,
-# its appeals accepted
+# its appeals accepted, its webhooks registered
 MINER_SUBMISSIONS = 0
 MINER_PRESIGNS = 1
 MINER_RESULTS = 20011
 MINER_APPEALS = 2
+MINER_WEBHOOKS = 3

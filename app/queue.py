@@ -29,13 +29,18 @@ log = structlog.get_logger(__name__)
 
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
+WEBHOOKS = "webhooks"
 
 EVALUATE_NEXT = "jobs.evaluate.evaluate_next"
 TICK_CYCLES = "jobs.tick.tick_cycles"
 STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
+TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
+DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 # Every function a job may name. None of them takes an argument.
-JOBS = frozenset({EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS, STORE_LEDGERS})
+JOBS = frozenset(
+    {EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS, STORE_LEDGERS, TIDY_WEBHOOKS, DELIVER_WEBHOOKS}
+)
 
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.

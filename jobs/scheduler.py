@@ -1,4 +1,4 @@
-"""The scheduler: a clock that puts periodic jobs into their queue, and a worker of its own for them.
+"""The scheduler: a clock that puts periodic jobs into their queues, and workers of its own for them.
 
 rq-scheduler's own loop is not used, since measurements showed how it fails. If Redis is emptied, it loses its
 whole schedule for ever. If it dies between two of its commands, it loses an entry. It exits when Redis is out
@@ -21,7 +21,21 @@ from rq.job import Job
 from rq_scheduler import Scheduler
 
 from app.config import Settings
-from app.queue import RECONCILE_EVALUATIONS, STORE_LEDGERS, TICK_CYCLES, TICKS, ListedJob, connect, open_queue
+from app.queue import (
+    DELIVER_WEBHOOKS,
+    RECONCILE_EVALUATIONS,
+    STORE_LEDGERS,
+    TICK_CYCLES,
+    TICKS,
+    TIDY_WEBHOOKS,
+    WEBHOOKS,
+    ListedJob,
+    connect,
+    open_queue,
+)
+
+# the jobs: imported here, they need not be imported in each work horse, which takes longer than most jobs
+from jobs import tick, webhooks  # noqa: F401
 from jobs.processes import Child, supervise
 from jobs.worker import work
 
@@ -29,17 +43,20 @@ log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1
 RECONCILE_SECONDS = 5.0
+DELIVER_SECONDS = 2.0
+TIDY_SECONDS = 60.0
 # Longest a periodic job may run; the next one waits for it.
 TICK_TIMEOUT_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """A job that is due every `seconds`; `name` is its fixed id in the schedule."""
+    """A job that is due every `seconds` in `queue`; `name` is its fixed id in the schedule."""
 
     name: str
     function: str
     seconds: float
+    queue: str = TICKS
 
 
 def periodic(settings: Settings) -> tuple[Periodic, ...]:
@@ -48,6 +65,9 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
+        Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
+        # no cycle waits for a receiver
+        Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )
 
 
@@ -92,7 +112,7 @@ class HealingScheduler(Scheduler):
         self.connection.zadd(self.scheduled_jobs_key, {entry.name: (slot + 1) * entry.seconds})
         life = math.ceil(entry.seconds)
         try:
-            open_queue(TICKS, self.connection).enqueue_call(
+            open_queue(entry.queue, self.connection).enqueue_call(
                 entry.function,
                 job_id=f"{entry.name}-{slot:.0f}",
                 unique=True,
@@ -118,5 +138,5 @@ def clock(settings: Settings) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Run the clock and the worker of periodic jobs until SIGTERM or SIGINT, a process each."""
-    supervise([Child(clock, settings), Child(work, settings, TICKS)])
+    """Run the clock and the workers of periodic jobs and webhooks until SIGTERM or SIGINT, a process each."""
+    supervise([Child(clock, settings), Child(work, settings, TICKS), Child(work, settings, WEBHOOKS)])

@@ -10,6 +10,7 @@ from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
 from app.reviews import service as reviews
+from app.webhooks import service as webhooks
 
 
 def tick_cycles() -> None:
@@ -45,3 +46,9 @@ def store_ledgers() -> None:
     ticks.run("ledgers", work)
     # also when ledgers cannot be stored: validators need the weights
     ticks.run("mirror", lambda: mirror.publish(settings, storage))
+
+
+def tidy_webhooks() -> None:
+    """Delete what webhooks no longer need."""
+    settings = current_app.extensions["settings"]
+    ticks.run("webhooks", lambda: webhooks.tidy(settings))

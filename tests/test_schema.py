@@ -290,6 +290,9 @@ CHECKED = {
     ("appeals", "state"): enums.AppealState,
     ("corrections", "kind"): enums.CorrectionKind,
     ("circuit_breakers", "name"): enums.Dependency,
+    ("webhook_endpoints", "events"): enums.WebhookEvent,
+    ("webhook_deliveries", "event"): enums.WebhookEvent,
+    ("webhook_deliveries", "state"): enums.DeliveryState,
 }
 
 

@@ -23,6 +23,8 @@ from app.errors import Conflict, Forbidden, NotFound, TooManyRequests, Unauthori
 from app.hotkeys import appeal_statement, is_signed
 from app.queue import enqueue_evaluations
 from app.submissions.models import read_signature
+from app.webhooks import service as webhooks
+from app.webhooks.events import AppealDecided
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +123,15 @@ def decide(appeal: Appeal, result: Result | None, decided_by: str, reason: str) 
             Decision(CorrectionKind.APPEAL, status, result.final_score, reason, decided_by, evidence),
         )
     queries.decide(appeal.submission_id, state, decided_by, reason[:2000])
+    if result is not None:
+        webhooks.record_submission(
+            appeal.submission_id,
+            AppealDecided(
+                status=SubmissionStatus(result.status),
+                final_score=result.final_score,
+                is_overturned=state == AppealState.OVERTURNED,
+            ),
+        )
     log.info("appeal_decided", submission_id=appeal.submission_id, state=state, decided_by=decided_by)
     return state
 

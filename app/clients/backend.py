@@ -57,11 +57,19 @@ class Backend:
         told, heard_at = self._told
         return (moment - told).total_seconds() - (time.monotonic() - heard_at)
 
-    def get(self, path: str, **query: Any) -> Any:
+    def get(self, path: str, sign: Signer | None = None, **query: Any) -> Any:
         """Return the JSON at `path`. Raises Refused, or Unavailable after several attempts."""
         query = {name: value for name, value in query.items() if value is not None}
         target = f"{path}?{urlencode(query)}" if query else path
-        return self._patiently("GET", target, b"", None)
+        return self._patiently("GET", target, b"", sign)
+
+    def patch(self, path: str, body: Any, sign: Signer) -> Any:
+        """Change what is at `path` and return the answer's JSON. Raises Refused, or Unavailable."""
+        return self._patiently("PATCH", path, json.dumps(body).encode(), sign)
+
+    def delete(self, path: str, sign: Signer) -> Any:
+        """Delete what is at `path` and return the answer's JSON. Raises Refused, or Unavailable."""
+        return self._patiently("DELETE", path, b"", sign)
 
     def post(self, path: str, body: Any, sign: Signer | None = None, once: bool = False) -> Any:
         """Post `body` as JSON and return the answer's JSON. Raises Refused, or Unavailable.

@@ -5,13 +5,16 @@
 - At most a given number of decoded bytes is read of a body. No encoding is asked for.
 - Proxies and certificates come from the environment. Credentials in `~/.netrc` are not used: they would
 replace the token of the request.
+- What a stranger named is reached at addresses that a `look_up` gives (see clients/strangers.py), and never
+through a proxy, which would look up the name itself.
 """
 
+import os
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +26,9 @@ from requests.auth import HTTPBasicAuth
 
 from app.clients.retry import RetryableError
 from app.version import VERSION
+
+# (host, port, deadline) -> the IP addresses to connect to; raises RetryableError if there are none
+LookUp = Callable[[str, int, float], Sequence[str]]
 
 CONNECT_SECONDS = 5.0
 # the longest silence in the middle of an exchange
@@ -39,6 +45,7 @@ def exchange(
     headers: Mapping[str, str] | None = None,
     data: Any = None,
     idle_seconds: float = IDLE_SECONDS,
+    look_up: LookUp | None = None,
 ) -> Iterator[requests.Response]:
     """Send a request and yield its response. The caller reads the body.
 
@@ -51,7 +58,7 @@ def exchange(
     watchdog.start()
     try:
         with (
-            _open_session(sockets, deadline) as session,
+            _open_session(sockets, deadline, look_up) as session,
             session.request(
                 method,
                 url,
@@ -69,6 +76,17 @@ def exchange(
         raise RetryableError(f"the connection failed ({_why(error)})") from error
     finally:
         watchdog.cancel()
+
+
+def read_start(response: requests.Response, max_bytes: int) -> bytes:
+    """Return what has come of a streamed body, without its decoding: at most `max_bytes`, b"" if it fails.
+
+    It waits for the first piece only.
+    """
+    try:
+        return response.raw.read1(max_bytes, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError):
+        return b""
 
 
 def read_bounded(response: requests.Response, max_bytes: int, deadline: float) -> bytes:
@@ -125,12 +143,22 @@ def _unpacker(encoding: str) -> Callable[[bytes, int], bytes]:
     raise RetryableError(f"its answer is encoded as {encoding[:40]!r}, which was not asked for")
 
 
-def _open_session(sockets: list[socket.socket], deadline: float) -> requests.Session:
-    session = requests.Session()
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """No answer is a redirect. Of one that is, requests would read the whole body, without a bound."""
+        return None
+
+
+def _open_session(sockets: list[socket.socket], deadline: float, look_up: LookUp | None) -> requests.Session:
+    session = _Session()
     session.headers.update({"User-Agent": f"kibotos/{VERSION}", "Accept-Encoding": "identity"})
+    if look_up:
+        session.trust_env = False
+        # the one thing of the environment that is wanted
+        session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     # whatever is set here, requests takes instead of ~/.netrc
     session.auth = _authorise
-    adapter = _WatchedAdapter(sockets, deadline)
+    adapter = _WatchedAdapter(sockets, deadline, look_up)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session
@@ -145,18 +173,27 @@ def _authorise(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """Puts the socket of each connection it opens into `sockets`, also of one through a proxy."""
+    """Puts the socket of each connection it opens into `sockets`, also of one through a proxy.
 
-    def __init__(self, sockets: list[socket.socket], deadline: float):
+    With `look_up`, it connects to an address from there. TLS and the header Host still have the name.
+    """
+
+    def __init__(self, sockets: list[socket.socket], deadline: float, look_up: LookUp | None):
         super().__init__()
         self._sockets = sockets
         self._deadline = deadline
+        self._look_up = look_up
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
         pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
-        sockets, deadline = self._sockets, self._deadline
+        sockets, deadline, look_up = self._sockets, self._deadline, self._look_up
 
         class Watched(pool.ConnectionCls):
+            def _new_conn(self) -> socket.socket:
+                if look_up is None:
+                    return super()._new_conn()
+                return _connect(look_up(self.host, self.port, deadline), self.port, deadline)
+
             def connect(self) -> None:
                 super().connect()
                 sockets.append(self.sock)
@@ -165,6 +202,22 @@ class _WatchedAdapter(HTTPAdapter):
 
         pool.ConnectionCls = Watched
         return pool
+
+
+def _connect(addresses: Sequence[str], port: int, deadline: float) -> socket.socket:
+    """Connect to the first of `addresses` that accepts. Raise RetryableError if none does in time."""
+    failure: OSError = TimeoutError("it takes too long")
+    for address in addresses:
+        timeout = min(CONNECT_SECONDS, deadline - time.monotonic())
+        if timeout <= 0:
+            break
+        try:
+            connected = socket.create_connection((address, port), timeout)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return connected
+        except OSError as error:
+            failure = error
+    raise RetryableError(f"the connection failed ({failure.strerror or failure})") from failure
 
 
 def _cut(sockets: list[socket.socket]) -> None:

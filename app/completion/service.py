@@ -18,6 +18,8 @@ from app.duplicates import queries as duplicates
 from app.ledger import service as ledger
 from app.metagraph import service as metagraph
 from app.metagraph.models import Block
+from app.webhooks import service as webhooks
+from app.webhooks.events import CycleCompleted, WeightsPublished
 from app.weights import service as weights
 
 log = structlog.get_logger(__name__)
@@ -79,6 +81,10 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)
     ledger.record(cycle.id, settings.netuid, taken_at)
+    block_number = block.number if block else None
+    webhooks.record_cycle(cycle.id, CycleCompleted(block_number=block_number))
+    if recorded.uids:
+        webhooks.record_cycle(cycle.id, WeightsPublished(block_number=block_number))
     db.session.commit()
     log.info("cycle_completed", cycle_id=cycle.id, miners=recorded.miners, weights=recorded.uids)
     return True

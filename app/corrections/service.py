@@ -11,6 +11,8 @@ from app.corrections import queries
 from app.corrections.models import Decision
 from app.enums import CorrectionKind, SubmissionStatus
 from app.errors import Conflict
+from app.webhooks import service as webhooks
+from app.webhooks.events import Corrected
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,9 @@ def correct(submission_id: int, decision: Decision) -> None:
         raise Conflict("This video was taken down, which is final.")
     score = round(decision.final_score, 4) if decision.status == SubmissionStatus.SCORED else 0.0
     queries.insert(submission_id, replace(decision, final_score=score, reason=decision.reason[:2000]))
+    webhooks.record_submission(
+        submission_id, Corrected(kind=decision.kind, status=decision.status, final_score=score)
+    )
     log.info(
         "result_corrected",
         submission_id=submission_id,

@@ -26,6 +26,8 @@ from app.evaluation.queries import OpenCounts, Released
 from app.redaction import stripped
 from app.reviews import service as reviews
 from app.video.frames import FrameHash
+from app.webhooks import service as webhooks
+from app.webhooks.events import Evaluated
 
 log = structlog.get_logger(__name__)
 
@@ -202,6 +204,10 @@ def record_result(
         reviews.open_review(id, reason)
     was_judged = outcome.judge_model is not None and not claim.is_appeal
     breaker.count_success(evaluated_by, was_judged)
+    if not claim.is_appeal:
+        webhooks.record_submission(
+            claim.id, Evaluated(status=verdict.status, final_score=verdict.final_score)
+        )
     db.session.commit()
     log.info(
         "evaluation_recorded",

@@ -127,6 +127,12 @@ class _Work(Collector):
         yield _gauge(
             "judge_token_budget", "VLM_DAILY_TOKEN_BUDGET; 0: none", self._settings.vlm_daily_token_budget
         )
+        yield _gauge(
+            "webhooks_due_seconds",
+            "Wait of the longest due delivery to a webhook that is well",
+            backlog.webhooks_due_seconds or 0,
+        )
+        yield _gauge("webhooks_disabled", "Webhooks that are disabled", backlog.webhooks_disabled)
         yield _gauge("database_connections", "Connections to the database", backlog.connections)
         ages = GaugeMetricFamily("kibotos_tick_age_seconds", "Time since the last run", labels=["tick"])
         failures = GaugeMetricFamily("kibotos_tick_failed", "1 if the last run failed", labels=["tick"])

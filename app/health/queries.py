@@ -35,6 +35,19 @@ _BACKLOG = text("""
                AS active_cycle_overdue_seconds,
            (SELECT coalesce(sum(prompt_tokens + completion_tokens), 0)::bigint FROM judge_usage
             WHERE day = (now() AT TIME ZONE 'UTC')::date) AS judge_tokens_today,
+           (SELECT extract(epoch FROM now() - min(due.not_before))::double precision
+            FROM webhook_endpoints e CROSS JOIN LATERAL (
+                SELECT d.not_before FROM webhook_deliveries d
+                WHERE d.endpoint_id = e.id AND d.state = 'PENDING' AND d.not_before <= now()
+                  AND NOT EXISTS (
+                      SELECT FROM webhook_deliveries earlier
+                      WHERE earlier.endpoint_id = d.endpoint_id AND earlier.subject = d.subject
+                        AND earlier.state = 'PENDING' AND earlier.id < d.id OFFSET 0)
+                ORDER BY d.not_before, d.id LIMIT 1) due
+            WHERE e.disabled_at IS NULL AND e.removed_at IS NULL AND e.failures = 0 AND NOT e.is_slow)
+               AS webhooks_due_seconds,
+           (SELECT count(*) FROM webhook_endpoints WHERE disabled_at IS NOT NULL AND removed_at IS NULL)
+               AS webhooks_disabled,
            (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections
 """)
 _HAS_SCHEMA = text("SELECT to_regclass('schema_migrations') IS NOT NULL")
@@ -180,6 +193,9 @@ class Backlog:
     evaluating_cycles: int
     active_cycle_overdue_seconds: float | None
     judge_tokens_today: int
+    # as oldest_due_seconds, of deliveries to receivers that are well
+    webhooks_due_seconds: float | None
+    webhooks_disabled: int
     connections: int
 
 

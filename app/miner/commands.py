@@ -57,22 +57,23 @@ def _statement(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
+def _hotkey(keys: dict[str, Any]) -> Any:
+    from app.clients.hotkey import Hotkey
+
+    if keys["wallet_name"]:
+        return Hotkey.from_wallet(keys["wallet_name"], keys["hotkey_name"], keys["wallet_path"])
+    if keys["hotkey"]:
+        return Hotkey(keys["hotkey"])
+    raise ConfigError("Name the hotkey: give --wallet-name and --hotkey-name, or --hotkey in development.")
+
+
 def _miner(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> Any:
     from app.clients.backend import Backend
-    from app.clients.hotkey import Hotkey
     from app.miner.client import MinerClient
     from app.miner.journal import Journal
 
-    if keys["wallet_name"]:
-        hotkey = Hotkey.from_wallet(keys["wallet_name"], keys["hotkey_name"], keys["wallet_path"])
-    elif keys["hotkey"]:
-        hotkey = Hotkey(keys["hotkey"])
-    else:
-        raise ConfigError(
-            "Name the hotkey: give --wallet-name and --hotkey-name, or --hotkey in development."
-        )
     directory = Path.home() / ".kibotos" / "miner"
-    return MinerClient(Backend(api_url or settings.api_url), hotkey, Journal(directory))
+    return MinerClient(Backend(api_url or settings.api_url), _hotkey(keys), Journal(directory))
 
 
 def _take(options: dict[str, Any], *names: str) -> dict[str, Any]:
@@ -312,3 +313,95 @@ def _show_submission(backend: Any, submission: dict[str, Any], as_json: bool) ->
         if evaluation:
             click.echo(f"Final score: {evaluation['final_score']:.4f}")
     return 1 if submission["status"] == "REJECTED" else 0
+
+
+@miner.group()
+def webhook() -> None:
+    """Have the backend tell an address of yours about your submissions."""
+
+
+@webhook.command()
+@click.argument("url")
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def add(settings: Settings, url: str, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """Register URL, and print the secret that verifies what it is sent. It is shown this once."""
+    backend, sign = _signed(settings, api_url, keys)
+    made = backend.post("/v1/webhooks", {"url": url}, sign=sign, once=True)
+    click.echo(json.dumps(made) if as_json else f"webhook:  {made['uuid']}\nsecret:   {made['secret']}")
+
+
+@webhook.command("list")
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def list_webhooks(settings: Settings, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """List your webhooks."""
+    backend, sign = _signed(settings, api_url, keys)
+    found = backend.get("/v1/webhooks", sign)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        failing = f"{each['failures']} failures in a row" if each["failures"] else "well"
+        click.echo(f"{each['uuid']}  {each['url']}  {each['disabled_reason'] or failing}")
+
+
+@webhook.command()
+@click.argument("uuid", type=click.UUID)
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def deliveries(settings: Settings, uuid: UUID, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """List what was last sent to the webhook UUID, or waits."""
+    backend, sign = _signed(settings, api_url, keys)
+    found = backend.get(f"/v1/webhooks/{uuid}/deliveries", sign)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        submission = each["data"]["submission_uuid"]
+        click.echo(
+            f"{each['created_at']}  {each['state']:<9}  {each['attempts']:>2} attempts  "
+            f"{each['event']}  {submission}"
+        )
+
+
+@webhook.command()
+@click.argument("uuid", type=click.UUID)
+@click.option("--failed-since", required=True, help="A time, such as 2026-01-15T10:00:00Z.")
+@key_options
+@api_option
+@click.pass_obj
+def replay(settings: Settings, uuid: UUID, failed_since: str, api_url: str | None, **keys: Any) -> None:
+    """Enable the webhook UUID, and send again what failed of events since a time."""
+    backend, sign = _signed(settings, api_url, keys)
+    backend.patch(f"/v1/webhooks/{uuid}", {"is_enabled": True}, sign)
+    total = 0
+    body = {"failed_since": failed_since}
+    while replayed := backend.post(f"/v1/webhooks/{uuid}/replay", body, sign=sign)["replayed"]:
+        total += replayed
+    click.echo(f"Deliveries that are sent again: {total}.")
+
+
+@webhook.command()
+@click.argument("uuid", type=click.UUID)
+@key_options
+@api_option
+@click.pass_obj
+def delete(settings: Settings, uuid: UUID, api_url: str | None, **keys: Any) -> None:
+    """Delete the webhook UUID. Nothing more is sent to it."""
+    backend, sign = _signed(settings, api_url, keys)
+    backend.delete(f"/v1/webhooks/{uuid}", sign)
+    click.echo("It is deleted.")
+
+
+def _signed(settings: Settings, api_url: str | None, keys: dict[str, Any]) -> tuple[Any, Any]:
+    """The backend, and what signs a request to it."""
+    from app.clients.backend import Backend
+
+    return Backend(api_url or settings.api_url), _hotkey(keys).sign_request

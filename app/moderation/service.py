@@ -24,6 +24,8 @@ from app.moderation.models import Takedown
 from app.moderation.queries import Submission
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
+from app.webhooks import service as webhooks
+from app.webhooks.events import TakenDown
 
 log = structlog.get_logger(__name__)
 
@@ -112,3 +114,4 @@ def _take_down(submission: Submission, reason: str, by: str, evidence: dict[str,
         review_queries.close(submission.id, ReviewState.REJECTED, by, reason)
     memory.count_everywhere(submission.id)
     queries.insert_takedown(submission.id)
+    webhooks.record_submission(submission.id, TakenDown(status=SubmissionStatus.REJECTED, final_score=0))

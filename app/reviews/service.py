@@ -24,6 +24,8 @@ from app.enums import AppealState, CorrectionKind, ReviewState, SubmissionStatus
 from app.errors import Conflict, NotFound
 from app.reviews import queries
 from app.reviews.queries import Review
+from app.webhooks import service as webhooks
+from app.webhooks.events import Evaluated
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +123,9 @@ def _decide_without_result(review: Review, verb: Verb, reason: str) -> None:
     if verb != "reject":
         raise Conflict(f"This submission has no score to {verb}; reject it, or have it judged again.")
     queries.refuse(review.submission_id, reason, Report(report_version=REPORT_VERSION, review=review.reason))
+    webhooks.record_submission(
+        review.submission_id, Evaluated(status=SubmissionStatus.REJECTED, final_score=0)
+    )
 
 
 def _decide_result(review: Review, appeal: Appeal | None, verb: Verb, reason: str, by: str) -> None:

@@ -5,10 +5,12 @@ kind share (401 where a token is needed, 413 where there is a body, and so on).
 """
 
 import re
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, render_template
+from pydantic import BaseModel
 
 from app.web.api import Problem, spec
 
@@ -24,6 +26,16 @@ _SECURITY_SCHEMES = {
     },
 }
 
+# as Standard Webhooks has them
+_WEBHOOK_HEADERS = [
+    {"in": "header", "name": name, "required": True, "description": text, "schema": {"type": "string"}}
+    for name, text in (
+        ("webhook-id", "The same in each attempt: process no id twice."),
+        ("webhook-timestamp", "When this attempt was signed, in seconds since 1970."),
+        ("webhook-signature", "v1,… by the secret; while a secret is rotated, two of them."),
+    )
+]
+
 _ERRORS = {
     400: "The body is not a JSON object",
     401: "The credentials are missing or wrong",
@@ -38,8 +50,9 @@ _ERRORS = {
 }
 
 
-def init_app(app: Flask) -> None:
-    """Serve GET /openapi.json and GET /docs."""
+def init_app(app: Flask, messages: Mapping[str, type[BaseModel]]) -> None:
+    """Serve GET /openapi.json and GET /docs. `messages` are what webhooks send, by event."""
+    app.extensions["webhook_messages"] = messages
 
     @app.get("/openapi.json")
     def openapi() -> Response:
@@ -68,6 +81,20 @@ def _build() -> dict[str, Any]:
         for method, operation in result["paths"].get(path, {}).items():
             if method.upper() in (rule.methods or ()):
                 _complete(operation, getattr(current_app.view_functions[rule.endpoint], "role", None))
+    result["webhooks"] = {}
+    for event, model in current_app.extensions["webhook_messages"].items():
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        result["components"]["schemas"] |= schema.pop("$defs", {}) | {model.__name__: schema}
+        reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+        body = {"required": True, "content": {"application/json": {"schema": reference}}}
+        result["webhooks"][event] = {
+            "post": {
+                "summary": model.__doc__,
+                "parameters": _WEBHOOK_HEADERS,
+                "requestBody": body,
+                "responses": {"2XX": {"description": "Received. Any other answer counts as a failure."}},
+            }
+        }
     return result
 
 

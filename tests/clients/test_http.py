@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-from app.clients.http import exchange, find_redirect, read_bounded
+from app.clients.http import exchange, find_redirect, read_bounded, read_start
 from app.clients.retry import RetryableError
 from app.config import spare_loopback_the_proxy
 from tests.clients.conftest import RawServer, drip
@@ -135,6 +135,20 @@ def test_no_redirect_is_followed(server, deadline):
     )
     response, _ = get(server, deadline, headers={"Authorization": "Bearer t"})
     assert (response.status_code, find_redirect(response)) == (307, "http://elsewhere:81")
+    assert len(server.requests) == 1
+
+
+def test_the_body_of_a_redirect_is_bounded_too(server, deadline):
+    head = b"HTTP/1.1 302 x\r\nLocation: http://169.254.169.254/\r\nContent-Length: 100000000\r\n\r\n"
+    server.answer(head, *[bytes(1_000_000)] * 100)
+    tracemalloc.start()
+    try:
+        with exchange("GET", server.url, deadline) as response:
+            assert find_redirect(response) == "http://169.254.169.254"
+            assert len(read_start(response, 500)) <= 500
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
     assert len(server.requests) == 1
 
 
