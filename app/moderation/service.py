@@ -25,7 +25,7 @@ from app.moderation.queries import Submission
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
 from app.webhooks import service as webhooks
-from app.webhooks.events import TakenDown
+from app.webhooks.events import Evaluated, TakenDown
 
 log = structlog.get_logger(__name__)
 
@@ -102,6 +102,7 @@ def _take_down(submission: Submission, reason: str, by: str, evidence: dict[str,
     if submission.status in (SubmissionStatus.PENDING, SubmissionStatus.EVALUATING):
         report = Report(report_version=REPORT_VERSION, review="It was taken down.")
         review_queries.refuse(submission.id, reason, report)
+        webhooks.record_submission(submission.id, Evaluated(status=SubmissionStatus.REJECTED, final_score=0))
     queries.end_claim(submission.id)
     if appeal := appeal_queries.find_undecided(submission.id):
         appeals.decide(appeal, None, by, f"The video was taken down: {reason}")
