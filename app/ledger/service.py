@@ -95,6 +95,9 @@ def store_all(storage: Storage) -> None:
     """Put the files of all ledgers that are not there yet into storage."""
     not_stored = queries.list_not_stored()
     db.session.rollback()
+    if not_stored:
+        # before a million lines are made for nothing
+        storage.check()
     for cycle_id in not_stored:
         try:
             store(cycle_id, storage)
