@@ -330,7 +330,7 @@ CREATE TABLE ledgers (
     netuid             integer CHECK (netuid BETWEEN 0 AND 65535),
     metagraph_at       timestamptz,
     neurons            jsonb NOT NULL CHECK (jsonb_typeof(neurons) = 'array'),
-    -- For the proof of a line without all others: the roots of every 1,024 lines, 32 bytes each, and the ids of the
+    -- For the proof of a line without all others: the roots of every 512 lines, 32 bytes each, and the ids of the
     -- first submissions in them. Chunks at the end that have no submission have no id.
     chunk_roots        bytea NOT NULL CHECK (octet_length(chunk_roots) % 32 = 0),
     chunk_first_ids    bigint[] NOT NULL,

@@ -44,10 +44,12 @@ _LIBPQ_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# The session's settings: if we vanish in the middle of a transaction, the server releases our locks within a
-# minute. They are set after connecting, since poolers (PgBouncer, RDS Proxy, Neon) refuse them before.
+# The session's settings: floats have all their digits. If we vanish in the middle of a transaction, the
+# server releases our locks within a minute. They are set after connecting, since poolers (PgBouncer, RDS
+# Proxy, Neon) refuse them before.
 _SESSION = """
     SET timezone = 'UTC';
+    SET extra_float_digits = 1;
     SET statement_timeout = {statement_timeout_ms};
     SET idle_in_transaction_session_timeout = 30000;
     SET tcp_keepalives_idle = 10;

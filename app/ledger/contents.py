@@ -12,8 +12,11 @@ from app.ledger.models import Basis, Ledger
 from app.proofs.lines import EndLine, Line, encode
 from app.proofs.merkle import leaf_hash, root_of
 
-# lines whose subtree has a stored root; a power of two
-CHUNK = 1024
+# Lines whose subtree has a stored root; a power of two. With fewer a receipt of a small cycle is cheaper, and
+# one of a cycle of a million dearer: it needs the roots of all chunks.
+CHUNK = 512
+# submissions that are fetched at once when all are
+PAGE = 2048
 
 
 class Chunk:
@@ -29,7 +32,7 @@ class Chunk:
 
 def read_chunks(cycle_id: int, basis: Basis) -> Iterator[Chunk]:
     """All lines of a completed cycle's ledger, CHUNK of them at a time."""
-    entries = _read(cycle_id, basis, 0, 0)
+    entries = _read(cycle_id, basis, 0, 0, PAGE)
     while batch := list(islice(entries, CHUNK)):
         yield Chunk(batch)
 
@@ -37,17 +40,19 @@ def read_chunks(cycle_id: int, basis: Basis) -> Iterator[Chunk]:
 def read_chunk(ledger: Ledger, number: int) -> Chunk:
     """One chunk of a recorded ledger. It begins the ledger or has a submission."""
     first_id = ledger.first_ids[number] if number else 0
-    return Chunk(list(islice(_read(ledger.cycle_id, ledger.basis, number * CHUNK, first_id), CHUNK)))
+    return Chunk(list(islice(_read(ledger.cycle_id, ledger.basis, number * CHUNK, first_id, CHUNK), CHUNK)))
 
 
-def _read(cycle_id: int, basis: Basis, index: int, first_id: int) -> Iterator[tuple[int | None, bytes]]:
+def _read(
+    cycle_id: int, basis: Basis, index: int, first_id: int, page: int
+) -> Iterator[tuple[int | None, bytes]]:
     """The lines from number `index` on, which is the first or that of submission `first_id`."""
     cycle = queries.get_cycle(cycle_id, basis)
     last_correction_id = cycle.last_correction_id or 0
     if index == 0:
         yield None, encode(cycle)
         index = 1
-    while rows := queries.list_submissions(cycle_id, first_id, CHUNK):
+    while rows := queries.list_submissions(cycle_id, first_id, page):
         yield from rows
         index += len(rows)
         first_id = rows[-1][0] + 1

@@ -58,4 +58,6 @@ def get_keys() -> KeysOut:
 
 
 def _show(receipt: Receipt) -> Response:
-    return Response(receipt.encode(), mimetype="application/json")
+    # it stays true; only the key that signs may be another one later
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return Response(receipt.encode(), mimetype="application/json", headers=headers)

@@ -15,7 +15,7 @@ import structlog
 from app.clients.storage import Storage
 from app.config import ConfigError, Settings
 from app.db import db
-from app.errors import Conflict, NotFound, TransientError, Unavailable
+from app.errors import Conflict, NotFound, Unavailable
 from app.ledger import contents, queries
 from app.ledger.models import Basis, Ledger
 from app.proofs.keys import SigningKey, load_key
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 DOWNLOAD_SECONDS = 3600
 
 
-class Differs(TransientError):
+class Differs(Conflict):
     """The database no longer gives the lines that were published."""
 
 
@@ -95,6 +95,9 @@ def store_all(storage: Storage) -> None:
     """Put the files of all ledgers that are not there yet into storage."""
     not_stored = queries.list_not_stored()
     db.session.rollback()
+    if not_stored:
+        # before a million lines are made for nothing
+        storage.check()
     for cycle_id in not_stored:
         try:
             store(cycle_id, storage)

@@ -49,7 +49,8 @@ def verify(file: Path, keys: Path | None, key: str | None, root: str | None) -> 
         raise click.ClickException(
             f"{file} is not a genuine receipt. {error} If you changed the file, download it again."
         ) from error
-    click.echo(shown)
+    # whoever made the receipt chose the texts in it
+    click.echo("".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in shown))
     click.echo(f"cycle:       {found.cycle_id}, line {found.index} of {found.lines}")
     click.echo(f"root:        {found.root}")
     click.echo(
@@ -69,13 +70,15 @@ def _read(file: Path) -> bytes:
 def _check_period(key: str | None, signed_at: str | None, answer: bytes) -> None:
     from datetime import datetime
 
+    from app.proofs.lines import read_time
+
     try:
         periods = {
             item["key"]: (item["valid_from"], item["retired_at"]) for item in json.loads(answer)["keys"]
         }
         valid_from, retired_at = periods.get(key, (None, None))
         if valid_from is not None and signed_at is not None:
-            moment = datetime.fromisoformat(signed_at)
+            moment = read_time(signed_at)
             if datetime.fromisoformat(valid_from) <= moment and (
                 retired_at is None or moment <= datetime.fromisoformat(retired_at)
             ):

@@ -270,3 +270,11 @@ def read_amount(text: str) -> Decimal:
 
 def write_time(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def read_time(text: str) -> datetime:
+    """Return the moment of a time; raise ValueError if this is not how it is written."""
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if write_time(moment) != text:
+        raise ValueError(f"{text[:100]!r} is not a time in canonical form.")
+    return moment

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.hotkeys import is_canonical, is_signed
 from app.proofs import merkle
-from app.proofs.lines import CycleLine, Line, decode, read_canonical, read_fields, write_json
+from app.proofs.lines import CycleLine, Line, decode, read_canonical, read_fields, read_time, write_json
 
 FORMAT = "kibotos.receipt.v1"
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -69,8 +69,16 @@ def read_receipt(text: bytes) -> Receipt:
     return receipt
 
 
+def _is_time(text: str) -> bool:
+    try:
+        read_time(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_signature(receipt: Receipt) -> None:
     key, signature = receipt.key or "", receipt.signature or ""
-    well_formed = receipt.signed_at and is_canonical(key) and _SIGNATURE.fullmatch(signature)
+    well_formed = _is_time(receipt.signed_at or "") and is_canonical(key) and _SIGNATURE.fullmatch(signature)
     if not well_formed or not is_signed(receipt.statement(), bytes.fromhex(signature), key):
         raise ValueError("Its signature is not one of its key over this receipt.")

@@ -10,6 +10,7 @@ import sys
 import uuid
 from contextlib import closing
 from http import HTTPStatus
+from io import BytesIO
 from pathlib import Path
 
 import bittensor
@@ -18,7 +19,9 @@ import pytest
 import requests
 
 from app.local.process import free_ports
+from app.proofs.packing import unpack
 from tests.documents import ROOT, commands
+from tests.ledger.stranger import recompute
 from tests.processes import environment, eventually
 
 # not ours to run here: what fetches the code, makes a role, or belongs to a machine's init
@@ -97,6 +100,11 @@ class Guide:
             self._vlm.then(json.dumps({"drafts": drafts[:10]}), json.dumps({"drafts": drafts[10:]}))
         return self._output(sys.executable, "-m", "cli", *arguments)
 
+    def configure(self, **settings):
+        """Change settings of what is run from now on."""
+        self._settings |= settings
+        self.environ |= {name.upper(): value for name, value in settings.items()}
+
     def flask(self, *arguments):
         """What `flask kibotos <arguments>` prints."""
         return self._output(sys.executable, "-m", "flask", "kibotos", *arguments)
@@ -124,6 +132,11 @@ class Guide:
     def get(self, path):
         return requests.get(self.url + path, timeout=5).json()
 
+    def ledger(self, cycle_id):
+        """The lines of a cycle's ledger, or None until its file is in storage."""
+        answer = requests.get(f"{self.url}/v1/cycles/{cycle_id}/ledger", timeout=5)
+        return unpack(BytesIO(answer.content)).read() if answer.ok else None
+
 
 # nothing is there yet that these could be about
 REFUSED = (
@@ -135,6 +148,7 @@ REFUSED = (
     "kibotos submissions correct",
     "kibotos submissions takedown",
     "kibotos reviews judge-again",
+    "kibotos ledger",
 )
 
 
@@ -180,6 +194,8 @@ def test_the_guide_from_its_first_command_to_its_last(guide):
 
 
 def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
+    address = guide.run("kibotos keys new receipt-key.json").strip()
+    guide.configure(receipt_key_file=str(tmp_path / "receipt-key.json"))
     for command in ("db init", "prompts load app/prompts/starter.json", "api --port 8080", "worker"):
         guide.run(f"kibotos {command}")
     guide.run("kibotos cycles start")
@@ -200,14 +216,31 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
             if command.startswith("kibotos miner status"):
                 (submission,) = re.findall(r"Submitted: (\S+)", printed)
                 command = re.sub(r"[0-9a-f-]{36}", submission, command)
-            if command.startswith("kibotos miner appeal"):
+            if command.startswith("kibotos miner receipt"):
+                with pytest.raises(Failed, match="not completed yet"):
+                    guide.run(command.replace("0b9a2f6e-3a53-4c43-9d0c-1df0b0f2a001", submission))
+                guide.run("kibotos cycles close")
+                guide.run("kibotos scheduler --check-interval 0.5")
+                eventually(
+                    lambda: guide.get("/v1/keys")["keys"] and "ledger_root" in guide.get("/v1/weights/1")
+                )
+            if command.startswith(("kibotos miner receipt", "kibotos miner appeal")):
                 command = re.sub(r"[0-9a-f-]{36}", submission, command)
             printed = guide.run(command)
             if "--watch" in command:
                 assert "SCORED" in printed
             if command.startswith("kibotos evaluate"):
                 assert "Technical checks" in printed
-    assert "the appeal is OPEN" in printed
+            if command.startswith("kibotos receipt verify"):
+                assert f"signed by:   {address}" in printed
+                assert guide.get("/v1/weights/1")["ledger_root"] in printed
+            if command.startswith("kibotos miner appeal"):
+                assert "the appeal is OPEN" in printed
+    # the file is in storage, and the one that the database gives is the same
+    eventually(lambda: guide.ledger(1))
+    guide.run("kibotos ledger write --cycle 1 --output ledger.jsonl")
+    assert (tmp_path / "ledger.jsonl").read_bytes() == guide.ledger(1)
+    assert len(recompute(guide.ledger(1))["submission"]) == 2
 
 
 def test_what_validators_read(guide, app):

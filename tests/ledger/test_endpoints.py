@@ -96,7 +96,18 @@ def test_corrections_and_carried_amounts(client, settings, complete, completed):
     ]
     [head] = kinds["cycle"]
     assert (head["previous_cycle_id"], head["previous_root"]) == (1, queries.find(1).root)
-    # what was published for the first cycle stays
+    # the rest is taken in the next one, where nothing new was decided
+    make_cycle("EVALUATING")
+    make_result(0.5, cycle_id=4, miner_uid=1, miner_hotkey=hotkey_of(1))
+    complete()
+    service.store_all(Storage(settings))
+    kinds = recompute(download(client, 4))
+    assert kinds["late_correction"] == []
+    [balance] = kinds["balance"]
+    assert (balance["carried"], balance["settled"], balance["left"]) == ("-0.2", "-0.2", "0")
+    assert [line["total_score"] for line in kinds["miner"]] == ["0.3"]
+    # what was published before stays, or this would raise
+    service.store(3, Storage(settings))
     assert recompute(download(client, 1))["submission"][0]["corrections"] == []
 
 

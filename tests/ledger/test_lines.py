@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
@@ -18,8 +19,10 @@ from app.proofs.lines import (
     encode,
     read_amount,
     read_score,
+    read_time,
     write_amount,
     write_score,
+    write_time,
 )
 from tests.ledger.examples import SUBMISSION, lines
 
@@ -118,6 +121,19 @@ def test_amounts(amount):
     text = write_amount(amount)
     assert read_amount(text) == amount
     assert "e" not in text.lower()
+
+
+@given(st.datetimes(timezones=st.just(UTC), min_value=datetime(1000, 1, 1)))
+def test_times(moment):
+    assert read_time(write_time(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026-11-26T17:00:00Z", "2026-11-26T17:00:00.0Z", "2026-11-26T17:00:00.000000+00:00"]
+)
+def test_what_is_no_time(text):
+    with pytest.raises(ValueError):
+        read_time(text)
 
 
 @pytest.mark.parametrize(

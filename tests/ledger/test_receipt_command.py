@@ -107,6 +107,15 @@ def test_what_is_not_genuine(verify, key):
     assert "Its root is" in verify(genuine, "--root", "0" * 64).stderr
 
 
+def test_a_receipt_does_not_write_to_the_terminal(verify):
+    line = replace(SUBMISSION, signature=None, uuid="\x1b]0;title\x07")
+    entry = encode(line)
+    root = merkle.leaf_hash(entry).hex()
+    receipt = Receipt(FORMAT, 7, root, 1, 0, [], entry.decode(), None, None, None)
+    shown = verify(receipt, "--root", root)
+    assert shown.exit_code == 0 and "?]0;title? of" in shown.output and "\x1b" not in shown.output
+
+
 def test_an_unsigned_receipt_with_a_known_root(verify):
     receipt = make_receipt()
     assert verify(receipt, "--root", receipt.root).exit_code == 0

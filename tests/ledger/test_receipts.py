@@ -59,7 +59,7 @@ def test_what_is_signed(key):
 def test_every_changed_byte_is_found(key):
     text = key.sign(make_receipt(), NOW).encode()
     for place, byte in enumerate(text):
-        for other in {byte ^ 1, byte ^ 0x20, 0x20, 0x30, 0x61} - {byte}:
+        for other in {byte ^ 1, 0x20} - {byte}:
             with pytest.raises(ValueError):
                 read_receipt(text[:place] + bytes([other]) + text[place + 1 :])
 
