@@ -7,7 +7,7 @@ from app.clients.chain import Chain
 from app.completion import service
 from app.cycles.commands import cycles
 from app.errors import Conflict, NotFound
-from app.weights.commands import weights
+from app.weights.commands import recompute
 from tests.factories import make_cycle, make_result, tamper
 
 
@@ -36,7 +36,7 @@ def completed(app, settings):
 
 
 def test_recompute_shows_the_weights(settings, completed):
-    shown = run(weights, settings, "recompute", "1")
+    shown = run(recompute, settings, "1")
     assert shown.exit_code == 0
     assert shown.output.splitlines() == [
         "    4  0.250000000000  16384",
@@ -46,14 +46,14 @@ def test_recompute_shows_the_weights(settings, completed):
 
 
 def test_check_fails_when_a_score_was_tampered_with(settings, completed):
-    assert run(weights, settings, "recompute", "1", "--check").exit_code == 0
+    assert run(recompute, settings, "1", "--check").exit_code == 0
     tamper(completed[0], "final_score = 1")
-    checked = run(weights, settings, "recompute", "1", "--check")
+    checked = run(recompute, settings, "1", "--check")
     assert checked.exit_code == 1
     told = f"submission {completed[0]}: SCORED with final score 1.0, by its evaluation SCORED with 0.25"
     assert told in checked.output
 
 
 def test_cycle_without_results_cannot_be_recomputed(settings, completed):
-    assert isinstance(run(weights, settings, "recompute", "2").exception, Conflict)
-    assert isinstance(run(weights, settings, "recompute", "9").exception, NotFound)
+    assert isinstance(run(recompute, settings, "2").exception, Conflict)
+    assert isinstance(run(recompute, settings, "9").exception, NotFound)
