@@ -14,10 +14,10 @@ UNKNOWABLE_SHARE = 0.5
 _RULES = (
     ("black", 0.02, 1.0, "is black", "Cut that off, or film with light"),
     # waiting is a part of many tasks
-    ("frozen", 0.6, 1.5, "shows nothing that moves", "Film the action itself, and cut long waits short"),
+    ("frozen", 0.65, 2.0, "shows nothing that moves", "Film the action itself, and cut long waits short"),
     ("repeated", 0.1, 1.0, "was shown before in it", "Show everything once"),
     ("brief_shots", 0.02, 1.5, "is in shots of under 1 s", "Film in one take, without inserted frames"),
-    ("blurred", 0.1, 0.7, "is blurred", "Clean the lens and set the focus"),
+    ("blurred", 0.25, 0.9, "is blurred", "Clean the lens and set the focus"),
     ("badly_exposed", 0.1, 0.15, "is too dark or burnt out", "Change the light or the exposure"),
     ("drawn", 0.1, 0.7, "is drawn, not filmed", "Film with a camera"),
     ("unhashable", 0.1, 1.0, "has too little contrast or detail", "Film with more light and contrast"),
@@ -55,27 +55,27 @@ def rejection(faults: Faults) -> str | None:
     """Return why this video cannot be used, or None if it can."""
     unknowable = Found(faults.black.share + faults.unhashable.share, faults.unhashable.at)
     for found, limit, what, remedy in (
-        (faults.black, STILL_SHARE, "it is black throughout", "film with light"),
+        (faults.black, STILL_SHARE, "It is black throughout", "Film with light"),
         (
             faults.frozen,
             STILL_SHARE,
-            "it shows one still picture throughout",
-            "film something that moves of itself",
+            "It shows a still picture, or nothing in it moves of itself",
+            "Film the action itself, with a camera",
         ),
         (
             faults.brief_shots,
             BRIEF_SHARE,
-            "it flickers: other pictures are put in, or its shots are under 1 s long",
-            "film in one take",
+            "It flickers: other pictures are put in, or its shots are under 1 s long",
+            "Film in one take",
         ),
         (
             unknowable,
             UNKNOWABLE_SHARE,
-            "it has too little contrast or detail to be told from other videos",
-            "film with more light and contrast",
+            "It has too little contrast or detail to be told from other videos",
+            "Film with more light and contrast",
         ),
     ):
         if found.share >= limit:
             at = "" if found.at is None else f", from {found.at:.1f} s on"
-            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted); {remedy}."
+            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted). {remedy}."
     return None
