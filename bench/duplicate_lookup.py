@@ -29,8 +29,8 @@ import psycopg2
 from app import create_app, db, logs
 from app.config import Settings
 from app.duplicates import queries as duplicate_queries
-from app.duplicates.matching import Fingerprint
-from app.duplicates.service import COMPARED, LOOKED_UP
+from app.duplicates.matching import LOOKED_UP, Fingerprint, wanted_keys
+from app.duplicates.service import COMPARED
 from app.local.servers import Postgres
 
 HASHES = 40
@@ -159,11 +159,11 @@ def look_up(videos: int, known: bool, files: list[Path], cached: bool) -> None:
         copy = altered(hashes_of(video), number)
         mirrored = np.random.default_rng(-number % 2**32).integers(0, 256, copy.shape, np.uint8)
         seconds = np.arange(len(copy), dtype=np.float32) / 2
-        keys = {*Fingerprint(seconds, copy).keys(), *Fingerprint(seconds, mirrored).keys()}
+        keys = wanted_keys(Fingerprint(seconds, copy), Fingerprint(seconds, mirrored))
         if not cached and number % 10 == 0:
             forget(files)
         began = time.perf_counter()
-        sharing = duplicate_queries.list_sharing(sorted(keys), subject, COMPARED)
+        sharing = duplicate_queries.list_sharing(keys, subject, COMPARED)
         took.append(time.perf_counter() - began)
         found += bool(sharing) and sharing[0].submission_id == video
         db.db.session.rollback()

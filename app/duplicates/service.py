@@ -21,8 +21,7 @@ from app.duplicates.queries import HashAssertion, Known, Subject
 from app.enums import CorrectionKind, SubmissionStatus
 from app.video.frames import FrameHash
 
-# frames whose hashes are looked up; the likeliest videos, and as many of the first, are compared with in full
-LOOKED_UP = 60
+# the likeliest videos, and as many of the first, are compared with in full
 COMPARED = 10
 # lines through other videos that are tried for one video, and once more through those that were recorded
 # meanwhile, so that none takes long to judge: an honest one takes a few
@@ -93,7 +92,7 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     subject = queries.get_subject(claim.id)
     queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
-    keys = _keys(plain, mirrored)
+    keys = matching.wanted_keys(plain, mirrored)
     latest = queries.find_latest()
     found, own = _look(subject, plain, mirrored, keys)
     later = set(queries.list_later(keys, subject, COMPARED))
@@ -128,12 +127,8 @@ def find_known(submission_id: int, frames: tuple[FrameHash, ...]) -> str | None:
     if same_file:
         return same_file.rejection_reason
     plain, mirrored = matching.fingerprints(frames)
-    found, own = _look(subject, plain, mirrored, _keys(plain, mirrored))
+    found, own = _look(subject, plain, mirrored, matching.wanted_keys(plain, mirrored))
     return conclude(subject.miner_hotkey, plain, found, own).rejection_reason
-
-
-def _keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
-    return sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
 
 
 def _look(
@@ -223,7 +218,9 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         if not (pair.match.frames or pair.one_recording or is_take):
             return True
         originality = conclude(
-            subject.miner_hotkey, plain, *_look(subject, plain, mirrored, _keys(plain, mirrored))
+            subject.miner_hotkey,
+            plain,
+            *_look(subject, plain, mirrored, matching.wanted_keys(plain, mirrored)),
         )
     score, status = 0.0, SubmissionStatus.REJECTED
     if originality.rejection_reason is None:
