@@ -5,8 +5,8 @@ same footage differ by few bits however it was re-encoded, and follow each other
 of different scenes differ by about 128, seldom by less than 90.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -195,33 +195,86 @@ def match(
         if number >= 2 and not _may_match(fingerprint.sampled(LOOKED_UP), other):
             continue
         distances = _distances(fingerprint.hashes, other.hashes)
-        rows, columns = _near_pairs(distances, other.seconds, open_frames)
-        for _ in range(min(MAX_LINES, most_lines - lines)):
-            line = _best_line(rows, columns, plain.seconds, other.seconds)
-            if line is None:
-                break
-            lines += 1
-            candidates = np.flatnonzero(open_frames)
-            matching = _matching(distances[candidates], plain.seconds[candidates], other.seconds, line)
-            runs = [
-                run
-                for run in _runs(plain.seconds, candidates[matching])
-                if _is_told(
-                    fingerprint.hashes[run], other.hashes[_places(plain.seconds[run], other.seconds, line)]
-                )
-            ]
-            if not runs:
-                break
-            for run in runs:
-                start, end = float(plain.seconds[run[0]]), float(plain.seconds[run[-1]])
-                speed, offset = line
-                places = sorted((speed * start + offset, speed * end + offset))
-                spans.append(Span(start, end, places[0], places[1], is_mirrored))
-                open_frames[run[0] : run[-1] + 1] = False
-            still_open = open_frames[rows]
-            rows, columns = rows[still_open], columns[still_open]
+
+        def is_told(
+            run: NDArray[np.intp],
+            places: NDArray[np.intp],
+            mine: Fingerprint = fingerprint,
+            distances: Distances = distances,
+        ) -> bool:
+            changes = (_distances(hashes, hashes) for hashes in (mine.hashes[run], other.hashes[places]))
+            return _is_told(distances[run, places], *changes)
+
+        found, tried = _find_spans(
+            distances, plain.seconds, other.seconds, open_frames, most_lines - lines, is_told
+        )
+        lines += tried
+        spans += [replace(span, mirrored=is_mirrored) for span in found]
     matched = frozenset(np.flatnonzero(~open_frames).tolist())
     return Match(matched, tuple(sorted(spans, key=lambda span: span.start)), lines)
+
+
+def find_spans(
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+    distances: Distances,
+    changes: Distances,
+    other_changes: Distances,
+) -> tuple[Span, ...]:
+    """Find the spans of a video that another one shows too, by how far apart their moments are.
+
+    Given are the distances of all pairs, and those of the moments of each video from each other.
+    """
+
+    def is_told(run: NDArray[np.intp], places: NDArray[np.intp]) -> bool:
+        return _is_told(
+            distances[run, places], changes[np.ix_(run, run)], other_changes[np.ix_(places, places)]
+        )
+
+    open_frames = np.ones(len(seconds), bool)
+    spans, _ = _find_spans(distances, seconds, other_seconds, open_frames, MAX_LINES, is_told)
+    return tuple(spans)
+
+
+def _find_spans(
+    distances: Distances,
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+    open_frames: NDArray[np.bool_],
+    most_lines: int,
+    is_told: Callable[[NDArray[np.intp], NDArray[np.intp]], bool],
+) -> tuple[list[Span], int]:
+    """Find the spans of open frames along at most `most_lines` lines; return also how many were tried.
+
+    The frames found are open no more. `is_told` says whether a run of frames, and those at their places, are
+    alike because they are of the same moments.
+    """
+    spans: list[Span] = []
+    lines = 0
+    rows, columns = _near_pairs(distances, other_seconds, open_frames)
+    while lines < min(MAX_LINES, most_lines):
+        line = _best_line(rows, columns, seconds, other_seconds)
+        if line is None:
+            break
+        lines += 1
+        speed, offset = line
+        candidates = np.flatnonzero(open_frames)
+        matching = _matching(distances[candidates], seconds[candidates], other_seconds, line)
+        found = 0
+        for run in _runs(seconds, candidates[matching]):
+            told_by = run[np.linspace(0, len(run) - 1, min(len(run), MAX_TOLD)).astype(int)]
+            if not is_told(told_by, _places(seconds[told_by], other_seconds, line)):
+                continue
+            found += 1
+            start, end = float(seconds[run[0]]), float(seconds[run[-1]])
+            places = sorted((speed * start + offset, speed * end + offset))
+            spans.append(Span(start, end, places[0], places[1], False))
+            open_frames[run[0] : run[-1] + 1] = False
+        if not found:
+            break
+        still_open = open_frames[rows]
+        rows, columns = rows[still_open], columns[still_open]
+    return spans, lines
 
 
 def _distances(one: Hashes, other: Hashes) -> Distances:
@@ -330,19 +383,15 @@ def _places(
     return np.abs(other_seconds[None, :] - (speed * seconds[:, None] + offset)).argmin(axis=1)
 
 
-def _is_told(mine: Hashes, its: Hashes) -> bool:
+def _is_told(distances: Distances, changes: Distances, other_changes: Distances) -> bool:
     """Whether frames, and those at their places on a line, are alike because they are of the same moments.
 
     In both videos they must differ from the others of the span by more than from each other. Where nothing
     moves they do not: one resting pose is like another.
     """
-    if len(mine) > MAX_TOLD:
-        kept = np.linspace(0, len(mine) - 1, MAX_TOLD).astype(int)
-        mine, its = mine[kept], its[kept]
-    apart = np.triu(np.ones((len(mine), len(mine)), bool), max(1, len(mine) // 2))
-    change = min(_distances(hashes, hashes)[apart].mean() for hashes in (mine, its))
-    same = np.bitwise_count(mine ^ its).sum(axis=1, dtype=np.uint16).mean()
-    return bool(change >= LEAST_CHANGE and same <= FIT * change)
+    apart = np.triu(np.ones(changes.shape, bool), max(1, len(changes) // 2))
+    change = min(changes[apart].mean(), other_changes[apart].mean())
+    return bool(change >= LEAST_CHANGE and distances.mean() <= FIT * change)
 
 
 def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp]) -> list[NDArray[np.intp]]:
