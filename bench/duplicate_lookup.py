@@ -102,18 +102,7 @@ def fill(cursor: Any, videos: int) -> None:
     # rows of their own, without the submissions' other tables
     cursor.execute("SET session_replication_role = replica; SET maintenance_work_mem = '2GB'")
     cursor.execute("DROP INDEX fingerprints_keys")
-    cursor.execute(
-        """
-        INSERT INTO submissions (cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid,
-            miner_hotkey, duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
-            status, final_score, evaluated_at)
-        SELECT 1, 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n %% 256,
-               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human',
-               'SCORED', 0.5, now()
-        FROM generate_series(1, %s) n
-        """,
-        (videos,),
-    )
+    fill_submissions(cursor, videos)
     for first in range(1, videos + 1, CHUNK):
         lines = io.StringIO()
         for video in range(first, min(first + CHUNK, videos + 1)):
@@ -136,6 +125,21 @@ def fill(cursor: Any, videos: int) -> None:
     cursor.execute("ANALYZE submissions; ")
     cursor.execute("CHECKPOINT")
     print(f"with index: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def fill_submissions(cursor: Any, videos: int) -> None:
+    cursor.execute(
+        """
+        INSERT INTO submissions (cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid,
+            miner_hotkey, duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
+            status, final_score, evaluated_at)
+        SELECT 1, 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n %% 256,
+               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human',
+               'SCORED', 0.5, now()
+        FROM generate_series(1, %s) n
+        """,
+        (videos,),
+    )
 
 
 def files_of(cursor: Any, data: Path) -> list[Path]:
