@@ -5,6 +5,7 @@ Corners that look alike tell how the pictures of one video might lie on those of
 and these must show the same at the same time, as in matching.py.
 """
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ MAX_PLACEMENTS = 6
 NEIGHBOURS = 3
 ANGLES = 8
 STORED_KEYS = 1200
-WANTED_KEYS = 1200
+WANTED_KEYS = 2400
 # glances of which less than this share is on the other's picture say nothing
 LEAST_OVERLAP = 0.15
 # what both show must be so long, in seconds and as a share of the video
@@ -62,7 +63,11 @@ def keys(features: Features, most: int) -> list[int]:
     A key is made of the words of two corners near each other and of how they are turned to each other. Which
     are kept follows from their numbers, so that two videos keep the same ones of those that they share.
     """
-    found = np.unique(np.concatenate([np.empty(0, np.uint32), *(_keys_of(view) for view in features.views)]))
+    found = np.unique(
+        np.concatenate(
+            [np.empty(0, np.uint32), *(_keys_of(view) for view in (*features.views, *features.mirrored))]
+        )
+    )
     kept = np.argsort(found * np.uint32(2_654_435_761))[:most]
     return np.sort(found[kept].view(np.int32)).tolist()
 
@@ -96,10 +101,13 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
     if len(one.glances) < 2 or len(other.glances) < 2:
         return best
     duration = float(one.seconds[-1] - one.seconds[0])
-    for placement in _placements(one, other):
+    mirrored = replace(one, glances=one.glances[:, :, ::-1], views=one.mirrored)
+    placed = [(one, False, placement) for placement in _placements(one.views, other.views)]
+    placed += [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
+    for shown, is_mirrored, placement in placed:
         spans = tuple(
-            span
-            for span in _compare(one, other, placement)
+            replace(span, mirrored=is_mirrored)
+            for span in _compare(shown, other, placement)
             if span.end - span.start >= min(SHORTEST, duration / 2)
         )
         if _seconds(spans) > _seconds(best):
@@ -113,13 +121,15 @@ def _seconds(spans: tuple[Span, ...]) -> float:
     return sum(span.end - span.start for span in spans)
 
 
-def _placements(one: Features, other: Features) -> list[Placement]:
+def _placements(views: tuple[View, ...], known: tuple[View, ...]) -> list[Placement]:
     """How the pictures of one video may lie on those of another: the best supported first."""
     found: list[tuple[int, Placement]] = []
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
-    for view in one.views:
+    for view in views:
         candidates = []
-        for its in other.views:
+        for its in known:
+            if not len(view.places) or not len(its.places):
+                continue
             pairs = [
                 (pair.queryIdx, pair.trainIdx)
                 for pair in matcher.match(view.descriptors, its.descriptors)
@@ -192,7 +202,10 @@ def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span
     if inside.mean() < LEAST_OVERLAP:
         return ()
     mine = np.array(
-        [cv2.warpPerspective(glance, laid, (width, height), flags=cv2.INTER_AREA) for glance in one.glances]
+        [
+            cv2.warpPerspective(np.ascontiguousarray(glance), laid, (width, height), flags=cv2.INTER_AREA)
+            for glance in one.glances
+        ]
     )
     inside = inside & ~_covered(mine, other.glances)
     if inside.mean() < LEAST_OVERLAP:

@@ -24,8 +24,9 @@ GLANCE_SIDE = 48
 MAX_GLANCES = 240
 MAX_STORED_GLANCES = 120
 STORED_RATE = 2
-# views, and corners of each
+# views, those of the mirror image, and corners of each
 MAX_VIEWS = 12
+MAX_MIRRORED = 6
 MAX_STORED_VIEWS = 8
 MAX_CORNERS = 200
 DESCRIPTOR_BYTES = 32
@@ -36,7 +37,7 @@ CELL = 80
 MAX_SECONDS = 86_400.0
 
 _VERSION = 1
-_HEADER = struct.Struct("<BBBHB")
+_HEADER = struct.Struct("<BBBHBB")
 _VIEW = struct.Struct("<fH")
 _POINT = np.dtype(
     [("x", "<u2"), ("y", "<u2"), ("angle", "u1"), ("octave", "u1"), ("descriptor", "u1", (DESCRIPTOR_BYTES,))]
@@ -62,21 +63,31 @@ class View:
 
 @dataclass(frozen=True)
 class Features:
-    """The views of a video, and its glances (n x height x width) with their seconds."""
+    """The views of a video, and its glances (n x height x width) with their seconds.
+
+    Corners of a mirrored picture look otherwise. What is stored has no mirrored views: a mirrored copy brings
+    its own.
+    """
 
     seconds: NDArray[np.float32]
     glances: GreyFrame
     views: tuple[View, ...]
+    mirrored: tuple[View, ...] = ()
 
 
 def extract(pictures: Sequence[Still], small: GreyFrame, seconds: Sequence[float]) -> Features:
     """Return the features of a video, from some of its larger pictures and from small ones of all moments."""
-    chosen = _spread(len(pictures), MAX_VIEWS)
+    greys = [_sized(pictures[index]) for index in _spread(len(pictures), MAX_VIEWS)]
+    times = [pictures[index].seconds for index in _spread(len(pictures), MAX_VIEWS)]
     kept = _spread(len(small), MAX_GLANCES)
     return Features(
         np.asarray(seconds, np.float32)[kept],
         _glances(small, kept),
-        tuple(view for view in (_view(pictures[index]) for index in chosen) if len(view.places)),
+        tuple(view_of(at, grey) for at, grey in zip(times, greys, strict=True)),
+        tuple(
+            view_of(times[index], np.ascontiguousarray(greys[index][:, ::-1]))
+            for index in _spread(len(greys), MAX_MIRRORED)
+        ),
     )
 
 
@@ -100,13 +111,12 @@ def _levels(picture: GreyFrame) -> GreyFrame:
     return np.clip(levels, 0, 15).astype(np.uint8)
 
 
-def _view(picture: Still) -> View:
+def _sized(picture: Still) -> GreyFrame:
     decoded = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
     if decoded is None:
-        return _NO_CORNERS
+        return np.zeros((VIEW_SIDE, VIEW_SIDE), np.uint8)
     scale = VIEW_SIDE / max(decoded.shape)
-    sized = cv2.resize(decoded, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return view_of(picture.seconds, np.asarray(sized, np.uint8))
+    return np.asarray(cv2.resize(decoded, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def view_of(seconds: float, grey: GreyFrame) -> View:
@@ -122,24 +132,15 @@ def view_of(seconds: float, grey: GreyFrame) -> View:
         key=lambda each: each[:2],
     )
     points, descriptors = detector.compute(grey, [point for *_, point in ranked[:MAX_CORNERS]])
-    if not points:
-        return _NO_CORNERS
+    # reshaped for a picture without any
     return View(
         round(seconds, 3),
-        np.array([point.pt for point in points], np.float32) * np.float32(1000 / max(grey.shape)),
+        np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+        * np.float32(1000 / max(grey.shape)),
         np.array([int(point.angle * 256 / 360) % 256 for point in points], np.uint8),
         np.array([point.octave for point in points], np.uint8),
-        np.asarray(descriptors, np.uint8),
+        np.array([] if descriptors is None else descriptors, np.uint8).reshape(-1, DESCRIPTOR_BYTES),
     )
-
-
-_NO_CORNERS = View(
-    0.0,
-    np.empty((0, 2), np.float32),
-    np.empty(0, np.uint8),
-    np.empty(0, np.uint8),
-    np.empty((0, DESCRIPTOR_BYTES), np.uint8),
-)
 
 
 def stored(features: Features) -> Features:
@@ -154,11 +155,13 @@ def pack(features: Features) -> bytes:
     """Return the features as bytes."""
     height, width = features.glances.shape[1:]
     parts = [
-        _HEADER.pack(_VERSION, width, height, len(features.glances), len(features.views)),
+        _HEADER.pack(
+            _VERSION, width, height, len(features.glances), len(features.views), len(features.mirrored)
+        ),
         features.seconds.astype("<f4").tobytes(),
         _nibbles(features.glances.reshape(-1)),
     ]
-    for view in features.views:
+    for view in (*features.views, *features.mirrored):
         points = np.zeros(len(view.places), _POINT)
         points["x"], points["y"] = np.clip(view.places * 10, 0, 10_000).round().T
         points["angle"], points["octave"] = view.angles, view.octaves
@@ -175,10 +178,10 @@ def _nibbles(levels: NDArray[np.uint8]) -> bytes:
 def unpack(packed: bytes) -> Features:
     """Read what `pack` wrote. Raises ValueError if it is anything else, or more than that may hold."""
     reader = _Reader(packed)
-    version, width, height, count, view_count = _HEADER.unpack(reader.take(_HEADER.size))
+    version, width, height, count, view_count, mirrored_count = _HEADER.unpack(reader.take(_HEADER.size))
     if version != _VERSION or max(width, height) != GLANCE_SIDE or min(width, height) < 2:
         raise ValueError("must be the features of a video, version 1")
-    if count > MAX_GLANCES or view_count > MAX_VIEWS:
+    if count > MAX_GLANCES or view_count > MAX_VIEWS or mirrored_count > MAX_MIRRORED:
         raise ValueError(f"must hold at most {MAX_GLANCES} glances and {MAX_VIEWS} views")
     seconds = np.frombuffer(reader.take(4 * count), "<f4").astype(np.float32)
     _check_times(seconds.tolist())
@@ -186,7 +189,7 @@ def unpack(packed: bytes) -> Features:
     bytes_ = np.frombuffer(reader.take((pixels + 1) // 2), np.uint8)
     levels = np.stack([bytes_ >> 4, bytes_ & 15], axis=1).reshape(-1)[:pixels]
     views = []
-    for _ in range(view_count):
+    for _ in range(view_count + mirrored_count):
         at, corners = _VIEW.unpack(reader.take(_VIEW.size))
         if corners > MAX_CORNERS:
             raise ValueError(f"must hold at most {MAX_CORNERS} corners a view")
@@ -194,10 +197,12 @@ def unpack(packed: bytes) -> Features:
         places = np.stack([points["x"], points["y"]], axis=1).astype(np.float32) / np.float32(10)
         octaves = np.minimum(points["octave"], OCTAVES - 1)
         views.append(View(at, places, points["angle"], octaves, points["descriptor"]))
-    _check_times([view.seconds for view in views])
+    _check_times([view.seconds for view in views[:view_count]])
+    _check_times([view.seconds for view in views[view_count:]])
     if reader.left:
         raise ValueError("must be the features of a video and nothing more")
-    return Features(seconds, levels.reshape(count, height, width), tuple(views))
+    glances = levels.reshape(count, height, width)
+    return Features(seconds, glances, tuple(views[:view_count]), tuple(views[view_count:]))
 
 
 def _check_times(times: list[float]) -> None:
