@@ -31,7 +31,7 @@ MAX_PLACEMENTS = 6
 NEIGHBOURS = 3
 ANGLES = 8
 STORED_KEYS = 1200
-WANTED_KEYS = 2400
+WANTED_KEYS = 1800
 # glances of which less than this share is on the other's picture say nothing
 LEAST_OVERLAP = 0.15
 # what both show must be so long, in seconds and as a share of the video

@@ -49,21 +49,21 @@ def shared_keys(one, other):
 
 def test_a_copy_askew_is_found_and_shares_keys(known, copy):
     assert share(geometry.match(copy, known)) > 0.9
-    assert len(shared_keys(copy, known)) >= 8
+    assert len(shared_keys(copy, known)) >= 6
 
 
 def test_a_mirrored_copy_askew_is_found_too(known):
     mirrored = seen([askew(np.ascontiguousarray(picture[:, ::-1])) for picture in scene(1)])
     found = geometry.match(mirrored, known)
     assert share(found) > 0.9 and all(span.mirrored for span in found)
-    assert len(shared_keys(mirrored, known)) >= 8
+    assert len(shared_keys(mirrored, known)) >= 6
 
 
 @pytest.mark.parametrize("way", range(10, 14))
 def test_another_take_of_the_scene_is_no_copy(known, way):
     take = seen(scene(1, way))
     # that it is the same table can be told
-    assert len(shared_keys(take, known)) >= 8
+    assert len(shared_keys(take, known)) >= 6
     assert geometry._placements(take.views, known.views)
     assert not geometry.match(take, known)
 
