@@ -412,7 +412,11 @@ CREATE TABLE fingerprints (
     -- counts as submitted after all others, since its object kept changing
     demoted        boolean NOT NULL DEFAULT false,
     -- the judge rejected it: it counts only against videos for this prompt
-    only_prompt    text REFERENCES prompts (id)
+    only_prompt    text REFERENCES prompts (id),
+    -- what it is recognised by however its pictures lie (app/video/features.py), with fewer glances and views than
+    -- were compared; and keys to find it by
+    features       bytea,
+    feature_keys   integer[] NOT NULL DEFAULT '{}'
 );
 -- Finds the videos that share a band with another. Without the pending list, which each search would read.
 CREATE INDEX fingerprints_keys ON fingerprints USING gin (keys) WITH (fastupdate = off);
@@ -444,6 +448,25 @@ SET enable_seqscan = off AS $$
             LIMIT at_most) hit
     ) found GROUP BY found.submission_id
 $$;
+CREATE INDEX fingerprints_feature_keys ON fingerprints USING gin (feature_keys) WITH (fastupdate = off);
+-- The same by their features. A video that shares fewer than four keys is left out: such are shared by chance.
+CREATE FUNCTION features_sharing(
+    wanted integer[], at_most integer, given_demoted boolean, given_id bigint, given_prompt text, later boolean)
+RETURNS TABLE (submission_id bigint, likelihood double precision) LANGUAGE sql STABLE
+SET enable_seqscan = off AS $$
+    SELECT found.submission_id, sum(1.0 / found.sharing)::double precision
+    FROM (
+        SELECT hit.submission_id, count(*) OVER (PARTITION BY key) AS sharing
+        FROM unnest(wanted) AS key, LATERAL (
+            SELECT f.submission_id FROM fingerprints f
+            WHERE f.feature_keys @> ARRAY[key] AND CASE
+                WHEN later THEN f.content_hash IS NOT NULL
+                                AND (f.demoted, f.submission_id) > (given_demoted, given_id)
+                ELSE (f.demoted, f.submission_id) < (given_demoted, given_id)
+                     AND (f.only_prompt IS NULL OR f.only_prompt = given_prompt) END
+            LIMIT at_most) hit
+    ) found GROUP BY found.submission_id HAVING count(*) >= 4
+$$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
 -- The full fingerprint of a scored video, kept while a submission is open that came before it. If that one shows
@@ -455,7 +478,9 @@ CREATE TABLE full_fingerprints (
     -- those of the mirror image
     mirrored       bytea NOT NULL CHECK (octet_length(mirrored) = 32 * cardinality(seconds)),
     -- the quality before duplicates
-    quality_score  double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1)
+    quality_score  double precision NOT NULL CHECK (quality_score BETWEEN 0 AND 1),
+    -- all features that were compared
+    features       bytea
 );
 
 -- Submissions that a person should look at, with the reason and the decision.

@@ -2,6 +2,7 @@
 
 import json
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -131,12 +132,15 @@ Timestamp = Annotated[
 Id = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
-def at_most_kib(kib: int) -> BeforeValidator:
-    """A validator of JSON: no larger than `kib` KiB when written out in UTF-8. Runs before all others."""
+def at_most_kib(kib: int, besides: Callable[[Any], Any] = lambda value: value) -> BeforeValidator:
+    """A validator of JSON: no larger than `kib` KiB when written out in UTF-8. Runs before all others.
+
+    What `besides` leaves out of it does not count.
+    """
 
     def check(value: Any) -> Any:
         try:
-            text = json.dumps(value, ensure_ascii=False)
+            text = json.dumps(besides(value), ensure_ascii=False)
         except RecursionError:
             raise ValueError(f"must not be nested deeper than {MAX_JSON_DEPTH} levels") from None
         if len(text.encode(errors="surrogatepass")) > kib * 1024:

@@ -29,8 +29,8 @@ import psycopg2
 from app import create_app, db, logs
 from app.config import Settings
 from app.duplicates import queries as duplicate_queries
-from app.duplicates.matching import Fingerprint
-from app.duplicates.service import COMPARED, LOOKED_UP
+from app.duplicates.matching import LOOKED_UP, Fingerprint, wanted_keys
+from app.duplicates.service import COMPARED
 from app.local.servers import Postgres
 
 HASHES = 40
@@ -102,18 +102,7 @@ def fill(cursor: Any, videos: int) -> None:
     # rows of their own, without the submissions' other tables
     cursor.execute("SET session_replication_role = replica; SET maintenance_work_mem = '2GB'")
     cursor.execute("DROP INDEX fingerprints_keys")
-    cursor.execute(
-        """
-        INSERT INTO submissions (cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid,
-            miner_hotkey, duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
-            status, final_score, evaluated_at)
-        SELECT 1, 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n %% 256,
-               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human',
-               'SCORED', 0.5, now()
-        FROM generate_series(1, %s) n
-        """,
-        (videos,),
-    )
+    fill_submissions(cursor, videos)
     for first in range(1, videos + 1, CHUNK):
         lines = io.StringIO()
         for video in range(first, min(first + CHUNK, videos + 1)):
@@ -138,6 +127,21 @@ def fill(cursor: Any, videos: int) -> None:
     print(f"with index: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
+def fill_submissions(cursor: Any, videos: int) -> None:
+    cursor.execute(
+        """
+        INSERT INTO submissions (cycle_id, prompt_id, prompt_weight, video_key, video_hash, miner_uid,
+            miner_hotkey, duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
+            status, final_score, evaluated_at)
+        SELECT 1, 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n %% 256,
+               rpad('5miner' || n %% 256, 48, 'x'), 20, 640, 480, 30, 'ego_head', 'human',
+               'SCORED', 0.5, now()
+        FROM generate_series(1, %s) n
+        """,
+        (videos,),
+    )
+
+
 def files_of(cursor: Any, data: Path) -> list[Path]:
     """The files of the fingerprints and their indexes."""
     cursor.execute(
@@ -159,11 +163,11 @@ def look_up(videos: int, known: bool, files: list[Path], cached: bool) -> None:
         copy = altered(hashes_of(video), number)
         mirrored = np.random.default_rng(-number % 2**32).integers(0, 256, copy.shape, np.uint8)
         seconds = np.arange(len(copy), dtype=np.float32) / 2
-        keys = {*Fingerprint(seconds, copy).keys(), *Fingerprint(seconds, mirrored).keys()}
+        keys = wanted_keys(Fingerprint(seconds, copy), Fingerprint(seconds, mirrored))
         if not cached and number % 10 == 0:
             forget(files)
         began = time.perf_counter()
-        sharing = duplicate_queries.list_sharing(sorted(keys), subject, COMPARED)
+        sharing = duplicate_queries.list_sharing(keys, subject, COMPARED)
         took.append(time.perf_counter() - began)
         found += bool(sharing) and sharing[0].submission_id == video
         db.db.session.rollback()

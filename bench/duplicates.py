@@ -17,7 +17,6 @@ sys.path.insert(0, str(ROOT))
 
 from app.assessment.formula import MAX_MATCHED
 from app.duplicates import matching
-from app.duplicates.service import LOOKED_UP
 from app.local.samples import footage
 from app.video.ffmpeg import tool
 from app.video.probe import probe
@@ -101,8 +100,7 @@ def measure(sources: dict[str, Path], directory: Path) -> None:
     def share(copy: tuple[matching.Fingerprint, matching.Fingerprint], name: str) -> float:
         """The share of `copy` found in the source `name`; 0 if the index would not lead there."""
         plain, mirrored = copy
-        looked_up = {*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()}
-        if not looked_up & keys[name]:
+        if keys[name].isdisjoint(matching.wanted_keys(plain, mirrored)):
             return 0.0
         return len(matching.match(plain, mirrored, stored[name]).frames) / len(plain)
 

@@ -116,7 +116,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             lease.check,
-            lambda frames: _ride_out(lease, lambda: service.find_known_footage(claim, frames)),
+            lambda *seen: _ride_out(lease, lambda: service.find_known_footage(claim, *seen)),
         )
         _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
     except LeaseLost as lost:

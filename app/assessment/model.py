@@ -90,6 +90,8 @@ class Outcome:
     prompt_version: str | None
     report: Report
     fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
+    # packed, see app/video/features.py; empty from evaluators of before these
+    features: bytes = field(default=b"", repr=False)
     reasoning: str = ""
 
     @property

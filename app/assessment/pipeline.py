@@ -46,8 +46,8 @@ STILLS = 8
 # at this attempt only, minutes later.
 MISSING_BELIEVED_AT = 3
 
-# The precheck: why a video with these frames will be rejected for known footage, or None.
-FindKnown = Callable[[tuple[FrameHash, ...]], str | None]
+# The precheck: why a video with these frames and packed features will be rejected for known footage, or None.
+FindKnown = Callable[[tuple[FrameHash, ...], bytes], str | None]
 
 
 class Assessor(Protocol):
@@ -62,7 +62,7 @@ def evaluate(
     judge: Assessor,
     workdir: Path,
     check_lease: Callable[[], None],
-    find_known: FindKnown = lambda frames: None,
+    find_known: FindKnown = lambda frames, features: None,
 ) -> Outcome:
     """Download the video of `claim` from what `open_url` returns, and evaluate it.
 
@@ -170,7 +170,7 @@ class _Run:
     check_lease: Callable[[], None]
     directory: Path
     path: Path
-    find_known: FindKnown = lambda frames: None
+    find_known: FindKnown = lambda frames, features: None
     digest: str = ""
     frame_seed: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
@@ -178,6 +178,7 @@ class _Run:
     checks: list[Check] = field(default_factory=list)
     quality: float = 0.0
     fingerprint: tuple[FrameHash, ...] = ()
+    features: bytes = b""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -202,7 +203,7 @@ class _Run:
                 scanned = scan(self.path, probed, self.frame_seed, self.directory, self.check_lease)
             self._note(scanned)
             with self.stage("known"):
-                known = self.find_known(self.fingerprint)
+                known = self.find_known(self.fingerprint, self.features)
             if known:
                 return self.reject(known)
             frames = scanned.stills(STILLS)
@@ -239,6 +240,7 @@ class _Run:
         deductions = quality.deductions(scanned.faults)
         self.quality = quality.score(deductions)
         self.fingerprint = scanned.fingerprint
+        self.features = scanned.features
         self.report.frame_seed = self.frame_seed
         self.report.measures = _measured(scanned)
         self.report.quality = QualityPart(score=self.quality, deductions=deductions)
@@ -295,6 +297,7 @@ class _Run:
             prompt_version=answer.prompt_version if answer else None,
             report=self.report,
             fingerprint=self.fingerprint,
+            features=self.features,
             reasoning=answer.reasoning if answer else "",
         )
 

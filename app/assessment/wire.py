@@ -23,6 +23,8 @@ from app.video.frames import FrameHash
 MAX_METADATA_KIB = 64
 # What a report may take of that; the rest is the fingerprint's, which the search for duplicates needs.
 MAX_REPORT_KIB = 24
+# What the features of a video take besides, in base64; the database takes them and no report shows them.
+MAX_FEATURES_KIB = 576
 MAX_REASON = 2000
 FINDINGS = "kibotos"
 
@@ -80,6 +82,29 @@ def _check_fingerprint(value: str) -> str:
     return value
 
 
+def pack_features(features: bytes) -> str:
+    return base64.b64encode(features).decode()
+
+
+def unpack_features(packed: str) -> bytes:
+    """Raises ValueError if it is no base64 of the features of a video."""
+    if len(packed) > MAX_FEATURES_KIB * 1024:
+        raise ValueError(f"must not be longer than {MAX_FEATURES_KIB} KiB")
+    features = base64.b64decode(packed, validate=True)
+    if features:
+        # OpenCV is large: a web process that gets no results does not need it
+        from app.video.features import unpack
+
+        unpack(features)
+    return features
+
+
+def _check_features(value: str) -> str:
+    unpack_features(value)
+    return value
+
+
+PackedFeatures = Annotated[str, AfterValidator(_check_features)]
 PackedFingerprint = Annotated[str, AfterValidator(_check_fingerprint)]
 
 
@@ -88,7 +113,8 @@ class Findings(RequestModel):
 
     `reasoning` is the judge's. The miner can read it if the backend's gates reject the video. `fingerprint`
     is base64 with 68 bytes for each frame: the seconds as a big-endian float32, the PDQ hash, and the PDQ
-    hash of the mirror image.
+    hash of the mirror image. `features` is base64 of what app/video/features.py packs; with an older
+    evaluator's results it is empty.
     """
 
     action_match: Score | None = None
@@ -96,6 +122,7 @@ class Findings(RequestModel):
     prompt_version: Annotated[ShortText, Field(max_length=50)] | None = None
     report: Report = Field(default_factory=Report)
     fingerprint: PackedFingerprint = ""
+    features: PackedFeatures = ""
     reasoning: Annotated[Text, Field(max_length=MAX_REASON)] = ""
 
 
@@ -155,5 +182,11 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
         "quality_score": outcome.quality_score,
         "final_score": 0.0 if outcome.rejection_reason else formula.final_score(*outcome.scores),
         "rejection_reason": _cut(outcome.rejection_reason, MAX_REASON),
-        "metadata": {FINDINGS: findings | {"fingerprint": pack_fingerprint(outcome.fingerprint, room)}},
+        "metadata": {
+            FINDINGS: findings
+            | {
+                "fingerprint": pack_fingerprint(outcome.fingerprint, room),
+                "features": pack_features(outcome.features),
+            }
+        },
     }

@@ -5,8 +5,8 @@ same footage differ by few bits however it was re-encoded, and follow each other
 of different scenes differ by about 128, seldom by less than 90.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +17,21 @@ from app.video.frames import FrameHash
 # bits that frames of the same footage may differ by: anywhere, and where their neighbours agree
 SAME_FRAME = 31
 SAME_IN_ORDER = 60
-# and the share of its distance to the other moments of that video that it may be away, unless those are
-# other pictures: in front of a fixed camera all frames are alike
-DISTINCT = 0.4
+# and the share of its distance to the most alike of the other moments of that video that it may be away,
+# unless those are other pictures: in front of a fixed camera all frames are alike
+DISTINCT = 0.5
+MOST_ALIKE = 0.1
 OTHER_PICTURE = 100
+# Between the moments of a span so many bits must change on average, in either video, and this share of it may
+# differ between the videos. Of a longer span so many moments are compared.
+LEAST_CHANGE = 8
+FIT = 0.5
+MAX_TOLD = 60
+# pieces of one recording share a span of so many seconds at least, and of this share
+LONG_SPAN = 2.0
+LONG_SHARE = 0.2
+# frames that follow each other differ by no more bits, or by no more than twice as many as their neighbours
+NEXT_FRAME = 16
 # bits that frames differ by in which the same place is seen
 SAME_PLACE = 80
 # the same footage goes through a moment at the same time, give or take this many seconds
@@ -41,6 +52,12 @@ STORED_INTERVAL = 0.5
 # video is re-encoded (measured over bench/duplicates.py).
 BANDS = 4
 BAND_BITS = 30
+# frames that are looked up, as they are and mirrored, and in all other orientations
+LOOKED_UP = 60
+LOOKED_UP_TURNED = 8
+
+# the frequencies of a picture that change their sign where it is turned by 180 degrees
+_EVERY_OTHER = np.packbits(np.indices((16, 16)).sum(axis=0) % 2)
 
 Hashes = NDArray[np.uint8]
 Distances = NDArray[np.float32]
@@ -79,6 +96,19 @@ class Fingerprint:
         kept = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))
         return Fingerprint(self.seconds[kept], self.hashes[kept])
 
+    def half_turned(self) -> "Fingerprint":
+        """That of the video turned by 180 degrees: the signs of every other frequency change."""
+        return Fingerprint(self.seconds, self.hashes ^ _EVERY_OTHER)
+
+    def over_diagonal(self) -> "Fingerprint":
+        """That of the video mirrored over its diagonal: the frequencies' rows and columns are swapped."""
+        swapped = np.unpackbits(self.hashes, axis=1).reshape(-1, 16, 16).swapaxes(1, 2).reshape(-1, 256)
+        return Fingerprint(self.seconds, np.packbits(swapped, axis=1))
+
+    def negative(self) -> "Fingerprint":
+        """That of the video with its brightness inverted."""
+        return Fingerprint(self.seconds, ~self.hashes)
+
     def keys(self) -> list[int]:
         """The bands of its hashes as 32-bit numbers, each once: fingerprints that share one may match."""
         words = self.hashes.view(">u4").astype(np.uint64)
@@ -102,6 +132,28 @@ def fingerprints(frames: Iterable[FrameHash]) -> tuple[Fingerprint, Fingerprint]
         Fingerprint(seconds, packed(frame.pdq for frame in frames)),
         Fingerprint(seconds, packed(frame.mirrored for frame in frames)),
     )
+
+
+def orientations(plain: Fingerprint, mirrored: Fingerprint) -> list[tuple[Fingerprint, bool]]:
+    """Return the fingerprints of a video in all orientations and as a negative, and which are mirrored.
+
+    The first two are the given ones. A bit of a hash says whether a frequency of the picture is above the
+    median, which hardly changes with the orientation: the others differ from the hashes of a picture that was
+    turned by 5 of 256 bits on average, and by 14 at most in real footage.
+    """
+    upright = [(plain, False), (mirrored, True)]
+    quarter = [(each.over_diagonal(), not is_mirrored) for each, is_mirrored in upright]
+    turned = [(each.half_turned(), is_mirrored) for each, is_mirrored in [*upright, *quarter]]
+    positive = [*upright, *quarter, *turned]
+    return [*positive, *((each.negative(), is_mirrored) for each, is_mirrored in positive)]
+
+
+def wanted_keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
+    """The keys by which a video's originals are looked up: of fewer frames in the unusual orientations."""
+    keys: set[int] = set()
+    for number, (fingerprint, _) in enumerate(orientations(plain, mirrored)):
+        keys.update(fingerprint.sampled(LOOKED_UP if number < 2 else LOOKED_UP_TURNED).keys())
+    return sorted(keys)
 
 
 @dataclass(frozen=True)
@@ -137,31 +189,92 @@ def match(
     lines = 0
     # frames that no span holds yet: what was found as it is, is not looked for in the mirror image
     open_frames = np.ones(len(plain), bool)
-    for fingerprint in (plain, mirrored):
-        if not open_frames.any():
+    for number, (fingerprint, is_mirrored) in enumerate(orientations(plain, mirrored)):
+        if not open_frames.any() or not len(other):
             break
+        if number >= 2 and not _may_match(fingerprint.sampled(LOOKED_UP), other):
+            continue
         distances = _distances(fingerprint.hashes, other.hashes)
-        rows, columns = _near_pairs(distances, other.seconds, open_frames)
-        for _ in range(min(MAX_LINES, most_lines - lines)):
-            line = _best_line(rows, columns, plain.seconds, other.seconds)
-            if line is None:
-                break
-            lines += 1
-            candidates = np.flatnonzero(open_frames)
-            matching = _matching(distances[candidates], plain.seconds[candidates], other.seconds, line)
-            runs = _runs(plain.seconds, candidates[matching])
-            if not runs:
-                break
-            for run in runs:
-                start, end = float(plain.seconds[run[0]]), float(plain.seconds[run[-1]])
-                speed, offset = line
-                places = sorted((speed * start + offset, speed * end + offset))
-                spans.append(Span(start, end, places[0], places[1], fingerprint is mirrored))
-                open_frames[run[0] : run[-1] + 1] = False
-            still_open = open_frames[rows]
-            rows, columns = rows[still_open], columns[still_open]
+
+        def is_told(
+            run: NDArray[np.intp],
+            places: NDArray[np.intp],
+            mine: Fingerprint = fingerprint,
+            distances: Distances = distances,
+        ) -> bool:
+            changes = (_distances(hashes, hashes) for hashes in (mine.hashes[run], other.hashes[places]))
+            return _is_told(distances[run, places], *changes)
+
+        found, tried = _find_spans(
+            distances, plain.seconds, other.seconds, open_frames, most_lines - lines, is_told
+        )
+        lines += tried
+        spans += [replace(span, mirrored=is_mirrored) for span in found]
     matched = frozenset(np.flatnonzero(~open_frames).tolist())
     return Match(matched, tuple(sorted(spans, key=lambda span: span.start)), lines)
+
+
+def find_spans(
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+    distances: Distances,
+    changes: Distances,
+    other_changes: Distances,
+) -> tuple[Span, ...]:
+    """Find the spans of a video that another one shows too, by how far apart their moments are.
+
+    Given are the distances of all pairs, and those of the moments of each video from each other.
+    """
+
+    def is_told(run: NDArray[np.intp], places: NDArray[np.intp]) -> bool:
+        return _is_told(
+            distances[run, places], changes[np.ix_(run, run)], other_changes[np.ix_(places, places)]
+        )
+
+    open_frames = np.ones(len(seconds), bool)
+    spans, _ = _find_spans(distances, seconds, other_seconds, open_frames, MAX_LINES, is_told)
+    return tuple(spans)
+
+
+def _find_spans(
+    distances: Distances,
+    seconds: NDArray[np.float32],
+    other_seconds: NDArray[np.float32],
+    open_frames: NDArray[np.bool_],
+    most_lines: int,
+    is_told: Callable[[NDArray[np.intp], NDArray[np.intp]], bool],
+) -> tuple[list[Span], int]:
+    """Find the spans of open frames along at most `most_lines` lines; return also how many were tried.
+
+    The frames found are open no more. `is_told` says whether a run of frames, and those at their places, are
+    alike because they are of the same moments.
+    """
+    spans: list[Span] = []
+    lines = 0
+    rows, columns = _near_pairs(distances, other_seconds, open_frames)
+    while lines < min(MAX_LINES, most_lines):
+        line = _best_line(rows, columns, seconds, other_seconds)
+        if line is None:
+            break
+        lines += 1
+        speed, offset = line
+        candidates = np.flatnonzero(open_frames)
+        matching = _matching(distances[candidates], seconds[candidates], other_seconds, line)
+        found = 0
+        for run in _runs(seconds, candidates[matching]):
+            told_by = run[np.linspace(0, len(run) - 1, min(len(run), MAX_TOLD)).astype(int)]
+            if not is_told(told_by, _places(seconds[told_by], other_seconds, line)):
+                continue
+            found += 1
+            start, end = float(seconds[run[0]]), float(seconds[run[-1]])
+            places = sorted((speed * start + offset, speed * end + offset))
+            spans.append(Span(start, end, places[0], places[1], False))
+            open_frames[run[0] : run[-1] + 1] = False
+        if not found:
+            break
+        still_open = open_frames[rows]
+        rows, columns = rows[still_open], columns[still_open]
+    return spans, lines
 
 
 def _distances(one: Hashes, other: Hashes) -> Distances:
@@ -170,6 +283,12 @@ def _distances(one: Hashes, other: Hashes) -> Distances:
     for mine, its in zip(one.view(np.uint64).T, other.view(np.uint64).T, strict=True):
         distances += np.bitwise_count(mine[:, None] ^ its[None, :])
     return distances.astype(np.float32)
+
+
+def _may_match(sample: Fingerprint, other: Fingerprint) -> bool:
+    """Whether some frames of a sample are near enough to frames of another video: most often none is."""
+    near = _distances(sample.hashes, other.hashes) <= SAME_FRAME
+    return int(near.any(axis=1).sum()) >= min(2, len(sample))
 
 
 def _near_pairs(
@@ -184,8 +303,9 @@ def _near_pairs(
     distances = distances[some]
     count = len(other_seconds)
     ends = np.searchsorted(other_seconds, other_seconds + 2 * ELSEWHERE_SECONDS, side="right")
-    # the other moments are all but so many frames, wherever the line goes: so their median is at most this
-    rank = (count + int((ends - np.arange(count)).max(initial=0))) // 2
+    # the other moments are all but so many frames, wherever the line goes: so the most alike are at most as
+    # far away as this one
+    rank = int(MOST_ALIKE * count) + int((ends - np.arange(count)).max(initial=0))
     most_usual = np.full((len(some), 1), np.inf, np.float32)
     if rank < count:
         most_usual = np.partition(distances, rank, axis=1)[:, rank, None]
@@ -243,17 +363,35 @@ def _matching(
     away = np.abs(other_seconds[None, :] - (speed * seconds[:, None] + offset))
     here = np.where(away <= TOLERANCE * max(1.0, abs(speed)), distances, np.inf).min(axis=1)
     matching = here <= SAME_IN_ORDER
-    usual = _medians(np.where(away > ELSEWHERE_SECONDS, distances, np.inf)[matching])
+    usual = _most_alike(np.where(away > ELSEWHERE_SECONDS, distances, np.inf)[matching])
     matching[matching] = _is_distinct(here[matching], usual)
     return matching
 
 
-def _medians(rows: Distances) -> Distances:
-    """Return the median of each row's finite numbers; infinity where it has none."""
+def _most_alike(rows: Distances) -> Distances:
+    """Return of each row the number that a tenth of its finite numbers lie below; infinity without any."""
     ascending = np.sort(rows, axis=1)
-    finite = np.isfinite(rows).sum(axis=1)
-    middle = np.stack([np.maximum(finite - 1, 0) // 2, finite // 2], axis=1)
-    return np.take_along_axis(ascending, middle, axis=1).mean(axis=1)
+    rank = (MOST_ALIKE * np.isfinite(rows).sum(axis=1)).astype(int)
+    return ascending[np.arange(len(rows)), rank]
+
+
+def _places(
+    seconds: NDArray[np.float32], other_seconds: NDArray[np.float32], line: tuple[float, float]
+) -> NDArray[np.intp]:
+    """Return which of the other frames are nearest to the places on the line."""
+    speed, offset = line
+    return np.abs(other_seconds[None, :] - (speed * seconds[:, None] + offset)).argmin(axis=1)
+
+
+def _is_told(distances: Distances, changes: Distances, other_changes: Distances) -> bool:
+    """Whether frames, and those at their places on a line, are alike because they are of the same moments.
+
+    In both videos they must differ from the others of the span by more than from each other. Where nothing
+    moves they do not: one resting pose is like another.
+    """
+    apart = np.triu(np.ones(changes.shape, bool), max(1, len(changes) // 2))
+    change = min(changes[apart].mean(), other_changes[apart].mean())
+    return bool(change >= LEAST_CHANGE and distances.mean() <= FIT * change)
 
 
 def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp]) -> list[NDArray[np.intp]]:
@@ -274,19 +412,29 @@ def shows_same_place(plain: Fingerprint, other: Fingerprint) -> bool:
 def one_recording(plain: Fingerprint, other: Fingerprint, found: Match) -> bool:
     """Whether a video and `other` were cut from one recording.
 
-    Either it goes on without a cut where a span that they share begins or ends; or one begins where the
+    Either it goes on without a cut where a long span that they share begins or ends; or one begins where the
     other ends, in a view that the other does not have elsewhere (as it would if it returned to its start).
     """
-    edges = np.array([index in found.frames for index in range(len(plain))], bool)
-    outward = np.flatnonzero(edges[:-1] != edges[1:])
-    if (plain.steps[outward] <= SAME_PLACE).any():
-        return True
-    if not len(plain) or not len(other):
+    if len(plain) < 2 or not len(other):
         return False
-    return _adjoins(plain.hashes[:1], other, -1) or _adjoins(plain.hashes[-1:], other, 0)
+    if _is_long(found, plain):
+        edges = np.array([index in found.frames for index in range(len(plain))], bool)
+        outward = np.flatnonzero(edges[:-1] != edges[1:])
+        if (plain.steps[outward] <= SAME_PLACE).any():
+            return True
+    return _adjoins(plain.hashes[:1], plain.steps[0], other, -1) or _adjoins(
+        plain.hashes[-1:], plain.steps[-1], other, 0
+    )
 
 
-def _adjoins(frame: Hashes, other: Fingerprint, end: int) -> bool:
+def _is_long(found: Match, plain: Fingerprint) -> bool:
+    seconds = max((span.end - span.start for span in found.spans), default=0.0)
+    return seconds >= LONG_SPAN and len(found.frames) >= LONG_SHARE * len(plain)
+
+
+def _adjoins(frame: Hashes, step: int, other: Fingerprint, end: int) -> bool:
+    """Whether a frame at an end of a video, a `step` from its neighbour, goes on from another one's end."""
     distances = _distances(frame, other.hashes)[0]
     away = np.abs(other.seconds - other.seconds[end]) > ELSEWHERE_SECONDS
-    return bool(distances[end] <= SAME_IN_ORDER and away.any() and distances[away].min() > SAME_PLACE)
+    near = min(SAME_IN_ORDER, max(NEXT_FRAME, 2 * int(step)))
+    return bool(distances[end] <= near and away.any() and distances[away].min() > SAME_PLACE)

@@ -14,11 +14,14 @@ from app.locks import FINGERPRINTS, MINER_RESULTS
 
 # of the videos that have a key, so many are looked at: where there are more, the key tells nothing
 MAX_SHARING = 200
+MAX_SHARING_FEATURES = 60
 
 _COLUMNS = """
     f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
     f.seconds, f.hashes
 """
+# many times as large as all other columns: only where it is compared
+_WITH_FEATURES = f"{_COLUMNS}, f.features"
 # of two videos: that of `f` came first and counts against the given one, or came later and is scored
 _COUNTS = """
     (f.demoted, f.submission_id) < (:demoted, :id) AND (f.only_prompt IS NULL OR f.only_prompt = :prompt_id)
@@ -60,6 +63,40 @@ _LIST_SHARING = text(f"""
     WHERE k.by_likelihood <= :limit OR k.by_time <= :limit
     ORDER BY k.by_likelihood
 """)
+_LIST_SHARING_FEATURES = text(f"""
+    SELECT {_WITH_FEATURES}
+    FROM (
+        SELECT submission_id,
+               row_number() OVER (ORDER BY likelihood DESC, submission_id) AS by_likelihood,
+               row_number() OVER (ORDER BY likelihood < most / 4, submission_id) AS by_time
+        FROM (
+            SELECT submission_id, likelihood, max(likelihood) OVER () AS most
+            FROM features_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, false)
+        ) sharing
+    ) k
+    JOIN fingerprints f ON f.submission_id = k.submission_id
+    JOIN submissions s ON s.id = f.submission_id
+    WHERE k.by_likelihood <= :limit OR k.by_time <= :limit / 2
+    ORDER BY k.by_likelihood
+""")
+_SHARES_FEATURES = """
+    cardinality(ARRAY(SELECT unnest(f.feature_keys) INTERSECT SELECT unnest(CAST(:keys AS integer[])))) >= 4
+"""
+_LIST_SHARING_FEATURES_SINCE = text(f"""
+    SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.remembered > :since AND {_COUNTS} AND {_SHARES_FEATURES}
+    ORDER BY f.remembered LIMIT :limit
+""")
+_LIST_LATER_SHARING_FEATURES_SINCE = text(f"""
+    SELECT f.submission_id FROM fingerprints f
+    WHERE f.remembered > :since AND {_COMES_LATER} AND {_SHARES_FEATURES}
+    ORDER BY f.remembered LIMIT :limit
+""")
+_LIST_LATER_SHARING_FEATURES = text("""
+    SELECT submission_id
+    FROM features_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
+    ORDER BY likelihood DESC, submission_id LIMIT :limit
+""")
 _LIST_LATER = text("""
     SELECT submission_id
     FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
@@ -88,23 +125,23 @@ _LIST_OWN_LATER = text(f"""
     ORDER BY f.submission_id LIMIT :limit
 """)
 _FIND_KNOWN = text(f"""
-    SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.submission_id = :id
 """)
 _FIND_COMPARED = text("""
-    SELECT u.seconds, u.hashes, u.mirrored, u.quality_score, e.technical_score, e.relevance_score
+    SELECT u.seconds, u.hashes, u.mirrored, u.features, u.quality_score, e.technical_score, e.relevance_score
     FROM full_fingerprints u JOIN evaluations e ON e.submission_id = u.submission_id
     WHERE u.submission_id = :id
 """)
 _INSERT = text("""
     INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys, demoted,
-                              only_prompt)
+                              only_prompt, features, feature_keys)
     VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
-            CAST(:keys AS integer[]), :demoted, :only_prompt)
+            CAST(:keys AS integer[]), :demoted, :only_prompt, :features, CAST(:feature_keys AS integer[]))
 """)
 _INSERT_FULL = text("""
-    INSERT INTO full_fingerprints (submission_id, seconds, hashes, mirrored, quality_score)
-    VALUES (:submission_id, CAST(:seconds AS real[]), :hashes, :mirrored, :quality_score)
+    INSERT INTO full_fingerprints (submission_id, seconds, hashes, mirrored, quality_score, features)
+    VALUES (:submission_id, CAST(:seconds AS real[]), :hashes, :mirrored, :quality_score, :features)
 """)
 _FORGET_CONTENT = text("""
     UPDATE fingerprints SET content_hash = NULL WHERE content_hash = :content_hash RETURNING submission_id
@@ -174,6 +211,8 @@ class Known:
     is_take: bool
     seconds: list[float]
     hashes: memoryview
+    # None if it has none, or if they were not asked for
+    features: memoryview | None = None
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -187,6 +226,7 @@ class Compared:
     seconds: list[float]
     hashes: memoryview
     mirrored: memoryview
+    features: memoryview | None
     quality_score: float
     technical_score: float
     relevance_score: float
@@ -237,6 +277,33 @@ def list_sharing(keys: list[int], subject: Subject, limit: int) -> list[Known]:
     return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit, **subject.binds)
 
 
+def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[Known]:
+    """Of the videos that count against `subject`, those that share most features, with theirs.
+
+    Half as many more are those submitted first of those that are not far behind.
+    """
+    binds = {"keys": keys, "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
+    return fetch_all(Known, _LIST_SHARING_FEATURES, **binds)
+
+
+def list_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[Known]:
+    """Of the videos remembered after number `since`, the first that share features and count against it."""
+    binds = {"keys": keys, "since": since, "limit": limit, **subject.binds}
+    return fetch_all(Known, _LIST_SHARING_FEATURES_SINCE, **binds)
+
+
+def list_later_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[int]:
+    """Of the scored videos remembered after number `since`, those that share features and came later."""
+    binds = {"keys": keys, "since": since, "limit": limit, **subject.binds}
+    return list(db.session.scalars(_LIST_LATER_SHARING_FEATURES_SINCE, binds))
+
+
+def list_later_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[int]:
+    """Of the scored videos that came after `subject`, the ids of those that share most features."""
+    binds = {"keys": keys, "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
+    return list(db.session.scalars(_LIST_LATER_SHARING_FEATURES, binds))
+
+
 def list_later(keys: list[int], subject: Subject, limit: int) -> list[int]:
     """Of the scored videos that came after `subject`, the ids of those that share the rarest of `keys`."""
     binds = {"keys": keys, "at_most": MAX_SHARING, "limit": limit, **subject.binds}
@@ -283,7 +350,12 @@ def find_compared(submission_id: int) -> Compared | None:
 
 
 def insert(
-    subject: Subject, content_hash: str | None, stored: Fingerprint, only_prompt: str | None = None
+    subject: Subject,
+    content_hash: str | None,
+    stored: Fingerprint,
+    features: bytes | None,
+    feature_keys: list[int],
+    only_prompt: str | None = None,
 ) -> None:
     execute(
         _INSERT,
@@ -295,10 +367,14 @@ def insert(
         keys=stored.keys() if len(stored) else [],
         demoted=subject.demoted,
         only_prompt=only_prompt,
+        features=features,
+        feature_keys=feature_keys,
     )
 
 
-def insert_full(subject: Subject, plain: Fingerprint, mirrored: Fingerprint, quality_score: float) -> None:
+def insert_full(
+    subject: Subject, plain: Fingerprint, mirrored: Fingerprint, features: bytes, quality_score: float
+) -> None:
     """Keep all that a scored video was compared by, and its quality before duplicates."""
     execute(
         _INSERT_FULL,
@@ -306,6 +382,7 @@ def insert_full(subject: Subject, plain: Fingerprint, mirrored: Fingerprint, qua
         seconds=plain.seconds.tolist(),
         hashes=plain.hashes.tobytes(),
         mirrored=mirrored.hashes.tobytes(),
+        features=features or None,
         quality_score=quality_score,
     )
 

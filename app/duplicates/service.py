@@ -15,15 +15,18 @@ from app.assessment.report import DuplicatesPart, MatchPart, SameScenePart, Span
 from app.corrections import queries as corrections
 from app.corrections import service as correcting
 from app.corrections.models import Decision
-from app.duplicates import matching, queries
+from app.duplicates import geometry, matching, queries
 from app.duplicates.matching import Fingerprint, Match
 from app.duplicates.queries import HashAssertion, Known, Subject
 from app.enums import CorrectionKind, SubmissionStatus
+from app.video import features as packing
+from app.video.features import Features
 from app.video.frames import FrameHash
 
-# frames whose hashes are looked up; the likeliest videos, and as many of the first, are compared with in full
-LOOKED_UP = 60
+# the likeliest videos, and as many of the first, are compared with in full
 COMPARED = 10
+# and so many that share most features, with half as many of the first
+COMPARED_BY_FEATURES = 4
 # lines through other videos that are tried for one video, and once more through those that were recorded
 # meanwhile, so that none takes long to judge: an honest one takes a few
 MAX_LINES = 60
@@ -70,6 +73,7 @@ class Comparison:
     subject: Subject
     plain: Fingerprint
     mirrored: Fingerprint
+    features: Features | None
     originality: Originality
     later: tuple[int, ...] = ()
     unverified: tuple[int, ...] = ()
@@ -93,11 +97,15 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     subject = queries.get_subject(claim.id)
     queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
-    keys = _keys(plain, mirrored)
+    features = packing.unpack(outcome.features) if outcome.features else None
+    keys = matching.wanted_keys(plain, mirrored)
     latest = queries.find_latest()
-    found, own = _look(subject, plain, mirrored, keys)
+    found, own = _look(subject, plain, mirrored, keys, features)
+    wanted = geometry.keys(features, geometry.WANTED_KEYS) if features else []
     later = set(queries.list_later(keys, subject, COMPARED))
     later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
+    if features:
+        later |= set(queries.list_later_sharing_features(wanted, subject, COMPARED_BY_FEATURES))
     queries.lock_memory()
     seen = {each.video.submission_id for each in found}
     since = [
@@ -105,19 +113,25 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     ]
     found += match_all(subject.miner_hotkey, plain, mirrored, since)
     later |= set(queries.list_later_since(keys, subject, latest))
+    if features:
+        since = queries.list_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES)
+        more = [each for video in since if (each := match_features(plain, features, video))]
+        found = _merged(found, more)
+        later |= set(queries.list_later_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES))
     assertions = queries.list_hash_assertions(claim.video_hash)
     same_file = _find_same_file(assertions, subject)
     return Comparison(
         subject,
         plain,
         mirrored,
+        features,
         same_file or conclude(subject.miner_hotkey, plain, found, own),
         tuple(sorted(later)),
         () if same_file else tuple(each.submission_id for each in assertions if not each.verified),
     )
 
 
-def find_known(submission_id: int, frames: tuple[FrameHash, ...]) -> str | None:
+def find_known(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> str | None:
     """Why a video whose bytes were verified would be rejected now for known footage, or None.
 
     This is the precheck, before the judge is paid. Nobody waits for it. Known footage only grows, so the
@@ -128,22 +142,60 @@ def find_known(submission_id: int, frames: tuple[FrameHash, ...]) -> str | None:
     if same_file:
         return same_file.rejection_reason
     plain, mirrored = matching.fingerprints(frames)
-    found, own = _look(subject, plain, mirrored, _keys(plain, mirrored))
+    keys = matching.wanted_keys(plain, mirrored)
+    found, own = _look(subject, plain, mirrored, keys, packing.unpack(features) if features else None)
     return conclude(subject.miner_hotkey, plain, found, own).rejection_reason
 
 
-def _keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
-    return sorted({*plain.sampled(LOOKED_UP).keys(), *mirrored.sampled(LOOKED_UP).keys()})
-
-
 def _look(
-    subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int]
+    subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int], features: Features | None
 ) -> tuple[list["Compared"], list[Known]]:
     """Compare with the likeliest videos before `subject` and with its miner's own last; return those too."""
     own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
     # the likeliest first
     videos = {each.submission_id: each for each in [*queries.list_sharing(keys, subject, COMPARED), *own]}
-    return match_all(subject.miner_hotkey, plain, mirrored, videos.values()), own
+    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values())
+    if features:
+        found = _merged(found, _look_by_features(subject, plain, features, found))
+    return found, own
+
+
+def _look_by_features(
+    subject: Subject, plain: Fingerprint, features: Features, found: list["Compared"]
+) -> list["Compared"]:
+    """Return what is found in the videos that share most features, unless enough was found without them."""
+    known = frozenset[int]().union(*(each.match.frames for each in found))
+    if len(known) > formula.MAX_MATCHED * len(plain):
+        return []
+    wanted = geometry.keys(features, geometry.WANTED_KEYS)
+    videos = queries.list_sharing_features(wanted, subject, COMPARED_BY_FEATURES)
+    return [each for video in videos if (each := match_features(plain, features, video))]
+
+
+def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]:
+    """Each video once, with all that was found in it."""
+    merged = {each.video.submission_id: each for each in found}
+    for each in more:
+        before = merged.setdefault(each.video.submission_id, each)
+        spans = sorted({*before.match.spans, *each.match.spans}, key=lambda span: span.start)
+        match = Match(before.match.frames | each.match.frames, tuple(spans), before.match.lines)
+        merged[each.video.submission_id] = replace(before, match=match)
+    return list(merged.values())
+
+
+def match_features(plain: Fingerprint, features: Features, video: Known) -> "Compared | None":
+    """Compare with a known video by features; None if it does not show the same."""
+    if not video.features:
+        return None
+    spans = geometry.match(features, packing.unpack(bytes(video.features)))
+    frames = [
+        index
+        for index, seconds in enumerate(plain.seconds.tolist())
+        if any(span.start <= seconds <= span.end for span in spans)
+    ]
+    if not frames:
+        return None
+    return Compared(video, Match(frozenset(frames), spans, 0), one_recording=False)
 
 
 def _judge_assertion(claim: Claim) -> Originality:
@@ -191,14 +243,19 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
     if scored:
         # a later submission of the same file, which will be found to be that
         later |= {queries.forget_content(subject.video_hash) or subject.id} - {subject.id}
+    features = comparison.features and packing.stored(comparison.features)
     queries.insert(
         subject,
         subject.video_hash if scored else None,
         comparison.plain.thinned(),
+        packing.pack(features) if features else None,
+        geometry.keys(features, geometry.STORED_KEYS) if features else [],
         None if scored or known_footage else subject.prompt_id,
     )
     if scored:
-        queries.insert_full(subject, comparison.plain, comparison.mirrored, judged.quality_score)
+        queries.insert_full(
+            subject, comparison.plain, comparison.mirrored, judged.features, judged.quality_score
+        )
     known = queries.find_known(subject.id)
     assert known is not None
     return [id for id in sorted(later) if not _compare_again(id, known, subject)]
@@ -246,17 +303,19 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         # scored before such were kept
         return not _may_be_copy(id, known)
     plain, mirrored = compared.fingerprints
+    features = packing.unpack(bytes(compared.features)) if compared.features else None
     originality = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
     if originality is None:
         (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
             plain, known.fingerprint
         )
-        if not (pair.match.frames or pair.one_recording or is_take):
+        by_features = match_features(plain, features, known) if features else None
+        if not (pair.match.frames or pair.one_recording or is_take or by_features):
             return True
-        originality = conclude(
-            subject.miner_hotkey, plain, *_look(subject, plain, mirrored, _keys(plain, mirrored))
-        )
+        keys = matching.wanted_keys(plain, mirrored)
+        found, own = _look(subject, plain, mirrored, keys, features)
+        originality = conclude(subject.miner_hotkey, plain, found, own)
     score, status = 0.0, SubmissionStatus.REJECTED
     if originality.rejection_reason is None:
         quality = compared.quality_score * originality.quality_factor

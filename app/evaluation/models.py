@@ -12,8 +12,10 @@ from app.assessment.wire import (
     MAX_METADATA_KIB,
     ClaimOut,
     Findings,
+    PackedFeatures,
     PackedFingerprint,
     Score,
+    unpack_features,
     unpack_fingerprint,
 )
 from app.enums import Dependency
@@ -28,7 +30,7 @@ Reason = Annotated[
 ]
 # fields of the findings that look like keys: hashes, and names of models and programs
 _IDENTIFIERS = frozenset(
-    {"fingerprint", "frame_seed", "verified_sha256", "sha256", "submission_uuid"}
+    {"features", "fingerprint", "frame_seed", "verified_sha256", "sha256", "submission_uuid"}
     | {"judge_model", "model", "prompt_version", "kibotos", "ffmpeg", "ffprobe"}
 )
 # What programs say of themselves, in the way they write it: a judge may well say that it sees no connection.
@@ -66,6 +68,14 @@ def _read_metadata(value: dict[str, Any]) -> dict[str, Any]:
     return stripped_json(others) | findings
 
 
+def _without_features(value: Any) -> Any:
+    """The features have a limit of their own."""
+    findings = value.get(FINDINGS) if isinstance(value, dict) else None
+    if not isinstance(findings, dict):
+        return value
+    return value | {FINDINGS: {name: child for name, child in findings.items() if name != "features"}}
+
+
 class SubmitIn(RequestModel):
     submission_id: SubmissionId
     technical_score: Score
@@ -73,9 +83,14 @@ class SubmitIn(RequestModel):
     quality_score: Score
     final_score: Score
     rejection_reason: Reason | None = None
-    metadata: Annotated[JsonObject, at_most_kib(MAX_METADATA_KIB), AfterValidator(_read_metadata)] | None = (
-        None
-    )
+    metadata: (
+        Annotated[
+            JsonObject,
+            at_most_kib(MAX_METADATA_KIB, besides=_without_features),
+            AfterValidator(_read_metadata),
+        ]
+        | None
+    ) = None
     claim_token: Token | None = None
 
 
@@ -114,11 +129,12 @@ class ReleaseIn(RequestModel):
 
 
 class PrecheckIn(RequestModel):
-    """The fingerprint of a video whose bytes have the submitted hash, packed as in `metadata.kibotos`."""
+    """Fingerprint and features of a video whose bytes have the submitted hash, as in `metadata.kibotos`."""
 
     submission_id: SubmissionId
     claim_token: Token
     fingerprint: PackedFingerprint
+    features: PackedFeatures = ""
 
 
 class PrecheckOut(BaseModel):
@@ -171,5 +187,6 @@ def read_outcome(body: SubmitIn) -> Outcome:
         prompt_version=findings.prompt_version,
         report=findings.report.model_copy(update={"metadata": metadata} if metadata else {}),
         fingerprint=unpack_fingerprint(findings.fingerprint),
+        features=unpack_features(findings.features),
         reasoning=findings.reasoning,
     )

@@ -7,7 +7,7 @@ from prometheus_client import Counter
 from spectree import Response as Answers
 
 from app.assessment.report import Report
-from app.assessment.wire import unpack_fingerprint
+from app.assessment.wire import unpack_features, unpack_fingerprint
 from app.enums import EvaluatedBy
 from app.errors import ChangingVideo, TransientError
 from app.evaluation import models, service
@@ -52,7 +52,8 @@ def fetch(json: models.FetchIn) -> models.FetchOut:
 def precheck(json: models.PrecheckIn) -> models.PrecheckOut:
     """Say whether a claimed video will be rejected for known footage. Ask this before you pay the judge."""
     claim = service.get_live_claim(json.submission_id, json.claim_token)
-    reason = service.find_known_footage(claim, unpack_fingerprint(json.fingerprint))
+    frames, features = unpack_fingerprint(json.fingerprint), unpack_features(json.features)
+    reason = service.find_known_footage(claim, frames, features)
     return models.PrecheckOut(rejection_reason=reason)
 
 

@@ -233,14 +233,14 @@ def _conclude_appeal(claim: Claim) -> None:
         )
 
 
-def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
+def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...], features: bytes) -> str | None:
     """Why the claimed video, whose bytes were verified, will be rejected for known footage, or None.
 
     This is the precheck: it comes before the judge is paid.
     """
     from app.duplicates import service as duplicates
 
-    reason = duplicates.find_known(claim.id, frames)
+    reason = duplicates.find_known(claim.id, frames, features)
     db.session.rollback()
     return reason
 

@@ -30,7 +30,7 @@ LONGEST_PAUSE_SECONDS = 300.0
 # A result that is sent in the last moment of a lease would arrive too late.
 LEASE_MARGIN_SECONDS = 5.0
 # of the base64 in a question whether footage is known; the backend takes bodies of 1 MiB
-MAX_FINGERPRINT_BYTES = 512 * 1024
+MAX_FINGERPRINT_BYTES = 384 * 1024
 
 
 class _Fetched(BaseModel):
@@ -161,7 +161,7 @@ class EvaluatorRunner:
         else:
             self._release(handle, TransientError(reason))
 
-    def _find_known(self, claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
+    def _find_known(self, claim: Claim, frames: tuple[FrameHash, ...], features: bytes) -> str | None:
         """Do the precheck: ask whether the footage is known, before the judge is paid. None also if it fails.
 
         In that case the backend finds out when the result is recorded.
@@ -170,6 +170,7 @@ class EvaluatorRunner:
             "submission_id": claim.id,
             "claim_token": str(claim.claim_token),
             "fingerprint": wire.pack_fingerprint(frames, MAX_FINGERPRINT_BYTES),
+            "features": wire.pack_features(features),
         }
         try:
             answer = self._backend.post("/v1/evaluate/precheck", body, once=True)

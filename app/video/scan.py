@@ -18,7 +18,7 @@ import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.video import motion, shots, stills
+from app.video import features, motion, shots, stills
 from app.video.damage import damaged
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
@@ -81,11 +81,12 @@ FRAMES_A_PACKET = 2
 
 @dataclass(frozen=True)
 class Scan:
-    """What the pass found. The `pictures` are those of the `candidates`."""
+    """What the pass found. The `pictures` are those of the `candidates`; `features` are packed."""
 
     measures: Measures
     faults: Faults
     fingerprint: tuple[FrameHash, ...]
+    features: bytes
     candidates: tuple[Candidate, ...]
     pictures: tuple[Still, ...]
 
@@ -167,6 +168,9 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
     kept = plan.candidates[: len(decoded.pictures)]
     hashes = _hashes(small, seconds, split, kept)
     is_black = [frame.black for frame in measured]
+    pictures = tuple(
+        Still(round(seconds[index], 3), jpeg) for index, jpeg in zip(kept, decoded.pictures, strict=False)
+    )
     return Scan(
         measures=summarise(measured, changes, split.starts),
         faults=Faults(
@@ -187,12 +191,11 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
             damaged=Found(decoded.damaged),
         ),
         fingerprint=tuple(each for each in hashes.values() if each),
+        features=features.pack(features.extract(pictures, small, seconds)),
         candidates=tuple(
             Candidate(seconds[index], changes[index], not split.is_brief(seconds[index])) for index in kept
         ),
-        pictures=tuple(
-            Still(round(seconds[index], 3), jpeg) for index, jpeg in zip(kept, decoded.pictures, strict=False)
-        ),
+        pictures=pictures,
     )
 
 

@@ -367,7 +367,7 @@ def test_decoys_that_look_more_like_the_copy_do_not_hide_the_original(submit, ev
 
 
 def test_a_title_card_that_many_show_does_not_hide_the_original(submit, evaluate):
-    card = np.concatenate([film(99, 1)] * 2)
+    card = film(99, 2)
     original = submit(ALICE)
     evaluate(film(1, 4), id=original)
     for n in range(12):

@@ -49,7 +49,7 @@ def test_the_judge_is_not_asked_about_what_is_known(videos, judge, workdir, serv
     path = videos.make("bikes", seconds=3)
     url, asked = serve(path), []
 
-    def find_known(frames):
+    def find_known(frames, features):
         asked.append(frames)
         return "It was submitted before."
 
@@ -62,22 +62,22 @@ def test_the_judge_is_not_asked_about_what_is_known(videos, judge, workdir, serv
 def test_a_worker_knows_it_from_the_database(app):
     first, copy, new = submit(ALICE), submit(BOB), submit(BOB)
     record(app, first, film(1, 6))
-    reason = service.find_known_footage(take_up(copy), hashes(copied(film(1, 6))))
+    reason = service.find_known_footage(take_up(copy), hashes(copied(film(1, 6))), b"")
     assert uuid_of(first) in reason
     db.session.rollback()
-    assert service.find_known_footage(take_up(new), hashes(film(2, 6))) is None
+    assert service.find_known_footage(take_up(new), hashes(film(2, 6)), b"") is None
 
 
 def test_what_the_judge_rejected_is_known(app):
     first, again = submit(ALICE), submit(BOB)
     record(app, first, film(1, 6), relevance_score=0.1)
-    assert uuid_of(first) in service.find_known_footage(take_up(again), hashes(copied(film(1, 6))))
+    assert uuid_of(first) in service.find_known_footage(take_up(again), hashes(copied(film(1, 6))), b"")
 
 
 def test_what_comes_later_is_not_known(app):
     first, copy = submit(ALICE), submit(BOB)
     record(app, copy, copied(film(1, 6)))
-    assert service.find_known_footage(take_up(first), hashes(film(1, 6))) is None
+    assert service.find_known_footage(take_up(first), hashes(film(1, 6)), b"") is None
 
 
 class ClientBackend:
@@ -96,7 +96,7 @@ def test_a_remote_evaluator_asks_under_its_claim(app, client):
     claim = take_up(copy)
     frames = hashes(copied(film(1, 6)))
     evaluator = EvaluatorRunner(ClientBackend(client), lambda claim: None, 1)
-    assert uuid_of(first) in evaluator._find_known(claim, frames)
+    assert uuid_of(first) in evaluator._find_known(claim, frames, b"")
     body = {
         "submission_id": copy,
         "claim_token": str(claim.submission_uuid),
@@ -114,7 +114,7 @@ def test_an_answer_that_makes_no_sense_leaves_it_to_the_judge(answer):
             return answer
 
     evaluator = EvaluatorRunner(Backend(), lambda claim: None, 1)
-    assert evaluator._find_known(take_up(submit()), hashes(film(1, 6))) is None
+    assert evaluator._find_known(take_up(submit()), hashes(film(1, 6)), b"") is None
 
 
 def test_a_known_video_is_remembered_though_nobody_judged_it(app):

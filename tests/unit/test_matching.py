@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from app.duplicates import matching
-from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
+from tests.evaluation.footage import RATE, copied, film, flipped, hashes, mirrored
 
 
 def compare(bits, other, rate=RATE, other_rate=RATE):
@@ -137,6 +137,46 @@ def test_before_a_fixed_camera_a_copied_part_is_no_more_than_that_part():
     assert share == pytest.approx(0.5, abs=0.1)
 
 
+def rig(take):
+    """A take of a robot before a fixed camera: it rests, moves in its own way, and rests again."""
+    random = np.random.default_rng(take)
+    home = film(1, 1 / RATE)[0]
+    first, last = (np.tile(home, (random.integers(6, 30), 1)) for _ in range(2))
+    bits = [*first]
+    for _ in range(4 * RATE):
+        bits.append(flipped(bits[-1], 4, random))
+    return np.array([*bits, *bits[:-RATE:-1], *last])
+
+
+@pytest.mark.parametrize("take", range(1, 9))
+def test_one_resting_pose_is_like_another(take):
+    one, other = copied(rig(0), noise=1), copied(rig(take), noise=1, seed=take)
+    share, found = compare(other, one)
+    assert share == 0
+    plain, stored = (matching.fingerprints(hashes(bits))[0] for bits in (other, one))
+    assert not matching.one_recording(plain, stored.thinned(), found)
+    # and yet a copy is known by what moves
+    assert compare(copied(one, noise=3), one)[0] > 0.4
+
+
+def test_short_spans_are_not_of_one_recording():
+    ten = film(1, 10)
+
+    def goes_on(seconds):
+        taken = ten[5 * RATE : int((5 + seconds) * RATE)]
+        return _one_recording(np.concatenate([taken, _continued(taken[-1], 12 - seconds)]), ten)
+
+    assert not goes_on(1.5) and goes_on(3)
+
+
+def _continued(frame, seconds):
+    frames = [frame]
+    random = np.random.default_rng(5)
+    while len(frames) <= seconds * RATE:
+        frames.append(flipped(frames[-1], 12, random))
+    return np.array(frames[1:])
+
+
 def test_a_stretch_of_less_than_a_second_is_chance():
     def spliced(frames):
         return compare(
@@ -196,9 +236,9 @@ def test_a_line_is_chosen_by_the_frames_on_it_not_by_their_pairs():
     assert found == (1, 30)
 
 
-def test_the_median_is_of_the_finite_numbers():
-    rows = np.array([[3, np.inf, 1, 2], [4, 1, 2, 3], [np.inf, 7, np.inf, np.inf], [np.inf] * 4], np.float32)
-    assert matching._medians(rows).tolist() == [2, 2.5, 7, np.inf]
+def test_the_most_alike_are_a_tenth_of_the_finite_numbers():
+    rows = np.array([[*range(20, 0, -1), np.inf], [np.inf] * 20 + [7], [np.inf] * 21], np.float32)
+    assert matching._most_alike(rows).tolist() == [3, 7, np.inf]
 
 
 def test_a_sample_has_the_first_and_the_last_frame():

@@ -1,0 +1,243 @@
+"""Are two videos the same footage, though one is cropped, turned or framed? Pure, over their features.
+
+Corners that look alike tell how the pictures of one video might lie on those of another. By itself that says
+Corners that look alike tell how the pictures of one video might lie on those of another. That alone says
+and these must show the same at the same time, as in matching.py.
+"""
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.duplicates import matching
+from app.duplicates.matching import Span
+from app.video.features import GLANCE_SIDE, Features, View
+
+VOCABULARY = Path(__file__).with_name("words.npy")
+WORDS = 1024
+# corners look alike if their descriptors differ by at most so many of 256 bits
+ALIKE = 64
+# how pictures lie on others is told by at least so many corners, to so many thousandths of the picture
+LEAST_CORNERS = 8
+PRECISION = 8.0
+# and at most so many such placements are tried for one pair of videos
+MAX_PLACEMENTS = 6
+# keys pair each corner with so many neighbours, and tell so many directions apart; so many are stored, and
+# looked up
+NEIGHBOURS = 3
+ANGLES = 8
+STORED_KEYS = 1200
+WANTED_KEYS = 1800
+# glances of which less than this share is on the other's picture say nothing
+LEAST_OVERLAP = 0.15
+# what both show must be so long, in seconds and as a share of the video
+SHORTEST = 2.0
+LEAST_SHARE = 0.2
+# nothing more is tried where so much is found
+ENOUGH = 0.9
+
+Placement = NDArray[np.float64]
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> NDArray[np.uint8]:
+    words: NDArray[np.uint8] = np.load(VOCABULARY)
+    return words
+
+
+def nearest_words(descriptors: NDArray[np.uint8], words: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return for each descriptor which word it is."""
+    if not len(descriptors):
+        return np.empty(0, np.intp)
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING).match(descriptors, words)
+    return np.array([match.trainIdx for match in matches], np.intp)
+
+
+def keys(features: Features, most: int) -> list[int]:
+    """At most so many keys of a video as 32-bit numbers: videos that share some may show the same.
+
+    A key is made of the words of two corners near each other and of how they are turned to each other. Which
+    are kept follows from their numbers, so that two videos keep the same ones of those that they share.
+    """
+    found = np.unique(
+        np.concatenate(
+            [np.empty(0, np.uint32), *(_keys_of(view) for view in (*features.views, *features.mirrored))]
+        )
+    )
+    kept = np.argsort(found * np.uint32(2_654_435_761))[:most]
+    return np.sort(found[kept].view(np.int32)).tolist()
+
+
+def _keys_of(view: View) -> NDArray[np.uint32]:
+    if len(view.places) <= NEIGHBOURS:
+        return np.empty(0, np.uint32)
+    words = nearest_words(view.descriptors, _vocabulary()).astype(np.int64)
+    apart = view.places[None, :] - view.places[:, None]
+    away = np.linalg.norm(apart, axis=2)
+    # the same spot in another octave is no neighbour
+    away[away < 6] = np.inf
+    first = np.repeat(np.arange(len(words)), NEIGHBOURS)
+    second = np.argsort(away, axis=1)[:, :NEIGHBOURS].reshape(-1)
+    # each pair in one order
+    swap = words[first] > words[second]
+    first, second = np.where(swap, second, first), np.where(swap, first, second)
+    direction = np.arctan2(apart[first, second, 1], apart[first, second, 0]) * (256 / (2 * np.pi))
+    turned = [
+        ((view.angles[each] - direction) % 256 * ANGLES / 256).astype(np.int64) % ANGLES
+        for each in (first, second)
+    ]
+    scale = np.clip(view.octaves[first].astype(np.int64) - view.octaves[second], -3, 3) // 2 + 2
+    numbers = words[first] << 22 | words[second] << 12 | turned[0] << 8 | turned[1] << 4 | scale
+    return numbers.astype(np.uint32)
+
+
+def match(one: Features, other: Features) -> tuple[Span, ...]:
+    """Find the spans of a video that `other` shows too, however its pictures lie on those of the other."""
+    best: tuple[Span, ...] = ()
+    if len(one.glances) < 2 or len(other.glances) < 2:
+        return best
+    duration = float(one.seconds[-1] - one.seconds[0])
+    mirrored = replace(one, glances=one.glances[:, :, ::-1], views=one.mirrored)
+    placed = [(one, False, placement) for placement in _placements(one.views, other.views)]
+    placed += [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
+    for shown, is_mirrored, placement in placed:
+        spans = tuple(
+            replace(span, mirrored=is_mirrored)
+            for span in _compare(shown, other, placement)
+            if span.end - span.start >= min(SHORTEST, duration / 2)
+        )
+        if _seconds(spans) > _seconds(best):
+            best = spans
+        if _seconds(best) >= ENOUGH * duration:
+            break
+    return best if _seconds(best) >= LEAST_SHARE * duration else ()
+
+
+def _seconds(spans: tuple[Span, ...]) -> float:
+    return sum(span.end - span.start for span in spans)
+
+
+def _placements(views: tuple[View, ...], known: tuple[View, ...]) -> list[Placement]:
+    """How the pictures of one video may lie on those of another: the best supported first."""
+    found: list[tuple[int, Placement]] = []
+    matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
+    for view in views:
+        candidates = []
+        for its in known:
+            if not len(view.places) or not len(its.places):
+                continue
+            pairs = [
+                (pair.queryIdx, pair.trainIdx)
+                for pair in matcher.match(view.descriptors, its.descriptors)
+                if pair.distance <= ALIKE
+            ]
+            mine, theirs = _agreeing(view, its, np.array(pairs, int).reshape(-1, 2))
+            candidates.append((len(mine), view.places[mine], its.places[theirs]))
+        candidates.sort(key=lambda each: -each[0])
+        for count, source, target in candidates[:2]:
+            if count < LEAST_CORNERS:
+                break
+            cv2.setRNGSeed(1)
+            laid, inliers = cv2.findHomography(source, target, cv2.RANSAC, PRECISION, maxIters=500)
+            if laid is None:
+                continue
+            placement, support = np.asarray(laid, np.float64), int(inliers.sum())
+            if support >= LEAST_CORNERS and _is_sound(placement):
+                found.append((support, placement))
+    found.sort(key=lambda each: -each[0])
+    return _distinct([placement for _, placement in found])
+
+
+def _agreeing(view: View, its: View, pairs: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Of pairs of corners, those that agree on by how much the picture was turned and scaled."""
+    mine, theirs = pairs.T
+    turned = (its.angles[theirs] - view.angles[mine]).astype(np.int64) % 256
+    scaled = its.octaves[theirs].astype(np.int64) - view.octaves[mine] + 8
+    votes = np.zeros((16, 18))
+    np.add.at(votes, (turned // 16, scaled), 1)
+    # with their neighbours
+    votes = votes + np.roll(votes, 1, 0) + np.roll(votes, -1, 0)
+    votes[:, 1:-1] = votes[:, :-2] + votes[:, 1:-1] + votes[:, 2:]
+    turn, scale = np.unravel_index(votes.argmax(), votes.shape)
+    agree = ((turned // 16 - turn + 1) % 16 <= 2) & (np.abs(scaled - scale) <= 1)
+    return mine[agree], theirs[agree]
+
+
+def _is_sound(placement: Placement) -> bool:
+    """Whether a picture stays one: not folded, mirrored, or made a speck."""
+    corners = _laid(placement)
+    if not np.isfinite(corners).all() or np.abs(corners).max() > 20_000:
+        return False
+    area = cv2.contourArea(corners)
+    return cv2.isContourConvex(corners) and 15_000 <= area <= 30_000_000
+
+
+def _laid(placement: Placement) -> NDArray[np.float32]:
+    corners = np.array([[[0, 0], [1000, 0], [1000, 560], [0, 560]]], np.float32)
+    return cv2.perspectiveTransform(corners, placement)[0].astype(np.float32)
+
+
+def _distinct(placements: list[Placement]) -> list[Placement]:
+    kept: list[Placement] = []
+    for placement in placements:
+        if all(np.abs(_laid(placement) - _laid(each)).max() > 15 for each in kept):
+            kept.append(placement)
+        if len(kept) == MAX_PLACEMENTS:
+            break
+    return kept
+
+
+def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span, ...]:
+    """Lay the glances of one video on those of the other, and find what they show at the same time."""
+    height, width = other.glances.shape[1:]
+    scale = np.diag([1000 / GLANCE_SIDE, 1000 / GLANCE_SIDE, 1.0])
+    laid = np.linalg.inv(scale) @ placement @ scale
+    whole = np.ones(one.glances.shape[1:], np.uint8)
+    reached = cv2.warpPerspective(whole, laid, (width, height), flags=cv2.INTER_NEAREST)
+    inside = np.asarray(cv2.erode(reached, np.ones((3, 3), np.uint8), borderValue=1), bool)
+    if inside.mean() < LEAST_OVERLAP:
+        return ()
+    mine = np.array(
+        [
+            cv2.warpPerspective(np.ascontiguousarray(glance), laid, (width, height), flags=cv2.INTER_AREA)
+            for glance in one.glances
+        ]
+    )
+    inside = inside & ~_covered(mine, other.glances)
+    if inside.mean() < LEAST_OVERLAP:
+        return ()
+    rows, its = (_normalised(glances, inside) for glances in (mine, other.glances))
+    return matching.find_spans(
+        one.seconds, other.seconds, _apart(rows, its), _apart(rows, rows), _apart(its, its)
+    )
+
+
+def _covered(mine: NDArray[np.uint8], its: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where something that never moves hides what the other video shows: a mark, a border."""
+    still = mine.std(axis=0) < 0.6
+    moves = its.std(axis=0) > 1.2
+    differs = np.abs(mine.mean(axis=0) - its.mean(axis=0)) > 3
+    covered = (still & (moves | differs)).astype(np.uint8)
+    return cv2.dilate(covered, np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def _normalised(glances: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Each glance's pixels inside, without what is broad in it, as a vector of length 1."""
+    weights = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 5) + 1e-3
+    vectors = []
+    for glance in glances:
+        fine = cv2.GaussianBlur(glance.astype(np.float32), (0, 0), 0.7)
+        broad = cv2.GaussianBlur(np.where(inside, fine, 0), (0, 0), 5) / weights
+        pixels = (fine - broad)[inside]
+        pixels -= pixels.mean()
+        vectors.append(pixels / max(float(np.linalg.norm(pixels)), 1.0))
+    return np.array(vectors, np.float32)
+
+
+def _apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far glances are apart, as bits of hashes are: 0 the same, 128 nothing in common."""
+    return (128 * (1 - one @ other.T)).astype(np.float32)

@@ -1,0 +1,225 @@
+"""Copies that are known by features: cropped, turned, framed; and what must not be taken for one."""
+
+import base64
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from app.assessment.wire import MAX_FEATURES_KIB
+from app.db import db
+from app.duplicates import geometry
+from app.evaluation import service as evaluation
+from app.evaluation.models import SubmitIn, read_outcome
+from app.video import features
+from tests.evaluation.footage import film
+from tests.evaluation.scenes import RATE, SECONDS, askew, scene, seen
+from tests.evaluation.test_duplicates import (  # noqa: F401
+    ALICE,
+    BOB,
+    context,
+    effective,
+    evaluate,
+    submit,
+    take_up,
+    uuid_of,
+)
+
+
+@pytest.fixture(scope="module")
+def known():
+    return features.stored(seen(scene(1)))
+
+
+@pytest.fixture(scope="module")
+def copy():
+    return seen([askew(picture) for picture in scene(1)])
+
+
+def share(found):
+    return sum(span.end - span.start for span in found) / SECONDS
+
+
+def shared_keys(one, other):
+    return set(geometry.keys(one, geometry.WANTED_KEYS)) & set(geometry.keys(other, geometry.STORED_KEYS))
+
+
+def test_a_copy_askew_is_found_and_shares_keys(known, copy):
+    assert share(geometry.match(copy, known)) > 0.9
+    assert len(shared_keys(copy, known)) >= 6
+
+
+def test_a_mirrored_copy_askew_is_found_too(known):
+    mirrored = seen([askew(np.ascontiguousarray(picture[:, ::-1])) for picture in scene(1)])
+    found = geometry.match(mirrored, known)
+    assert share(found) > 0.9 and all(span.mirrored for span in found)
+    assert len(shared_keys(mirrored, known)) >= 6
+
+
+@pytest.mark.parametrize("way", range(10, 14))
+def test_another_take_of_the_scene_is_no_copy(known, way):
+    take = seen(scene(1, way))
+    # that it is the same table can be told
+    assert len(shared_keys(take, known)) >= 6
+    assert geometry._placements(take.views, known.views)
+    assert not geometry.match(take, known)
+
+
+def test_a_picture_that_stands_still_is_no_copy(known):
+    assert not geometry.match(seen([scene(1)[8]] * (SECONDS * RATE)), known)
+
+
+def test_other_scenes_are_no_copies(known):
+    for seed in (2, 3):
+        assert not geometry.match(seen(scene(seed)), known)
+
+
+def test_what_repeats_itself_is_no_copy():
+    def keyboard(seed):
+        pictures = []
+        for picture in scene(seed):
+            for row, column in np.ndindex(7, 12):
+                x, y = column * 52 + 10, row * 50 + 8
+                cv2.rectangle(picture, (x, y), (x + 40, y + 38), 30, -1)
+                cv2.rectangle(picture, (x + 6, y + 6), (x + 34, y + 32), 220, 2)
+            pictures.append(picture)
+        return seen(pictures)
+
+    assert not geometry.match(keyboard(4), features.stored(keyboard(5)))
+
+
+def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
+    """A bomb: as many views, corners and glances as are accepted, all alike. It ends, and finds nothing."""
+    random = np.random.default_rng(1)
+    count = features.MAX_CORNERS
+    view = features.View(
+        1.0,
+        random.uniform(0, 1000, (count, 2)).astype(np.float32),
+        np.zeros(count, np.uint8),
+        np.zeros(count, np.uint8),
+        np.zeros((count, features.DESCRIPTOR_BYTES), np.uint8),
+    )
+    glances = random.integers(0, 16, (features.MAX_GLANCES, 48, 48), np.uint8)
+    seconds = np.arange(features.MAX_GLANCES, dtype=np.float32) / 8
+    bomb = features.Features(seconds, glances, (view,) * 12, (view,) * 6)
+    assert len(features.pack(bomb)) * 4 / 3 < MAX_FEATURES_KIB * 1024
+    assert len(geometry.keys(bomb, geometry.STORED_KEYS)) <= geometry.STORED_KEYS
+    for one, other in ((bomb, features.stored(bomb)), (bomb, known), (known, features.stored(bomb))):
+        geometry.match(one, other)
+    assert not geometry.match(bomb, known)
+
+
+def test_packing_loses_next_to_nothing(copy):
+    packed = features.pack(copy)
+    read = features.unpack(packed)
+    assert (read.glances == copy.glances).all() and (read.seconds == copy.seconds).all()
+    views = zip((*read.views, *read.mirrored), (*copy.views, *copy.mirrored), strict=True)
+    for one, other in views:
+        assert np.abs(one.places - other.places).max() <= 0.06
+        assert (one.descriptors == other.descriptors).all() and (one.angles == other.angles).all()
+    assert features.pack(read) == packed
+
+
+def hostile(packed):
+    """Bytes that nobody may get past: each name says what is wrong with them."""
+    _, width, height, count, *_ = features._HEADER.unpack_from(packed)
+    start = features._HEADER.size
+    end = start + 4 * count
+    corners = end + (width * height * count + 1) // 2 + 4
+
+    def changed(at, value):
+        return packed[:at] + value + packed[at + len(value) :]
+
+    return {
+        "empty": b"",
+        "cut": packed[:-1],
+        "longer": packed + b"0",
+        "another version": changed(0, b"\2"),
+        "no size": changed(1, b"\0\0"),
+        "too large": changed(1, b"\xff\xff"),
+        "too many glances": changed(3, b"\xff\xff"),
+        "too many views": changed(5, b"\xff"),
+        "too many mirrored views": changed(6, b"\xff"),
+        "not a number": changed(start, struct.pack("<f", float("nan"))),
+        "for ever": changed(end - 4, struct.pack("<f", float("inf"))),
+        "before the start": changed(start, struct.pack("<f", -1.0)),
+        "backwards": changed(start, struct.pack("<f", 80.0)),
+        "too many corners": changed(corners, struct.pack("<H", 60_000)),
+    }
+
+
+def test_other_bytes_are_refused(copy):
+    for name, packed in hostile(features.pack(copy)).items():
+        with pytest.raises(ValueError, match="must"):
+            features.unpack(packed)
+            pytest.fail(name)
+
+
+def test_a_copy_askew_is_rejected_and_names_its_original(submit, evaluate, known, copy):  # noqa: F811
+    first = submit(ALICE)
+    evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
+    for seed in range(2, 4):
+        evaluate(film(seed, SECONDS), features=features.pack(seen(scene(seed))))
+    verdict, report = evaluate(film(9, SECONDS), BOB, features=features.pack(copy))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    (match,) = report["matches"]
+    assert match["submission_uuid"] == uuid_of(first) and match["share"] > 0.9
+    # and the precheck knows it, before the judge is paid
+    again = take_up(submit(BOB))
+    found = evaluation.find_known_footage(again, (), features.pack(copy))
+    assert found is None, "a video without any hash has no frame that could be known"
+    verdict, _ = evaluate(film(10, SECONDS), BOB, features=features.pack(seen(scene(1, 77))))
+    assert verdict.status == "SCORED"
+
+
+def test_a_copy_askew_that_was_evaluated_first_is_corrected(submit, evaluate, copy):  # noqa: F811
+    first, late = submit(ALICE), submit(BOB)
+    assert evaluate(film(9, SECONDS), id=late, features=features.pack(copy))[0].status == "SCORED"
+    evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
+    status, score, reason = effective(late)
+    assert (status, score) == ("REJECTED", 0) and uuid_of(first) in reason
+
+
+def test_few_features_are_stored(submit, evaluate, copy):  # noqa: F811
+    evaluate(film(1, SECONDS), features=features.pack(copy))
+    size, keys = db.session.execute(
+        text("SELECT octet_length(features), cardinality(feature_keys) FROM fingerprints")
+    ).one()
+    assert size < 100_000 and 100 < keys <= geometry.STORED_KEYS
+
+
+def submitted(packed, **changes):
+    """The body in which a remote evaluator reports features, read as the backend does."""
+    findings = {"features": base64.b64encode(packed).decode()} | changes
+    scores = dict.fromkeys(("technical_score", "relevance_score", "quality_score", "final_score"), 0.5)
+    return read_outcome(SubmitIn(submission_id=1, **scores, metadata={"kibotos": findings}))
+
+
+def test_a_remote_evaluator_reports_them_or_does_not(copy):
+    packed = features.pack(copy)
+    assert len(packed) > 64 * 1024
+    assert submitted(packed).features == packed
+    assert submitted(b"").features == b""
+
+
+def test_what_a_remote_evaluator_makes_up_is_refused(copy):
+    packed = features.pack(copy)
+    for made_up in hostile(packed).values():
+        if made_up:
+            with pytest.raises(ValidationError):
+                submitted(made_up)
+    for text_of in ("no base64!", "A" * 600 * 1024):
+        with pytest.raises(ValidationError):
+            submitted(packed, features=text_of)
+    # they leave no more room for anything else
+    with pytest.raises(ValidationError, match="64 KiB"):
+        submitted(packed, more="A" * 65 * 1024)
+
+
+def test_a_video_without_corners_has_features_that_match_nothing(known):
+    flat = features.unpack(features.pack(seen([np.full((360, 640), 90, np.uint8)] * RATE)))
+    assert not geometry.match(flat, known) and not geometry.match(known, features.stored(flat))
+    assert geometry.keys(flat, geometry.STORED_KEYS) == []
