@@ -57,6 +57,11 @@ def paint(stills: Sequence[Still], limits: ResourceLimits = LIMITS) -> list[Pain
         raise TransientError(error.reason, suspect_video=True) from error
 
 
+def model() -> Path:
+    """Return where the text detector is installed. Raises TransientError."""
+    return _package(PACKAGE) / MODEL
+
+
 def check() -> None:
     """Paint a picture of our own. Raises TransientError, which says what to do, if it keeps its writing."""
     try:
@@ -133,15 +138,14 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
 
 def _command(status: int, limits: ResourceLimits) -> list[str]:
     """Return how the program is started: it may open itself, Python, its libraries and the model."""
-    packages = {name: _package(name) for name in (*LIBRARIES, PACKAGE)}
-    sites = sorted({str(package.parent) for package in packages.values()})
+    sites = sorted({str(_package(name).parent) for name in LIBRARIES})
     python = os.path.realpath(sys.executable)
-    places = (*PROGRAMS, python, os.path.join(sys.base_prefix, "lib"), *sites, str(PROGRAM))
+    places = (*PROGRAMS, python, os.path.join(sys.base_prefix, "lib"), *sites, str(PROGRAM), str(model()))
     return [
         *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status}", f"parent={os.getpid()}"),
         *(f"memory={limits.memory_bytes}", f"cpu={limits.cpu_seconds}", f"file={limits.file_bytes}"),
         *(f"program={place}" for place in places if os.path.exists(place)),
-        *("--", python, "-I", "-S", str(PROGRAM), str(packages[PACKAGE] / MODEL), *sites),
+        *("--", python, "-I", "-S", str(PROGRAM), str(model()), *sites),
     ]
 
 

