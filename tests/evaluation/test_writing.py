@@ -91,6 +91,17 @@ def test_a_code_is_covered(painter, scene):
     assert painter.find(picture)[44 : 36 + side, 64 : 56 + side].mean() > 0.97
 
 
+def test_a_faint_caption_over_a_whole_video_is_covered_in_each_still(painter, scene):
+    """In most of the stills by themselves it is not found."""
+    ink = np.asarray(written(30)) > 128
+    dim = scene * 0.6
+    moved = [np.roll(dim, (shift * 37, shift * 91), (0, 1)) for shift in range(9)]
+    faint = [np.clip(each + ink[..., np.newaxis] * 30.0, 0, 255).astype(np.uint8) for each in moved]
+    assert np.mean([painter.find(each)[ink].mean() for each in faint]) < 0.7
+    for _, mask in painter.paint(faint):
+        assert mask[ink].mean() > 0.85
+
+
 def test_a_scene_without_writing_is_left(painter, scene):
     assert painter.find(scene).mean() < 0.01
 
