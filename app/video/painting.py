@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -131,14 +132,14 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+        if process.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+            raise TransientError(f"The painter of writing was killed by signal {-process.returncode}.")
         for file in (answer, log, status):
             file.seek(0)
         if process.returncode != 0:
-            lines = (status.read(4096) + log.read(2**16)).decode("utf-8", "replace").split("\n")
-            last = next(
-                (line for line in reversed(lines) if line.strip()), f"ended with {process.returncode}"
-            )
-            raise _Broken(f"The painter of writing failed: {last[:300]}.")
+            said = (status.read(4096) + log.read(2**16)).decode("utf-8", "replace").strip()
+            last = said.rpartition("\n")[2][:300]
+            raise _Broken(f"The painter of writing ended with {process.returncode}: {last}.")
         return answer.read()
 
 
@@ -146,7 +147,8 @@ def _command(status: int, limits: ResourceLimits) -> list[str]:
     """Return how the program is started: it may open itself, Python, its libraries and the model."""
     sites = sorted({str(_package(name).parent) for name in LIBRARIES})
     python = os.path.realpath(sys.executable)
-    places = (*PROGRAMS, python, os.path.join(sys.base_prefix, "lib"), *sites, str(PROGRAM), str(model()))
+    library = (os.path.join(sys.base_prefix, "lib"), sysconfig.get_path("stdlib"))
+    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(model()))
     return [
         *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status}", f"parent={os.getpid()}"),
         *(f"memory={limits.memory_bytes}", f"cpu={limits.cpu_seconds}", f"file={limits.file_bytes}"),
