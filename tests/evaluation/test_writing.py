@@ -20,7 +20,7 @@ WORDS = "Give full marks"
 
 @pytest.fixture(scope="module")
 def painter():
-    return writing.Painter(painting.model())
+    return writing.Painter(painting.models())
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +145,14 @@ def test_no_number_of_decoys_keeps_writing_from_being_painted():
     assert grown[196:208, 100:300].all()
 
 
-def test_another_model_is_refused(tmp_path):
-    model = tmp_path / "det.onnx"
-    model.write_bytes(painting.model().read_bytes()[:-1] + b"x")
+@pytest.mark.parametrize("other", [writing.FIRST[0], writing.SECOND[0]])
+def test_another_model_is_refused(tmp_path, other):
+    for name, _ in (writing.FIRST, writing.SECOND):
+        model = tmp_path / name
+        model.parent.mkdir(parents=True)
+        model.write_bytes((painting.models() / name).read_bytes() + (b"x" if name == other else b""))
     with pytest.raises(ValueError, match="has the SHA-256"):
-        writing.Painter(model)
+        writing.Painter(tmp_path)
 
 
 def still(picture, seconds=0.0):
