@@ -243,15 +243,8 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
     if scored:
         # a later submission of the same file, which will be found to be that
         later |= {queries.forget_content(subject.video_hash) or subject.id} - {subject.id}
-    features = comparison.features and packing.stored(comparison.features)
-    queries.insert(
-        subject,
-        subject.video_hash if scored else None,
-        comparison.plain.thinned(),
-        packing.pack(features) if features else None,
-        geometry.keys(features, geometry.STORED_KEYS) if features else [],
-        None if scored or known_footage else subject.prompt_id,
-    )
+    only_prompt = None if scored or known_footage else subject.prompt_id
+    _keep(comparison, subject.video_hash if scored else None, only_prompt)
     if scored:
         queries.insert_full(
             subject, comparison.plain, comparison.mirrored, judged.features, judged.quality_score
@@ -265,7 +258,19 @@ def remember_appealed(comparison: Comparison) -> None:
     """Keep the fingerprint of a video that was evaluated anew, if the first evaluation kept none."""
     subject = comparison.subject
     if queries.find_known(subject.id) is None:
-        queries.insert(subject, None, comparison.plain.thinned(), subject.prompt_id)
+        _keep(comparison, None, subject.prompt_id)
+
+
+def _keep(comparison: Comparison, content_hash: str | None, only_prompt: str | None) -> None:
+    features = comparison.features and packing.stored(comparison.features)
+    queries.insert(
+        comparison.subject,
+        content_hash,
+        comparison.plain.thinned(),
+        packing.pack(features) if features else None,
+        geometry.keys(features, geometry.STORED_KEYS) if features else [],
+        only_prompt,
+    )
 
 
 def follow(submission_id: int, status: SubmissionStatus) -> list[int]:
