@@ -13,6 +13,9 @@ FINGERPRINTS = 0x636F7079
 # corrections are inserted, reviews opened and decided, cycles completed ("corr"); taken after all others
 CORRECTIONS = 0x636F7272
 
+# copies are added to a gold film ("gold")
+GOLD = 0x676F6C64
+
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B
 

@@ -6,6 +6,7 @@ from app import ticks
 from app.clients.chain import Chain
 from app.completion import service as completion
 from app.evaluation import reconcile
+from app.gold import service as gold
 from app.reviews import service as reviews
 
 
@@ -16,12 +17,17 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Release expired leases, queue a job for each due submission, and decide overdue reviews."""
-    settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
+    """Release expired leases, queue a job for each due submission, and decide overdue reviews.
+
+    Gold films are put into the queue last, so that nothing waits while storage copies one.
+    """
+    extensions = current_app.extensions
+    settings, redis, storage = extensions["settings"], extensions["redis"], extensions["storage"]
 
     def work() -> None:
         reconcile.return_expired_claims()
         reviews.decide_overdue(settings)
         reconcile.dispatch(redis, settings)
+        gold.plan(settings, storage)
 
     ticks.run("reconcile", work)

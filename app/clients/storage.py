@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -107,6 +108,24 @@ class Storage:
             answer = self._inner.client.head_object(Bucket=self._settings.s3_bucket, Key=key)
             return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
         return None
+
+    def put(self, key: str, path: Path, content_type: str) -> None:
+        """Store a file as `key`."""
+        with _translated(), path.open("rb") as body:
+            self._inner.client.put_object(
+                Bucket=self._settings.s3_bucket, Key=key, Body=body, ContentType=content_type
+            )
+
+    def copy(self, key: str, new_key: str, content_type: str) -> None:
+        """Make storage copy an object. The copy has nothing of the age or the name of the first."""
+        with _translated():
+            self._inner.client.copy_object(
+                Bucket=self._settings.s3_bucket,
+                Key=new_key,
+                CopySource={"Bucket": self._settings.s3_bucket, "Key": key},
+                MetadataDirective="REPLACE",
+                ContentType=content_type,
+            )
 
     def check(self) -> None:
         """Return if the bucket can be reached."""

@@ -28,6 +28,8 @@ _CLAIM_COLUMNS = """
     s.video_hash, s.prompt_id, p.category, p.task, p.scenario, s.requirements, s.duration_sec,
     s.resolution_width, s.resolution_height, s.fps, s.frame_seed
 """
+# what a lease may be on: a submission or a showing of a gold film; no two have the same id
+_CLAIMED = ("submissions", "gold_showings")
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 
 
@@ -36,28 +38,59 @@ def _back_off(faults: str) -> str:
     return f"make_interval(secs => least(1800, 30 * 2 ^ least({faults}, 10)) * (0.75 + 0.5 * random()))"
 
 
+# no breaker in the way
+_OPEN = """
+    (:probing OR NOT EXISTS (
+        SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+"""
+# A gold film is no submission, but waits its turn among them. A remote evaluator never gets a film again.
+_GOLD_DUE = "s.status = 'PENDING' AND s.not_before <= now() AND s.attempts < 10"
+_GOLD_NEW = """
+    NOT EXISTS (SELECT FROM gold_showings other WHERE other.film_id = s.film_id AND other.id <> s.id
+                AND :claimed_by = ANY(other.seen_by))
+"""
+_TAKE = """
+    status = 'EVALUATING', attempts = attempts + 1, claim_token = gen_random_uuid(),
+    claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
+"""
 _CLAIM = text(f"""
     WITH due AS (
-        SELECT s.id FROM submissions s WHERE {_DUE}
-            AND (:probing OR NOT EXISTS (
-                SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+        SELECT s.id, s.not_before FROM submissions s WHERE {_DUE} AND {_OPEN}
         ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), gold_due AS (
+        SELECT s.id, s.not_before FROM gold_showings s WHERE {_GOLD_DUE} AND {_GOLD_NEW} AND {_OPEN}
+        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), first AS (
+        SELECT id FROM (SELECT * FROM due UNION ALL SELECT * FROM gold_due) due
+        ORDER BY not_before, id LIMIT :limit
     ), claimed AS (
-        UPDATE submissions s SET
-            status = 'EVALUATING', attempts = attempts + 1, claim_token = gen_random_uuid(),
-            claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
-        FROM due WHERE s.id = due.id
-        RETURNING s.*
+        UPDATE submissions s SET {_TAKE} FROM first WHERE s.id = first.id RETURNING s.*
+    ), gold_claimed AS (
+        UPDATE gold_showings s SET {_TAKE},
+            seen_by = CASE WHEN :is_remote THEN seen_by || CAST(:claimed_by AS text) ELSE seen_by END
+        FROM first WHERE s.id = first.id RETURNING s.*
     )
-    SELECT {_CLAIM_COLUMNS} FROM claimed s JOIN prompts p ON p.id = s.prompt_id ORDER BY s.id
+    SELECT {_CLAIM_COLUMNS} FROM claimed s JOIN prompts p ON p.id = s.prompt_id
+    UNION ALL
+    SELECT {_CLAIM_COLUMNS} FROM gold_claimed s JOIN prompts p ON p.id = s.prompt_id
+    ORDER BY id
 """)
-_COUNT_DUE = text(f"SELECT count(*) FROM (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) due")
+_COUNT_DUE = text(f"""
+    SELECT count(*) FROM (
+        (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most)
+        UNION ALL SELECT 1 FROM gold_showings s WHERE {_GOLD_DUE}
+    ) due
+""")
+# with gold films: an evaluator that counts must not find one too many in its hands
 _COUNT_OPEN = text("""
     SELECT (SELECT count(*) FROM (
-                SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL LIMIT :at_most) p
+                SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'PENDING' LIMIT :at_most) p
            ) AS pending,
            (SELECT count(*) FROM (
-                SELECT 1 FROM submissions WHERE status = 'EVALUATING' LIMIT :at_most) e) AS evaluating
+                SELECT 1 FROM submissions WHERE status = 'EVALUATING'
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'EVALUATING' LIMIT :at_most) e
+           ) AS evaluating
 """)
 _EXTEND = text("""
     UPDATE submissions SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
@@ -123,26 +156,39 @@ _RECORD = text(f"""
         RETURNING id
     ), result AS (
         INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score,
-                                 rejection_reason, evaluated_by, judge_model, prompt_version)
+                                 rejection_reason, evaluated_by, judge_model, prompt_version, evaluator)
         SELECT id, :technical_score, :relevance_score, :quality_score,
-               :rejection_reason, :evaluated_by, :judge_model, :prompt_version FROM done
+               :rejection_reason, :evaluated_by, :judge_model, :prompt_version, :evaluator FROM done
         RETURNING submission_id
     )
     INSERT INTO verification_reports (submission_id, report)
     SELECT submission_id, CAST(:report AS jsonb) FROM result
 """)
-_FIND_CLAIM = text(f"""
-    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
-    WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
+_FIND_CLAIM = text(
+    " UNION ALL ".join(
+        f"""
+        SELECT {_CLAIM_COLUMNS} FROM {table} s JOIN prompts p ON p.id = s.prompt_id
+        WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
+        """
+        for table in _CLAIMED
+    )
+)
+_LIST_CLAIMS = text(
+    " UNION ALL ".join(
+        f"""
+        SELECT {_CLAIM_COLUMNS} FROM {table} s JOIN prompts p ON p.id = s.prompt_id
+        WHERE s.status = 'EVALUATING' AND s.claimed_by = :claimed_by
+        """
+        for table in _CLAIMED
+    )
+)
+_FIND_STATUS = text("""
+    SELECT status FROM submissions WHERE id = :id UNION ALL SELECT status FROM gold_showings WHERE id = :id
 """)
-_LIST_CLAIMS = text(f"""
-    SELECT {_CLAIM_COLUMNS} FROM submissions s JOIN prompts p ON p.id = s.prompt_id
-    WHERE s.status = 'EVALUATING' AND s.claimed_by = :claimed_by
-""")
-_FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
 _FIND_REPORT = text("""
     SELECT r.report FROM submissions s
     LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
+    UNION ALL SELECT report FROM gold_showings WHERE uuid = :uuid
 """)
 
 
@@ -175,7 +221,13 @@ class StoredReport:
 
 
 def claim_due(
-    limit: int, claimed_by: str, lease_seconds: float, needs: Sequence[str], probing: bool = False
+    limit: int,
+    claimed_by: str,
+    lease_seconds: float,
+    needs: Sequence[str],
+    *,
+    is_remote: bool,
+    probing: bool = False,
 ) -> list[Claim]:
     """Claim the oldest due rows. No two callers ever get the same one.
 
@@ -188,6 +240,7 @@ def claim_due(
         claimed_by=claimed_by,
         lease_seconds=lease_seconds,
         needs=list(needs),
+        is_remote=is_remote,
         probing=probing,
     )
 

@@ -76,7 +76,7 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
         service.release(claim, own, EvaluatedBy.EVALUATOR)
         return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
     verdict = service.record_reported(
-        claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"]
+        claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"], g.token
     )
     return models.SubmitOut(
         success=True, submission_uuid=claim.submission_uuid, final_score=verdict.final_score

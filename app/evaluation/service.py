@@ -19,6 +19,8 @@ from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientErr
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.queries import OpenCounts, Released
+from app.gold import queries as gold_queries
+from app.gold import service as gold
 from app.redaction import stripped
 from app.reviews import service as reviews
 from app.video.frames import FrameHash
@@ -49,11 +51,11 @@ def claim_due(
     Nothing is claimed while a circuit breaker that concerns `by` is open. While the breaker is probed, one
     submission at a time is claimed.
     """
-    needs = breaker.NEEDS[by]
+    needs, is_remote = breaker.NEEDS[by], by == EvaluatedBy.EVALUATOR
     with autocommit():
-        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs)
+        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs, is_remote=is_remote)
     if not claims and breaker.take_probe(by):
-        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, probing=True)
+        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, is_remote=is_remote, probing=True)
         if claims:
             db.session.commit()
     # without due work the probe is left for the next caller
@@ -73,7 +75,7 @@ def fetch(limit: int, claimed_by: str, lease_seconds: float) -> tuple[list[Claim
 
 def extend_lease(claim: Claim, lease_seconds: float) -> None:
     """Let the lease end `lease_seconds` from now; raise LeaseLost if it has ended already."""
-    extended = queries.extend_lease(claim, lease_seconds)
+    extended = queries.extend_lease(claim, lease_seconds) or gold_queries.extend_lease(claim, lease_seconds)
     db.session.commit()
     if not extended:
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
@@ -101,10 +103,16 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         is_change=isinstance(fault, ChangingVideo),
         most_changes=MAX_SUSPECT_ATTEMPTS,
     )
-    if released is None:
+    not_before = released.not_before if released else None
+    if released is not None:
+        hold_spent([released])
+    else:
+        not_before = gold_queries.release(
+            claim, fault.retry_after or 0, is_fault=not isinstance(fault, Deferred)
+        )
+    if not_before is None:
         db.session.rollback()
         return
-    hold_spent([released])
     # a remote evaluator's judge and network are its own
     if fault.dependency and by == EvaluatedBy.WORKER:
         breaker.count_failure(fault.dependency, reason, claim.id)
@@ -112,7 +120,7 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
         breaker.release_probes(by)
     db.session.commit()
-    due_again = released.not_before.isoformat()
+    due_again = not_before.isoformat()
     log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again)
 
 
@@ -144,12 +152,17 @@ def release_all(claimed_by: str, fault: TransientError) -> None:
 
 
 def record_result(
-    claim: Claim, outcome: Outcome, evaluated_by: EvaluatedBy, settings: Settings
+    claim: Claim,
+    outcome: Outcome,
+    evaluated_by: EvaluatedBy,
+    settings: Settings,
+    evaluator: str | None = None,
 ) -> formula.Verdict:
     """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
     Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
-    Raises LeaseLost, having written nothing, if the lease has ended.
+    Raises LeaseLost, having written nothing, if the lease has ended. `evaluator` is the name of a remote
+    evaluator's token. The answer to a gold film takes the same way, and is written apart.
     """
     # numpy takes 11 MB: a web process that gets no results does not need it
     from app.duplicates import service as duplicates
@@ -170,10 +183,21 @@ def record_result(
         "evaluated_by": evaluated_by,
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
+        "evaluator": evaluator,
     }
     if not queries.record(claim, values, report):
-        db.session.rollback()
-        raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+        # a gold film may come again, and may have been submitted: nothing is held against it
+        unknown = duplicates.NOT_COMPARED
+        if isinstance(compared, duplicates.Comparison):
+            unknown = duplicates.conclude(compared.subject.miner_hotkey, compared.plain, [], [])
+        answer = gold.record(claim, unknown.applied_to(judged), evaluator, settings)
+        if answer is None:
+            db.session.rollback()
+            raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+        breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
+        db.session.commit()
+        _log_result(claim, answer)
+        return answer
     to_review = {claim.id: report.review[:2000]} if report.review else {}
     if isinstance(compared, duplicates.Comparison):
         for other in compared.unverified:
@@ -187,6 +211,11 @@ def record_result(
         reviews.open_review(id, reason)
     breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
     db.session.commit()
+    _log_result(claim, verdict)
+    return verdict
+
+
+def _log_result(claim: Claim, verdict: formula.Verdict) -> None:
     log.info(
         "evaluation_recorded",
         submission_id=claim.id,
@@ -195,7 +224,6 @@ def record_result(
         final_score=verdict.final_score,
         reason=verdict.rejection_reason,
     )
-    return verdict
 
 
 def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | None:
@@ -206,12 +234,14 @@ def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...]) -> str | Non
     from app.duplicates import service as duplicates
 
     reason = duplicates.find_known(claim.id, frames)
+    if reason and gold_queries.is_showing(claim):
+        reason = None
     db.session.rollback()
     return reason
 
 
 def record_reported(
-    claim: Claim, outcome: Outcome, final_score: float, settings: Settings
+    claim: Claim, outcome: Outcome, final_score: float, settings: Settings, evaluator: str
 ) -> formula.Verdict:
     """Record what a remote evaluator found, like `record_result`.
 
@@ -236,7 +266,7 @@ def record_reported(
             "final_score", f"must be {gated.final_score} for these scores by the formula, not {final_score}."
         )
     try:
-        return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings)
+        return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings, evaluator)
     except LeaseLost:
         raise Conflict(
             "The lease on this submission ended before the result arrived; fetch submissions again."

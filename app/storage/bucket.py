@@ -18,6 +18,7 @@ from app.config import Settings
 from app.errors import Unavailable
 
 UPLOADS_PREFIX = "uploads/"
+GOLD_PREFIX = "gold/"
 CORS_ID = "kibotos-uploads"
 ABORT_RULE = {
     "ID": "kibotos-abort-incomplete-uploads",
@@ -154,6 +155,12 @@ def make_policy(bucket: str, region: str) -> dict[str, Any]:
                 "Effect": "Allow",
                 "Action": ["s3:PutObject", "s3:GetObject"],
                 "Resource": f"{arn}/{UPLOADS_PREFIX}*",
+            },
+            {
+                "Sid": "GoldFilms",
+                "Effect": "Allow",
+                "Action": ["s3:PutObject", "s3:GetObject"],
+                "Resource": f"{arn}/{GOLD_PREFIX}*",
             },
             {
                 "Sid": "Doctor",

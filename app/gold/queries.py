@@ -1,0 +1,284 @@
+"""SQL on gold films, their copies and their showings.
+
+Whatever an evaluator may do to a submission under a lease, it may do to a showing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from app.assessment.model import Claim
+from app.db import db, execute, fetch_all, fetch_one, fetch_value
+from app.gold.agreement import LEVELS, Cell, Tally
+from app.gold.models import Companion, Copy, Film, Group, HumanScores, LastShowing, PlannedCopy
+from app.locks import GOLD
+
+_FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
+_UNSEEN = """
+    NOT EXISTS (SELECT FROM gold_showings shown
+                WHERE shown.copy_id = c.id AND cardinality(shown.seen_by) > 0)
+"""
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_FIND_FILM_ID = text("""
+    SELECT id FROM gold_films
+    WHERE prompt_id = :prompt_id AND video_hash = :video_hash AND retired_at IS NULL
+""")
+_GET_SCORES = text("""
+    SELECT action_match, perspective_correct, demonstration_quality, training_utility
+    FROM gold_films WHERE id = :film_id
+""")
+_INSERT_FILM = text("""
+    INSERT INTO gold_films (prompt_id, video_hash, action_match, perspective_correct, demonstration_quality,
+                            training_utility, relevance_score, accepted, scored_by)
+    VALUES (:prompt_id, :video_hash, :action_match, :perspective_correct, :demonstration_quality,
+            :training_utility, :relevance_score, :accepted, :scored_by)
+    RETURNING id
+""")
+_INSERT_COPY = text("""
+    INSERT INTO gold_copies (film_id, object_key, content_type, video_hash, duration_sec, resolution_width,
+                             resolution_height, fps)
+    VALUES (:film_id, :object_key, :content_type, :video_hash, :duration_sec, :resolution_width,
+            :resolution_height, :fps)
+""")
+_LIST_COPY_HASHES = text("SELECT video_hash FROM gold_copies WHERE film_id = :film_id")
+_FIND_SUBMITTED = text("""
+    SELECT uuid FROM submissions WHERE video_hash = :video_hash ORDER BY id LIMIT 1
+""")
+_RETIRE = text("""
+    UPDATE gold_films SET retired_at = now() WHERE uuid = :uuid AND retired_at IS NULL RETURNING id
+""")
+_LIST_FILMS = text(f"""
+    SELECT f.uuid, f.prompt_id, f.accepted, f.relevance_score, f.scored_by, f.added_at, f.retired_at,
+           (SELECT count(*) FROM gold_copies c WHERE c.film_id = f.id) AS copies,
+           (SELECT count(*) FROM gold_copies c WHERE c.film_id = f.id AND {_UNSEEN}) AS copies_left,
+           (SELECT count(*) FROM gold_showings g
+            WHERE g.film_id = f.id AND g.evaluated_at IS NOT NULL) AS answers
+    FROM gold_films f WHERE :retired OR f.retired_at IS NULL ORDER BY f.id
+""")
+_COUNT_FILMS = text("SELECT count(*) FROM gold_films WHERE retired_at IS NULL")
+_COUNT_COPIES_LEFT = text(f"""
+    SELECT count(*) FROM gold_copies c JOIN gold_films f ON f.id = c.film_id
+    WHERE f.retired_at IS NULL AND {_UNSEEN}
+""")
+# What nobody has claimed can vanish without a trace.
+_DISCARD = text("""
+    DELETE FROM gold_showings g USING gold_films f
+    WHERE f.id = g.film_id AND g.status = 'PENDING' AND g.attempts = 0
+          AND (:everything OR f.retired_at IS NOT NULL OR g.submitted_at < now() - interval '1 day')
+""")
+_FIND_LAST = text("SELECT id, draw FROM gold_showings ORDER BY id DESC LIMIT 1")
+_COUNT_SUBMITTED_AFTER = text("""
+    SELECT count(*) FROM (SELECT 1 FROM submissions WHERE id > :id LIMIT :at_most) later
+""")
+# Only for prompts that miners film at present: for others nobody would expect a video. The films that were
+# shown least come first.
+_PICK = text(f"""
+    SELECT c.id, c.object_key, c.content_type
+    FROM gold_copies c JOIN gold_films f ON f.id = c.film_id JOIN prompts p ON p.id = f.prompt_id
+    WHERE f.retired_at IS NULL AND p.is_active AND (p.expires_at IS NULL OR p.expires_at > now())
+      AND EXISTS (SELECT FROM prompt_submission_counts n WHERE n.prompt_id = p.id)
+      AND NOT EXISTS (SELECT FROM gold_showings o
+                      WHERE o.film_id = f.id AND o.status IN ('PENDING', 'EVALUATING'))
+      AND {_UNSEEN}
+    ORDER BY (SELECT count(*) FROM gold_showings o WHERE o.film_id = f.id), random() LIMIT 1
+""")
+_FIND_COMPANION = text("""
+    SELECT miner_uid, miner_hotkey, video_key
+    FROM (SELECT miner_uid, miner_hotkey, video_key FROM submissions ORDER BY id DESC LIMIT 200) recent
+    ORDER BY random() LIMIT 1
+""")
+_INSERT_SHOWING = text("""
+    INSERT INTO gold_showings (id, film_id, copy_id, prompt_id, requirements, video_key, video_hash,
+                               miner_uid, miner_hotkey, duration_sec, resolution_width, resolution_height,
+                               fps)
+    SELECT nextval(pg_get_serial_sequence('submissions', 'id')), f.id, c.id, p.id, p.requirements, :video_key,
+           c.video_hash, :miner_uid, :miner_hotkey, c.duration_sec, c.resolution_width, c.resolution_height,
+           c.fps
+    FROM gold_copies c JOIN gold_films f ON f.id = c.film_id JOIN prompts p ON p.id = f.prompt_id
+    WHERE c.id = :copy_id AND f.retired_at IS NULL
+    ON CONFLICT (film_id) WHERE status IN ('PENDING', 'EVALUATING') DO NOTHING
+""")
+_EXTEND = text("""
+    UPDATE gold_showings SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
+    WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
+""")
+_BACK_OFF = "make_interval(secs => least(1800, 30 * 2 ^ least(faults, 10)) * (0.75 + 0.5 * random()))"
+_RELEASE = text(f"""
+    UPDATE gold_showings SET
+        status = 'PENDING', {_FREE}, faults = faults + CAST(:is_fault AS integer),
+        not_before = now() + greatest(
+            make_interval(secs => :at_least), CASE WHEN :is_fault THEN {_BACK_OFF} ELSE interval '0' END)
+    WHERE id = :id AND claim_token = :claim_token RETURNING not_before
+""")
+_IS_SHOWING = text("SELECT EXISTS (SELECT FROM gold_showings WHERE id = :id)")
+_RETURN_EXPIRED = text(f"""
+    UPDATE gold_showings SET
+        status = 'PENDING', {_FREE}, faults = faults + 1,
+        not_before = CASE WHEN faults = 0 THEN not_before ELSE now() + {_BACK_OFF} END
+    WHERE status = 'EVALUATING' AND lease_expires_at <= now()
+""")
+_RECORD = text(f"""
+    UPDATE gold_showings SET
+        status = :status, {_FREE}, evaluated_at = now(), final_score = :final_score,
+        technical_score = :technical_score, relevance_score = :relevance_score,
+        quality_score = :quality_score, rejection_reason = :rejection_reason, judge_model = :judge_model,
+        prompt_version = :prompt_version, evaluator = :evaluator, report = CAST(:report AS jsonb)
+    WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
+""")
+# An answer counts for GOLD_MIN_KAPPA as a level: floor(x * 4 + 0.5) of 0 to 1.
+_LIST_GROUPS = text(f"""
+    SELECT p.category, coalesce(g.judge_model, 'not named') AS judge_model,
+           coalesce(g.prompt_version, 'not named') AS prompt_version,
+           coalesce(g.evaluator, 'worker') AS evaluator,
+           floor(f.relevance_score * {LEVELS - 1} + 0.5)::integer AS human,
+           floor(g.relevance_score * {LEVELS - 1} + 0.5)::integer AS judged,
+           count(*) AS n,
+           count(*) FILTER (WHERE f.accepted) AS acceptable,
+           count(*) FILTER (WHERE f.accepted AND g.status = 'REJECTED') AS wrongly_rejected,
+           count(*) FILTER (WHERE NOT f.accepted) AS unacceptable,
+           count(*) FILTER (WHERE NOT f.accepted AND g.status = 'SCORED') AS wrongly_accepted
+    FROM gold_showings g JOIN gold_films f ON f.id = g.film_id JOIN prompts p ON p.id = g.prompt_id
+    WHERE g.evaluated_at > now() - make_interval(days => :days) AND f.retired_at IS NULL
+    GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
+""")
+
+
+def lock() -> None:
+    """Until this transaction ends, no other one adds to a film."""
+    execute(_LOCK, key=GOLD)
+
+
+def find_film_id(prompt_id: str, video_hash: str) -> int | None:
+    """The film that was added as a file of this hash for the prompt, unless it is retired."""
+    return fetch_value(_FIND_FILM_ID, prompt_id=prompt_id, video_hash=video_hash)
+
+
+def get_scores(film_id: int) -> HumanScores:
+    scores = fetch_one(HumanScores, _GET_SCORES, film_id=film_id)
+    assert scores is not None
+    return scores
+
+
+def insert_film(
+    prompt_id: str, video_hash: str, scores: HumanScores, relevance: float, accepted: bool, scored_by: str
+) -> int:
+    return fetch_value(
+        _INSERT_FILM,
+        prompt_id=prompt_id,
+        video_hash=video_hash,
+        relevance_score=relevance,
+        accepted=accepted,
+        scored_by=scored_by,
+        **asdict(scores),
+    )
+
+
+def insert_copy(film_id: int, copy: Copy) -> None:
+    execute(_INSERT_COPY, film_id=film_id, **asdict(copy))
+
+
+def list_copy_hashes(film_id: int) -> set[str]:
+    return set(db.session.scalars(_LIST_COPY_HASHES, {"film_id": film_id}))
+
+
+def find_submitted(video_hash: str) -> UUID | None:
+    """The first submission of a miner that names this hash."""
+    return fetch_value(_FIND_SUBMITTED, video_hash=video_hash)
+
+
+def retire(uuid: UUID) -> bool:
+    """False if there is no such film, or if it is retired already."""
+    return fetch_value(_RETIRE, uuid=uuid) is not None
+
+
+def list_films(retired: bool) -> list[Film]:
+    """The films in the order in which they were added, with the retired ones or without."""
+    return fetch_all(Film, _LIST_FILMS, retired=retired)
+
+
+def count_films() -> int:
+    return fetch_value(_COUNT_FILMS)
+
+
+def count_copies_left() -> int:
+    """How many copies no remote evaluator has seen."""
+    return fetch_value(_COUNT_COPIES_LEFT)
+
+
+def discard_unclaimed(everything: bool) -> int:
+    """Delete showings that nobody has claimed: those of retired films and old ones, or all of them."""
+    return execute(_DISCARD, everything=everything)
+
+
+def find_last() -> LastShowing | None:
+    return fetch_one(LastShowing, _FIND_LAST)
+
+
+def count_submitted_after(id: int, at_most: int) -> int:
+    return fetch_value(_COUNT_SUBMITTED_AFTER, id=id, at_most=at_most)
+
+
+def pick_copy() -> PlannedCopy | None:
+    """A copy that no remote evaluator has seen, of a film that is not under way."""
+    return fetch_one(PlannedCopy, _PICK)
+
+
+def find_companion() -> Companion | None:
+    """One of the latest submissions, by lot."""
+    return fetch_one(Companion, _FIND_COMPANION)
+
+
+def insert_showing(copy_id: int, video_key: str, miner_uid: int, miner_hotkey: str) -> bool:
+    """Put a copy into the queue; False if its film is under way already, or retired."""
+    return bool(
+        execute(
+            _INSERT_SHOWING,
+            copy_id=copy_id,
+            video_key=video_key,
+            miner_uid=miner_uid,
+            miner_hotkey=miner_hotkey,
+        )
+    )
+
+
+def extend_lease(claim: Claim, lease_seconds: float) -> bool:
+    """False if the lease has ended."""
+    return bool(execute(_EXTEND, id=claim.id, claim_token=claim.claim_token, lease_seconds=lease_seconds))
+
+
+def release(claim: Claim, at_least: float, *, is_fault: bool) -> datetime | None:
+    """Return the showing to PENDING and say when it is due; None if no showing is under `claim`."""
+    return fetch_value(
+        _RELEASE, id=claim.id, claim_token=claim.claim_token, at_least=at_least, is_fault=is_fault
+    )
+
+
+def is_showing(claim: Claim) -> bool:
+    return fetch_value(_IS_SHOWING, id=claim.id)
+
+
+def return_expired() -> int:
+    """Return the showings whose lease has ended to PENDING."""
+    return execute(_RETURN_EXPIRED)
+
+
+def record(claim: Claim, values: dict[str, Any], report: str) -> bool:
+    """Write the answer; False, having written nothing, if the lease has ended."""
+    return bool(execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=report, **values))
+
+
+def list_groups(days: int) -> Iterator[Group]:
+    """The answers of the last `days` days to films that are not retired, counted."""
+    for row in db.session.execute(_LIST_GROUPS, {"days": days}):
+        tally = Tally(
+            (Cell(row.human, row.judged, row.n),),
+            row.acceptable,
+            row.wrongly_rejected,
+            row.unacceptable,
+            row.wrongly_accepted,
+        )
+        yield Group(row.category, row.judge_model, row.prompt_version, row.evaluator, tally)
