@@ -22,6 +22,7 @@ COMMANDS = {
     "cycles": ("app.cycles.commands", "Show, start and close cycles."),
     "doctor": ("app.doctor.commands", "Check everything that this installation needs, and say what to do."),
     "evaluate": ("app.evaluator.commands", "Evaluate one video file and show the report."),
+    "evaluators": ("app.evaluation.commands", "List remote evaluators, and allow one that was blocked."),
     "gold": ("app.gold.commands", "Add, list and retire gold films, which check the judge."),
     "evaluator": ("app.evaluator.commands", "Evaluate submissions from a backend, over HTTP."),
     "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),

@@ -25,6 +25,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation
+    from app.gold import routes as gold
     from app.health import metrics
     from app.health import routes as health
     from app.health.service import build_probes
@@ -58,7 +59,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    for noun in (health, prompts, submissions, evaluation, reviews, cycles, weights, pages, admin):
+    for noun in (health, prompts, submissions, evaluation, gold, reviews, cycles, weights, pages, admin):
         app.register_blueprint(noun.blueprint)
 
     @app.after_request

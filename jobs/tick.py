@@ -5,7 +5,7 @@ from flask import current_app
 from app import ticks
 from app.clients.chain import Chain
 from app.completion import service as completion
-from app.evaluation import reconcile
+from app.evaluation import evaluators, reconcile
 from app.gold import service as gold
 from app.reviews import service as reviews
 
@@ -17,7 +17,7 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Release expired leases, queue a job for each due submission, and decide overdue reviews.
+    """Release expired leases, decide overdue reviews, block evaluators in doubt, and queue what is due.
 
     Gold films are put into the queue last, so that nothing waits while storage copies one.
     """
@@ -27,6 +27,7 @@ def reconcile_evaluations() -> None:
     def work() -> None:
         reconcile.return_expired_claims()
         reviews.decide_overdue(settings)
+        evaluators.block_doubtful(settings)
         reconcile.dispatch(redis, settings)
         gold.plan(settings, storage)
 

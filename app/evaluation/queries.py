@@ -1,6 +1,6 @@
 """SQL on claims and results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from app.assessment.model import Claim
 from app.assessment.report import Report
-from app.db import execute, fetch_all, fetch_one, fetch_value
+from app.db import db, execute, fetch_all, fetch_one, fetch_value
 
 # A row waits while an earlier row with the same hash is open: of equal videos the first submitted is the
 # original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken. As a join, planned
@@ -192,6 +192,25 @@ _FIND_REPORT = text("""
 """)
 
 
+_STREAM_DELIVERED = text("""
+    SELECT s.uuid AS submission_uuid, s.cycle_id, s.miner_uid, s.status, s.final_score, s.evaluated_at
+    FROM evaluations e JOIN submissions s ON s.id = e.submission_id
+    WHERE e.evaluator = :evaluator AND e.created_at >= :since ORDER BY e.created_at
+""").execution_options(yield_per=1000)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A result that a remote evaluator delivered, as it was at first."""
+
+    submission_uuid: UUID
+    cycle_id: int | None
+    miner_uid: int
+    status: str
+    final_score: float
+    evaluated_at: datetime
+
+
 @dataclass(frozen=True)
 class OpenCounts:
     pending: int
@@ -333,3 +352,9 @@ def find_status(submission_id: int) -> str | None:
 
 def find_report(uuid: UUID) -> StoredReport | None:
     return fetch_one(StoredReport, _FIND_REPORT, uuid=uuid)
+
+
+def stream_delivered(evaluator: str, since: datetime) -> Iterator[Delivered]:
+    """What an evaluator has delivered since then, fetched in batches."""
+    for row in db.session.execute(_STREAM_DELIVERED, {"evaluator": evaluator, "since": since}).mappings():
+        yield Delivered(**row)

@@ -63,12 +63,17 @@ def claim_due(
     return claims
 
 
-def fetch(limit: int, claimed_by: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
+def claimant(evaluator: str) -> str:
+    """What `claimed_by` says of a remote evaluator."""
+    return f"evaluator with {evaluator}"
+
+
+def fetch(limit: int, evaluator: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
     """Claim for a remote evaluator like `claim_due`, and count what is open.
 
     The counts are exact for a limit of 0, which claims nothing, and otherwise end at COUNT_AT_MOST.
     """
-    claims = claim_due(limit, claimed_by, lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
+    claims = claim_due(limit, claimant(evaluator), lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
     with autocommit():
         return claims, queries.count_open(COUNT_AT_MOST if limit else None)
 

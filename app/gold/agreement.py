@@ -5,7 +5,6 @@ weights: 1 is full agreement, 0 is what chance would give. Its interval comes fr
 seed, so the same answers always give the same interval.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 # 0, a quarter, a half, three quarters, 1
@@ -92,13 +91,18 @@ def measure(tally: Tally) -> Agreement:
 
 
 def is_doubtful(agreement: Agreement, answers: int, min_kappa: float, least_answers: int) -> bool:
-    """Whether the answers show that a judge is not sound: even the upper end of the interval is too low.
+    """Whether answers show that a judge is not sound: even the upper end of the interval is too low.
 
-    Few answers never show it, and neither do answers without a kappa.
+    Few answers never show it, nor do answers without a kappa.
     """
     return answers >= least_answers and agreement.high is not None and agreement.high < min_kappa
 
 
-def add_up(tallies: Iterable[Tally]) -> Tally:
-    """Return all answers together."""
-    return sum(tallies, NOTHING)
+def describe(tally: Tally, agreement: Agreement) -> str:
+    """Say how well answers agree with people's."""
+    if agreement.kappa is None:
+        return f"{tally.answers} answers; people gave all films the same score, so kappa is not defined"
+    interval = (
+        "" if agreement.low is None else f" (95 % interval {agreement.low:.2f} to {agreement.high:.2f})"
+    )
+    return f"kappa {agreement.kappa:.2f}{interval} over {tally.answers} answers"

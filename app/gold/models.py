@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from app.fields import Timestamp
-from app.gold.agreement import Tally
+from app.gold.agreement import Agreement, Tally
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,36 @@ class Group:
     tally: Tally
 
 
+@dataclass(frozen=True)
+class EvaluatorAnswers:
+    """The latest answers of a remote evaluator; `differs_since` is the first that differs much."""
+
+    evaluator: str
+    tally: Tally
+    differs_since: datetime | None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A remote evaluator that gets no submissions. What it delivered since `doubted_since` is in doubt."""
+
+    evaluator: str
+    reason: str
+    doubted_since: datetime
+    blocked_at: datetime
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How the answers of one kind agree with people's: `by` is what they have in common, `name` its value."""
+
+    by: str
+    name: str
+    tally: Tally
+    agreement: Agreement
+    doubtful: bool
+
+
 class AgreementOut(BaseModel):
     """How the answers of a group agree with people. A null kappa or interval is not defined.
 
@@ -104,19 +134,6 @@ class AgreementOut(BaseModel):
     doubtful: bool
 
 
-class JudgeOut(BaseModel):
-    """What the gold films of the last days say of the judge and of the evaluators."""
-
-    days: int
-    min_kappa: float
-    least_answers: int
-    films: Annotated[int, Field(description="gold films that are not retired")]
-    copies_left: Annotated[int, Field(description="copies of them that no remote evaluator has seen")]
-    agreement: list[AgreementOut]
-    blocked_evaluators: list["BlockOut"]
-    held_cycles: list["HoldOut"]
-
-
 class BlockOut(BaseModel):
     """An evaluator that gets no submissions until a person has looked."""
 
@@ -126,9 +143,30 @@ class BlockOut(BaseModel):
     blocked_at: Timestamp
 
 
-class HoldOut(BaseModel):
-    """A cycle that does not complete because its judge is in doubt."""
+class JudgeOut(BaseModel):
+    """What the gold films of the last days say of the judge and of the evaluators."""
 
-    cycle_id: int
-    reason: str
-    held_at: Timestamp
+    days: int
+    min_kappa: float
+    least_answers: int
+    films: Annotated[int, Field(description="gold films that are not retired")]
+    copies_left: Annotated[int, Field(description="copies of them that no remote evaluator has seen")]
+    agreement: list[AgreementOut]
+    blocked_evaluators: list[BlockOut]
+
+
+def show_finding(finding: Finding) -> AgreementOut:
+    tally, measured = finding.tally, finding.agreement
+    return AgreementOut(
+        by=finding.by,
+        name=finding.name,
+        answers=tally.answers,
+        kappa=measured.kappa,
+        kappa_low=measured.low,
+        kappa_high=measured.high,
+        acceptable=tally.acceptable,
+        wrongly_rejected=tally.wrongly_rejected,
+        unacceptable=tally.unacceptable,
+        wrongly_accepted=tally.wrongly_accepted,
+        doubtful=finding.doubtful,
+    )

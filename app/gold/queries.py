@@ -13,8 +13,18 @@ from sqlalchemy import text
 
 from app.assessment.model import Claim
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
-from app.gold.agreement import LEVELS, Cell, Tally
-from app.gold.models import Companion, Copy, Film, Group, HumanScores, LastShowing, PlannedCopy
+from app.gold.agreement import LEVELS, NOTHING, Cell, Tally
+from app.gold.models import (
+    Block,
+    Companion,
+    Copy,
+    EvaluatorAnswers,
+    Film,
+    Group,
+    HumanScores,
+    LastShowing,
+    PlannedCopy,
+)
 from app.locks import GOLD
 
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
@@ -147,6 +157,67 @@ _LIST_GROUPS = text(f"""
 """)
 
 
+_HAS_JUDGED = text("""
+    SELECT EXISTS (
+        SELECT FROM submissions s JOIN evaluations e ON e.submission_id = s.id
+        WHERE s.cycle_id = :cycle_id AND coalesce(e.judge_model, 'not named') = :judge_model
+              AND coalesce(e.prompt_version, 'not named') = :prompt_version AND e.relevance_score > 0)
+""")
+# The latest answers of each remote evaluator since a person last allowed it.
+_LIST_EVALUATORS = text(f"""
+    WITH answers AS (
+        SELECT g.evaluator, g.evaluated_at, f.accepted, g.status,
+               floor(f.relevance_score * {LEVELS - 1} + 0.5)::integer AS human,
+               floor(g.relevance_score * {LEVELS - 1} + 0.5)::integer AS judged,
+               row_number() OVER (PARTITION BY g.evaluator ORDER BY g.evaluated_at DESC) AS place
+        FROM gold_showings g JOIN gold_films f ON f.id = g.film_id
+        WHERE g.evaluated_at > now() - make_interval(days => :days) AND f.retired_at IS NULL
+              AND g.evaluator IS NOT NULL
+              AND NOT EXISTS (SELECT FROM evaluator_blocks b
+                              WHERE b.evaluator = g.evaluator AND b.allowed_at >= g.evaluated_at)
+    )
+    SELECT evaluator, human, judged, count(*) AS n,
+           min(evaluated_at) FILTER (
+               WHERE abs(human - judged) >= 2 OR accepted <> (status = 'SCORED')) AS differs_since,
+           count(*) FILTER (WHERE accepted) AS acceptable,
+           count(*) FILTER (WHERE accepted AND status = 'REJECTED') AS wrongly_rejected,
+           count(*) FILTER (WHERE NOT accepted) AS unacceptable,
+           count(*) FILTER (WHERE NOT accepted AND status = 'SCORED') AS wrongly_accepted
+    FROM answers WHERE place <= :latest GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+""")
+_INSERT_BLOCK = text("""
+    INSERT INTO evaluator_blocks (evaluator, reason, doubted_since)
+    VALUES (:evaluator, :reason, :doubted_since)
+    ON CONFLICT (evaluator) WHERE allowed_at IS NULL DO NOTHING
+""")
+_FIND_BLOCK = text("""
+    SELECT evaluator, reason, doubted_since, blocked_at FROM evaluator_blocks
+    WHERE evaluator = :evaluator AND allowed_at IS NULL
+""")
+_FIND_LAST_BLOCK = text("""
+    SELECT evaluator, reason, doubted_since, blocked_at FROM evaluator_blocks
+    WHERE evaluator = :evaluator ORDER BY id DESC LIMIT 1
+""")
+_LIST_BLOCKS = text("""
+    SELECT evaluator, reason, doubted_since, blocked_at FROM evaluator_blocks
+    WHERE allowed_at IS NULL ORDER BY id
+""")
+_ALLOW = text("""
+    UPDATE evaluator_blocks SET allowed_at = now(), allowed_by = :by, allow_reason = :reason
+    WHERE evaluator = :evaluator AND allowed_at IS NULL
+""")
+
+
+def _tally(row: Any) -> Tally:
+    return Tally(
+        (Cell(row.human, row.judged, row.n),),
+        row.acceptable,
+        row.wrongly_rejected,
+        row.unacceptable,
+        row.wrongly_accepted,
+    )
+
+
 def lock() -> None:
     """Until this transaction ends, no other one adds to a film."""
     execute(_LOCK, key=GOLD)
@@ -274,11 +345,46 @@ def record(claim: Claim, values: dict[str, Any], report: str) -> bool:
 def list_groups(days: int) -> Iterator[Group]:
     """The answers of the last `days` days to films that are not retired, counted."""
     for row in db.session.execute(_LIST_GROUPS, {"days": days}):
-        tally = Tally(
-            (Cell(row.human, row.judged, row.n),),
-            row.acceptable,
-            row.wrongly_rejected,
-            row.unacceptable,
-            row.wrongly_accepted,
+        yield Group(row.category, row.judge_model, row.prompt_version, row.evaluator, _tally(row))
+
+
+def has_judged(cycle_id: int, judge_model: str, prompt_version: str) -> bool:
+    """Whether a judge gave a submission of the cycle its relevance."""
+    return fetch_value(_HAS_JUDGED, cycle_id=cycle_id, judge_model=judge_model, prompt_version=prompt_version)
+
+
+def list_evaluators(days: int, latest: int) -> list[EvaluatorAnswers]:
+    """The `latest` answers of each remote evaluator since it was last allowed, of the last `days` days."""
+    found: dict[str, EvaluatorAnswers] = {}
+    for row in db.session.execute(_LIST_EVALUATORS, {"days": days, "latest": latest}):
+        known = found.get(row.evaluator, EvaluatorAnswers(row.evaluator, NOTHING, None))
+        times = [time for time in (known.differs_since, row.differs_since) if time is not None]
+        found[row.evaluator] = EvaluatorAnswers(
+            row.evaluator, known.tally + _tally(row), min(times, default=None)
         )
-        yield Group(row.category, row.judge_model, row.prompt_version, row.evaluator, tally)
+    return list(found.values())
+
+
+def insert_block(evaluator: str, reason: str, doubted_since: datetime) -> bool:
+    """False if it is blocked already."""
+    return bool(execute(_INSERT_BLOCK, evaluator=evaluator, reason=reason, doubted_since=doubted_since))
+
+
+def find_block(evaluator: str) -> Block | None:
+    """The block under which an evaluator is now."""
+    return fetch_one(Block, _FIND_BLOCK, evaluator=evaluator)
+
+
+def find_last_block(evaluator: str) -> Block | None:
+    """The last block of an evaluator, whether it has been allowed since or not."""
+    return fetch_one(Block, _FIND_LAST_BLOCK, evaluator=evaluator)
+
+
+def list_blocks() -> list[Block]:
+    """The evaluators that are blocked now."""
+    return fetch_all(Block, _LIST_BLOCKS)
+
+
+def allow(evaluator: str, by: str, reason: str) -> bool:
+    """End the block of an evaluator; False if there is none."""
+    return bool(execute(_ALLOW, evaluator=evaluator, by=by, reason=reason))

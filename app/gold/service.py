@@ -8,6 +8,7 @@ showings.
 import hashlib
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
@@ -22,8 +23,9 @@ from app.config import Settings
 from app.db import db
 from app.enums import SubmissionStatus
 from app.errors import Conflict, NotFound
-from app.gold import queries
-from app.gold.models import Copy, HumanScores
+from app.gold import agreement, queries
+from app.gold.agreement import NOTHING, Tally
+from app.gold.models import Copy, EvaluatorAnswers, Finding, HumanScores
 from app.prompts import service as prompts
 from app.video import remux
 from app.video.probe import Probe, probe
@@ -31,6 +33,10 @@ from app.video.probe import Probe, probe
 log = structlog.get_logger(__name__)
 
 PREFIX = "gold/"
+# answers that are older say nothing of the judge of today
+DAYS = 30
+# of an evaluator so many times GOLD_LEAST_ANSWERS of its latest answers count, so that a change shows soon
+WINDOWS = 2
 # Each copy is a frame shorter than the one before. No more of a film than this may be missing.
 MOST_CUT = 0.1
 
@@ -212,3 +218,50 @@ def record(
         "evaluator": evaluator,
     }
     return verdict if queries.record(claim, values, report.dump_json()) else None
+
+
+def list_findings(settings: Settings) -> list[Finding]:
+    """How the answers of the last DAYS days agree with people: all, by category, judge, and so on."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(lambda: NOTHING)
+    for group in queries.list_groups(DAYS):
+        tallies["all", "all"] += group.tally
+        for by in ("category", "judge_model", "prompt_version", "evaluator"):
+            tallies[by, getattr(group, by)] += group.tally
+    return [_find(by, name, tally, settings) for (by, name), tally in tallies.items()]
+
+
+def _find(by: str, name: str, tally: Tally, settings: Settings) -> Finding:
+    measured = agreement.measure(tally)
+    doubtful = agreement.is_doubtful(
+        measured, tally.answers, settings.gold_min_kappa, settings.gold_least_answers
+    )
+    return Finding(by, name, tally, measured, doubtful)
+
+
+def find_doubt(cycle_id: int, settings: Settings) -> str | None:
+    """A sentence that says why the judge of a cycle is in doubt, or None."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(lambda: NOTHING)
+    for group in queries.list_groups(DAYS):
+        tallies[group.judge_model, group.prompt_version] += group.tally
+    for (model, version), tally in tallies.items():
+        found = _find("judge_model", model, tally, settings)
+        if found.doubtful and queries.has_judged(cycle_id, model, version):
+            return (
+                f"The judge {model} with prompt version {version} does not agree with people: "
+                f"{agreement.describe(tally, found.agreement)} to gold films, below "
+                f"{settings.gold_min_kappa:g}."
+            )
+    return None
+
+
+def list_doubtful_evaluators(settings: Settings) -> list[tuple[EvaluatorAnswers, str]]:
+    """The remote evaluators whose latest answers differ too much from people's, with the reason."""
+    found = []
+    for each in queries.list_evaluators(DAYS, WINDOWS * settings.gold_least_answers):
+        finding = _find("evaluator", each.evaluator, each.tally, settings)
+        if finding.doubtful:
+            described = agreement.describe(each.tally, finding.agreement)
+            found.append(
+                (each, f"Its answers to gold films: {described}, below {settings.gold_min_kappa:g}.")
+            )
+    return found

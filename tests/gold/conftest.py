@@ -32,7 +32,9 @@ def execute(statement, **binds):
     return found
 
 
-def make_film(storage, tmp_path, copies=3, prompt_id="p", relevance=0.78, accepted=True, **values):
+def make_film(
+    storage, tmp_path, copies=3, prompt_id="p", relevance=0.78, accepted=True, stored=True, **values
+):
     """Insert a gold film with copies of some bytes in storage, and return its id."""
     film = insert(
         "gold_films",
@@ -48,7 +50,8 @@ def make_film(storage, tmp_path, copies=3, prompt_id="p", relevance=0.78, accept
         path = tmp_path / "bytes"
         path.write_text(f"film {film}, copy {next(_serial)}")
         key = f"gold/{uuid.uuid4()}"
-        storage.put(key, path, "video/mp4")
+        if stored:
+            storage.put(key, path, "video/mp4")
         insert(
             "gold_copies",
             film_id=film,
