@@ -28,6 +28,7 @@ COMMANDS = {
     "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
+    "shadow": ("app.shadow.commands", "Judge a cycle anew beside it, and show the differences."),
     "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
