@@ -44,10 +44,11 @@ _OPEN = """
         SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
 """
 # A gold film is no submission, but waits its turn among them. A remote evaluator never gets a film again.
+# OFFSET 0: see above.
 _GOLD_DUE = "s.status = 'PENDING' AND s.not_before <= now() AND s.attempts < 10"
 _GOLD_NEW = """
     NOT EXISTS (SELECT FROM gold_showings other WHERE other.film_id = s.film_id AND other.id <> s.id
-                AND :claimed_by = ANY(other.seen_by))
+                AND :claimed_by = ANY(other.seen_by) OFFSET 0)
 """
 _TAKE = """
     status = 'EVALUATING', attempts = attempts + 1, claim_token = gen_random_uuid(),
