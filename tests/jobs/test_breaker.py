@@ -86,7 +86,7 @@ def test_a_remote_evaluator_has_a_judge_of_its_own(app):
     fail(times=breaker.THRESHOLD)
     assert service.claim_due(1, "worker", 30) == []
     [claim], _ = service.fetch(1, "token", 30)
-    service.record_reported(claim, outcome(), formula.final_score(*outcome().scores), settings)
+    service.record_reported(claim, outcome(), formula.final_score(*outcome().scores), settings, "token")
     assert [tripped.name for tripped in list_tripped()] == ["vlm"]
     # nor does what it gives back make room for a second probe of ours
     wait_over()
