@@ -539,13 +539,15 @@ CREATE TABLE gold_showings (
     requirements       jsonb NOT NULL,
     video_key          text NOT NULL UNIQUE,
     video_hash         text NOT NULL,
-    -- of a miner of the time, drawn by lot
+    -- of a submission of the time, drawn by lot: miner, camera and actor
     miner_uid          integer NOT NULL,
     miner_hotkey       text NOT NULL,
     duration_sec       double precision NOT NULL,
     resolution_width   integer NOT NULL,
     resolution_height  integer NOT NULL,
     fps                double precision NOT NULL,
+    camera_type        text NOT NULL,
+    actor_type         text NOT NULL,
     frame_seed         uuid NOT NULL DEFAULT gen_random_uuid(),
     submitted_at       timestamptz NOT NULL DEFAULT now(),
     -- how many submissions later the next showing comes follows from this and the rate; told nobody

@@ -45,11 +45,13 @@ class PlannedCopy:
 
 @dataclass(frozen=True)
 class Companion:
-    """A recent submission, whose miner and file name a showing borrows."""
+    """A recent submission, from which a showing borrows what evaluators and the pages show."""
 
     miner_uid: int
     miner_hotkey: str
     video_key: str
+    camera_type: str
+    actor_type: str
 
 
 @dataclass(frozen=True)

@@ -97,17 +97,18 @@ _PICK = text(f"""
     ORDER BY (SELECT count(*) FROM gold_showings o WHERE o.film_id = f.id), random() LIMIT 1
 """)
 _FIND_COMPANION = text("""
-    SELECT miner_uid, miner_hotkey, video_key
-    FROM (SELECT miner_uid, miner_hotkey, video_key FROM submissions ORDER BY id DESC LIMIT 200) recent
+    SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type
+    FROM (SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type
+          FROM submissions ORDER BY id DESC LIMIT 200) recent
     ORDER BY random() LIMIT 1
 """)
 _INSERT_SHOWING = text("""
     INSERT INTO gold_showings (id, film_id, copy_id, prompt_id, requirements, video_key, video_hash,
                                miner_uid, miner_hotkey, duration_sec, resolution_width, resolution_height,
-                               fps)
+                               fps, camera_type, actor_type)
     SELECT nextval(pg_get_serial_sequence('submissions', 'id')), f.id, c.id, p.id, p.requirements, :video_key,
            c.video_hash, :miner_uid, :miner_hotkey, c.duration_sec, c.resolution_width, c.resolution_height,
-           c.fps
+           c.fps, :camera_type, :actor_type
     FROM gold_copies c JOIN gold_films f ON f.id = c.film_id JOIN prompts p ON p.id = f.prompt_id
     WHERE c.id = :copy_id AND f.retired_at IS NULL
     ON CONFLICT (film_id) WHERE status IN ('PENDING', 'EVALUATING') DO NOTHING
@@ -303,17 +304,9 @@ def find_companion() -> Companion | None:
     return fetch_one(Companion, _FIND_COMPANION)
 
 
-def insert_showing(copy_id: int, video_key: str, miner_uid: int, miner_hotkey: str) -> bool:
+def insert_showing(copy_id: int, video_key: str, companion: Companion) -> bool:
     """Put a copy into the queue; False if its film is under way already, or retired."""
-    return bool(
-        execute(
-            _INSERT_SHOWING,
-            copy_id=copy_id,
-            video_key=video_key,
-            miner_uid=miner_uid,
-            miner_hotkey=miner_hotkey,
-        )
-    )
+    return bool(execute(_INSERT_SHOWING, copy_id=copy_id, **asdict(companion) | {"video_key": video_key}))
 
 
 def extend_lease(claim: Claim, lease_seconds: float) -> bool:

@@ -185,7 +185,7 @@ def plan(settings: Settings, storage: Storage) -> None:
     name = f"{PurePosixPath(companion.video_key).stem}{suffix}"
     video_key = f"uploads/{uuid4()}/{name}"
     storage.copy(copy.object_key, video_key, copy.content_type)
-    if queries.insert_showing(copy.id, video_key, companion.miner_uid, companion.miner_hotkey):
+    if queries.insert_showing(copy.id, video_key, companion):
         db.session.commit()
         # not which one: logs go further than this table
         log.info("gold_film_planned")

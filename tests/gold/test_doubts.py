@@ -40,6 +40,8 @@ def answer(film):
                 "resolution_width": 640,
                 "resolution_height": 480,
                 "fps": 30,
+                "camera_type": "ego_head",
+                "actor_type": "human",
                 "status": "SCORED" if judged >= 0.3 else "REJECTED",
                 "final_score": judged,
                 "evaluated_at": datetime.now(UTC),

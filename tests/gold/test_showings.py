@@ -17,6 +17,7 @@ from app.errors import TransientError
 from app.evaluation import reconcile
 from app.evaluation import service as evaluation
 from app.gold import queries, service
+from app.pages import queries as pages
 from app.weights import service as weights
 from tests.api.conftest import signed_submission
 from tests.corrections.conftest import complete
@@ -99,6 +100,8 @@ def talk(evaluator, row, **result):
         evaluator.post("release", **handle, reason="Once more."),
         *(evaluator.get(path) for path in public),
     ]
+    page = evaluator.get(f"/submissions/{uuid}")
+    assert page.status_code == 200 and row["video_hash"] in page.text
     details = [answer.json.get("detail", answer.json) for answer in answers]
     return [answer.status_code for answer in answers], [shape(detail) for detail in details], details
 
@@ -381,6 +384,7 @@ def test_counts_of_open_work_agree_with_what_is_fetched(film, show, one, client)
     film()
     show()
     open_now = one.post("fetch", limit=0).json["pending"]
+    assert pages.get_overview().pending == open_now
     assert client.get("/v1/status").json["pending"] == open_now == len(one.fetch())
     assert (
         one.post("fetch", limit=0).json | {"pending": 0, "evaluating": open_now}
