@@ -28,6 +28,7 @@ from app.gold.agreement import NOTHING, Tally
 from app.gold.models import Copy, EvaluatorAnswers, Finding, HumanScores
 from app.prompts import service as prompts
 from app.video import remux
+from app.video.ffmpeg import MediaFault
 from app.video.probe import Probe, probe
 
 log = structlog.get_logger(__name__)
@@ -74,14 +75,18 @@ def add(
 
     made = []
     brief = Brief(prompt.category, prompt.task, prompt.scenario, prompt.requirements)
-    with tempfile.TemporaryDirectory() as directory:
-        reason = pipeline.evaluate_file(file, brief, None, Path(directory)).rejection_reason
-        if reason:
-            raise Conflict(f"The evaluation would reject this film without asking a judge: {reason}")
-        for path, copy in _make_copies(file, copies, known, Path(directory)):
-            storage.put(copy.object_key, path, copy.content_type)
-            made.append(copy)
-            tell(f"Copy {len(made)} of {copies} is stored.")
+    try:
+        times = _check_room(file, copies, known)
+        with tempfile.TemporaryDirectory() as directory:
+            reason = pipeline.evaluate_file(file, brief, None, Path(directory)).rejection_reason
+            if reason:
+                raise Conflict(f"The evaluation would reject this film without asking a judge: {reason}")
+            for path, copy in _make_copies(file, times, copies, known, Path(directory)):
+                storage.put(copy.object_key, path, copy.content_type)
+                made.append(copy)
+                tell(f"Copy {len(made)} of {copies} is stored.")
+    except MediaFault as fault:
+        raise Conflict(f"The film cannot be used: {fault}") from fault
 
     queries.lock()
     known = _list_known_copies(prompt_id, video_hash, scores)
@@ -106,36 +111,40 @@ def _list_known_copies(prompt_id: str, video_hash: str, scores: HumanScores) -> 
     return queries.list_copy_hashes(film_id)
 
 
-def _make_copies(file: Path, wanted: int, known: set[str], directory: Path) -> Iterator[tuple[Path, Copy]]:
-    """Make copies with bytes that are not `known`. Each file is gone when the next is made."""
-    whole = probe(file)
-    frames = len(whole.times)
-    room = int(frames * MOST_CUT) - len(known)
+def _check_room(file: Path, wanted: int, known: set[str]) -> tuple[float, ...]:
+    """Return the times of the frames if so many more copies can be made of the film, or raise Conflict."""
+    if file.suffix.lower() not in remux.MUXERS:
+        raise Conflict(f"The name of the file must end in one of {', '.join(remux.MUXERS)}.")
+    times = probe(file).times
+    room = max(0, int(len(times) * MOST_CUT) - len(known))
     if wanted > room:
         raise Conflict(
-            f"A film of {frames} frames has room for {max(0, room)} more copies, not for {wanted}; "
+            f"A film of {len(times)} frames has room for {room} more copies, not for {wanted}; "
             "give a smaller --copies, or take a longer film."
         )
+    return times
+
+
+def _make_copies(
+    file: Path, times: tuple[float, ...], wanted: int, known: set[str], directory: Path
+) -> Iterator[tuple[Path, Copy]]:
+    """Make copies with bytes that are not `known`. Each file is gone when the next is made."""
     suffix = file.suffix.lower()
-    if suffix not in remux.MUXERS:
-        raise Conflict(f"The name of the file must end in one of {', '.join(remux.MUXERS)}.")
-    made = 0
-    for cut in range(1, int(frames * MOST_CUT) + 1):
-        if made == wanted:
-            return
+    made: set[str] = set()
+    for cut in range(1, int(len(times) * MOST_CUT) + 1):
         place = directory / str(cut)
         place.mkdir()
         path = place / f"copy{suffix}"
-        remux.shorten(file, path, whole.times[-cut] - whole.times[0])
+        remux.shorten(file, path, times[-cut] - times[0])
         with path.open("rb") as opened:
             video_hash = hashlib.file_digest(opened, "sha256").hexdigest()
-        if video_hash not in known:
-            known = known | {video_hash}
-            made += 1
+        if video_hash not in known | made:
+            made.add(video_hash)
             yield path, _describe(probe(path), video_hash, remux.MUXERS[suffix][1])
         path.unlink()
-    if made < wanted:
-        raise Conflict(f"Only {made} different copies of this film can be made; give a smaller --copies.")
+        if len(made) == wanted:
+            return
+    raise Conflict(f"Only {len(made)} different copies of this film can be made; give a smaller --copies.")
 
 
 def _describe(probed: Probe, video_hash: str, content_type: str) -> Copy:

@@ -261,4 +261,4 @@ def test_another_judge_sees_the_stored_videos_and_nothing_is_written(
 
 def everything():
     tables = execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
-    return {t: sorted(row.t for row in execute(f"SELECT t::text AS t FROM {t} t")) for (t,) in tables}
+    return {t: sorted(row.line for row in execute(f"SELECT t::text AS line FROM {t} t")) for (t,) in tables}
