@@ -17,7 +17,7 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Release expired leases, decide overdue reviews, block evaluators in doubt, and queue what is due.
+    """Release expired leases, decide overdue reviews, queue what is due, and block evaluators in doubt.
 
     Gold films are put into the queue last, so that nothing waits while storage copies one.
     """
@@ -27,8 +27,8 @@ def reconcile_evaluations() -> None:
     def work() -> None:
         reconcile.return_expired_claims()
         reviews.decide_overdue(settings)
-        evaluators.block_doubtful(settings)
         reconcile.dispatch(redis, settings)
+        evaluators.block_doubtful(settings)
         gold.plan(settings, storage)
 
     ticks.run("reconcile", work)

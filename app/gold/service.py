@@ -22,7 +22,7 @@ from app.clients.storage import Storage
 from app.config import Settings
 from app.db import db
 from app.enums import SubmissionStatus
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unavailable
 from app.gold import agreement, queries
 from app.gold.agreement import NOTHING, Tally
 from app.gold.models import Copy, EvaluatorAnswers, Finding, HumanScores
@@ -193,7 +193,11 @@ def plan(settings: Settings, storage: Storage) -> None:
     suffix = next(suffix for suffix, (_, type) in remux.MUXERS.items() if type == copy.content_type)
     name = f"{PurePosixPath(companion.video_key).stem}{suffix}"
     video_key = f"uploads/{uuid4()}/{name}"
-    storage.copy(copy.object_key, video_key, copy.content_type)
+    try:
+        storage.copy(copy.object_key, video_key, copy.content_type)
+    except Unavailable as error:
+        log.warning("gold_film_not_planned", reason=error.detail)
+        return
     if queries.insert_showing(copy.id, video_key, companion):
         db.session.commit()
         # not which one: logs go further than this table

@@ -7,6 +7,7 @@ import pytest
 
 from app.clients.chain import Chain
 from app.completion import service as completion
+from app.doctor.checks import Doctor, Red
 from app.evaluation import evaluators
 from app.gold import service
 from jobs import tick
@@ -102,6 +103,8 @@ def test_a_cycle_waits_for_a_person_while_its_judge_is_in_doubt(answer, ten, con
     assert because.startswith(f"Cycle {cycle} is held: The judge m with prompt version v1 does not agree")
     assert "kappa -1.00 (95 % interval -1.00 to -0.47) over 10 answers to gold films, below 0.4." in because
     assert because.endswith(f"kibotos cycles approve {cycle}")
+    with pytest.raises(Red, match=f"cycle {cycle} is held"):
+        Doctor(ten).cycle()
     environ = environment(ten)
     assert because in run_kibotos("cycles", "status", **environ).output
     assert run_kibotos("cycles", "approve", str(cycle + 9), "--reason", "x", **environ).exit_code == 1

@@ -403,3 +403,10 @@ def test_the_comparison_with_other_videos_is_made_for_a_gold_film_too(film, show
     compared = duplicates.compare(claim, outcome_of(footage(5, 10), claim.video_hash))
     assert isinstance(compared, duplicates.Comparison)
     db.session.rollback()
+
+
+def test_a_film_whose_copy_storage_does_not_give_is_planned_later(film, context, storage):
+    film(copies=1, stored=False)
+    make_submission(prompt_id="p")
+    service.plan(settings(), storage)
+    assert not execute("SELECT 1 FROM gold_showings")
