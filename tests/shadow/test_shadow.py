@@ -132,25 +132,22 @@ def test_the_same_rules_change_nothing_and_the_sums_are_those_of_the_cycle(cycle
     assert sum(each["share_after"] for each in found["miners"]) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    ("rules", "rejected", "accepted", "untold"),
-    [
-        ({"min_action_match": 0.4}, 1, 0, 0),
-        ({"min_action_match": 0.1}, 0, 1, 0),
-        ({"min_relevance": 0.6}, 1, 0, 0),
-        ({"max_matched": 0.5}, 1, 0, 0),
-        # of two that were known, the judge saw one
-        ({"max_matched": 0.95}, 0, 1, 1),
-        ({"final_weights": {"technical": 1.0, "relevance": 0.0, "quality": 0.0}}, 0, 0, 0),
-    ],
-)
-def test_other_rules_are_applied_to_what_the_reports_keep(cycle, shadow, rules, rejected, accepted, untold):
+def test_other_rules_are_applied_to_what_the_reports_keep(cycle, shadow):
     fill(cycle)
-    found = shadow(cycle, rules)
-    assert (found["newly_rejected"], found["newly_accepted"], found["untold"]) == (rejected, accepted, untold)
-    if "final_weights" in rules:
-        assert {change["score_after"] for change in found["largest_changes"]} == {1.0}
-        assert [each["total_after"] for each in found["miners"]] == [5.0, 2.5]
+    # newly rejected, newly accepted, cannot be told
+    for rules, told in (
+        ({"min_action_match": 0.4}, (1, 0, 0)),
+        ({"min_action_match": 0.1}, (0, 1, 0)),
+        ({"min_relevance": 0.6}, (1, 0, 0)),
+        ({"max_matched": 0.5}, (1, 0, 0)),
+        # of two that were known, the judge saw one
+        ({"max_matched": 0.95}, (0, 1, 1)),
+    ):
+        found = shadow(cycle, rules)
+        assert (found["newly_rejected"], found["newly_accepted"], found["untold"]) == told, rules
+    found = shadow(cycle, {"final_weights": {"technical": 1.0, "relevance": 0.0, "quality": 0.0}})
+    assert {change["score_after"] for change in found["largest_changes"]} == {1.0}
+    assert [each["total_after"] for each in found["miners"]] == [5.0, 2.5]
 
 
 def test_weights_of_the_technical_checks_and_of_the_judges_scores_count(cycle, shadow):
@@ -184,22 +181,19 @@ def test_what_was_corrected_stays(cycle, shadow):
     assert found["miners"][0]["total_before"] == 0
 
 
-@pytest.mark.parametrize(
-    ("rules", "says"),
-    [
+def test_rules_that_cannot_be_used_are_named(cycle, run_kibotos, app, tmp_path):
+    environ = environment(app.extensions["settings"])
+    for rules, says in (
         ({"final_weights": {"technical": 1, "relevance": 1, "quality": 1}}, "must sum to 1"),
         ({"final_weights": {"technical": 1}}, "must name technical, relevance, quality"),
         ({"min_relevanse": 0.1}, "min_relevanse: Extra inputs"),
         ({"min_relevance": 2}, "less than or equal to 1"),
         ({"technical_weights": dict.fromkeys(formula.TECHNICAL_WEIGHTS, 0)}, "must not all be 0"),
         ([], "should be an object"),
-    ],
-)
-def test_rules_that_cannot_be_used_are_named(cycle, run_kibotos, app, tmp_path, rules, says):
-    (tmp_path / "rules.json").write_text(json.dumps(rules))
-    environ = environment(app.extensions["settings"])
-    done = run_kibotos("shadow", "--cycle", str(cycle), "--rules", "rules.json", **environ)
-    assert done.exit_code == 1 and says in done.output
+    ):
+        (tmp_path / "rules.json").write_text(json.dumps(rules))
+        done = run_kibotos("shadow", "--cycle", str(cycle), "--rules", "rules.json", **environ)
+        assert done.exit_code == 1 and says in done.output
 
 
 def test_misuse_is_named(cycle, run_kibotos, app, tmp_path):
