@@ -26,6 +26,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation
+    from app.gold import routes as gold
     from app.health import metrics
     from app.health import routes as health
     from app.health.service import build_probes
@@ -63,7 +64,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    submitted = (submissions, appeals, evaluation, reviews, moderation)
+    submitted = (submissions, appeals, evaluation, gold, reviews, moderation)
     for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, admin):
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:

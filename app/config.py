@@ -355,6 +355,15 @@ class Settings:
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
     )
+    gold_rate: float = _setting(
+        0.01, _number(0, 0.5), "gold films shown for each submission, while there are any; 0: none"
+    )
+    gold_min_kappa: float = _setting(
+        0.4, _number(0, 1), "agreement with people below which cycles hold and evaluators are blocked"
+    )
+    gold_least_answers: int = _setting(
+        30, _integer(10, 100_000), "answers to gold films below which nothing holds and nobody is blocked"
+    )
     evaluation_lease_seconds: int = _setting(
         600, _integer(5, 86_400), "seconds until the lease of a remote evaluator expires"
     )

@@ -16,6 +16,9 @@ CORRECTIONS = 0x636F7272
 # deliveries of webhooks are claimed, and what came of them is written ("hook")
 WEBHOOKS = 0x686F6F6B
 
+# copies are added to a gold film ("gold")
+GOLD = 0x676F6C64
+
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B
 

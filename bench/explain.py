@@ -53,7 +53,14 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
     statements: dict[str, tuple[TextClause, dict[str, Any]]] = {
         "claim": (
             evaluation._CLAIM,
-            {"limit": 5, "claimed_by": "bench", "lease_seconds": 600, "probing": False},
+            {
+                "limit": 5,
+                "claimed_by": "bench",
+                "lease_seconds": 600,
+                "needs": ["storage"],
+                "is_remote": True,
+                "probing": False,
+            },
         ),
         "admission": (submissions._GET_ADMISSION, admission),
         "insert_submission": (text(submissions._INSERT_SUBMISSION), new | admission),

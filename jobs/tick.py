@@ -5,7 +5,8 @@ from flask import current_app
 from app import ticks
 from app.clients.chain import Chain
 from app.completion import service as completion
-from app.evaluation import reconcile
+from app.evaluation import evaluators, reconcile
+from app.gold import service as gold
 from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
@@ -20,17 +21,21 @@ def tick_cycles() -> None:
 
 
 def reconcile_evaluations() -> None:
-    """Release expired leases, queue a job for each due submission, decide overdue reviews.
+    """Release expired leases, decide overdue reviews, queue what is due, and block evaluators in doubt.
 
-    Delete the objects of videos that were taken down.
+    Delete the objects of videos that were taken down. Gold films are put into the queue last, so that nothing
+    waits while storage copies one.
     """
-    settings, redis = current_app.extensions["settings"], current_app.extensions["redis"]
+    extensions = current_app.extensions
+    settings, redis, storage = extensions["settings"], extensions["redis"], extensions["storage"]
 
     def work() -> None:
         reconcile.return_expired_claims()
         reviews.decide_overdue(settings)
-        moderation.delete_objects(current_app.extensions["storage"])
+        moderation.delete_objects(storage)
         reconcile.dispatch(redis, settings)
+        evaluators.block_doubtful(settings)
+        gold.plan(settings, storage)
 
     ticks.run("reconcile", work)
 

@@ -284,6 +284,7 @@ CHECKED = {
     ("submissions", "camera_type"): enums.CameraType,
     ("submissions", "actor_type"): enums.ActorType,
     ("submissions", "status"): enums.SubmissionStatus,
+    ("gold_showings", "status"): enums.SubmissionStatus,
     ("cycles", "status"): enums.CycleStatus,
     ("evaluations", "evaluated_by"): enums.EvaluatedBy,
     ("reviews", "state"): enums.ReviewState,

@@ -4,7 +4,7 @@ All scores lie in [0, 1].
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.assessment.model import Outcome
 from app.assessment.report import DuplicatesPart, Points, VerdictPart
@@ -22,11 +22,35 @@ TECHNICAL_WEIGHTS = {
 }
 REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
 
+# the judge's four scores
+RELEVANCE_WEIGHTS = {
+    "action_match": 0.4,
+    "perspective_correct": 0.2,
+    "demonstration_quality": 0.2,
+    "training_utility": 0.2,
+}
 FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
 
 MIN_ACTION_MATCH = 0.3
 # share of a video that may be known before it is rejected
 MAX_MATCHED = 0.8
+# how the reason begins where a gate rejects
+NOT_SHOWN = "The video does not show the requested task"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The numbers of the formulas and gates, apart from MIN_RELEVANCE, which operators set."""
+
+    technical_weights: Mapping[str, float] = field(default_factory=lambda: TECHNICAL_WEIGHTS)
+    relevance_weights: Mapping[str, float] = field(default_factory=lambda: RELEVANCE_WEIGHTS)
+    final_weights: Mapping[str, float] = field(default_factory=lambda: FINAL_WEIGHTS)
+    min_action_match: float = MIN_ACTION_MATCH
+    max_matched: float = MAX_MATCHED
+
+
+# what holds; `kibotos shadow` tries others
+RULES = Rules()
 
 
 @dataclass(frozen=True)
@@ -38,24 +62,33 @@ class Verdict:
     final_score: float
 
 
-def technical_score(passed: Mapping[str, bool]) -> float:
+def technical_score(passed: Mapping[str, bool], rules: Rules = RULES) -> float:
     """Return the weighted share of the passed checks; a check that is not in `passed` has failed."""
-    points = sum(weight for name, weight in TECHNICAL_WEIGHTS.items() if passed.get(name, False))
-    return points / sum(TECHNICAL_WEIGHTS.values())
+    weights = rules.technical_weights
+    points = sum(weight for name, weight in weights.items() if passed.get(name, False))
+    return points / sum(weights.values())
 
 
 def relevance_score(
-    action_match: float, perspective_correct: float, demonstration_quality: float, training_utility: float
+    action_match: float,
+    perspective_correct: float,
+    demonstration_quality: float,
+    training_utility: float,
+    rules: Rules = RULES,
 ) -> float:
     """Return the weighted sum of the judge's four scores."""
+    weights = rules.relevance_weights
     return (
-        0.4 * action_match + 0.2 * perspective_correct + 0.2 * demonstration_quality + 0.2 * training_utility
+        weights["action_match"] * action_match
+        + weights["perspective_correct"] * perspective_correct
+        + weights["demonstration_quality"] * demonstration_quality
+        + weights["training_utility"] * training_utility
     )
 
 
-def final_score(technical: float, relevance: float, quality: float) -> float:
+def final_score(technical: float, relevance: float, quality: float, rules: Rules = RULES) -> float:
     """Return the score of a submission that passes every gate, rounded to 4 places."""
-    weights = FINAL_WEIGHTS
+    weights = rules.final_weights
     return round(
         weights["technical"] * technical + weights["relevance"] * relevance + weights["quality"] * quality, 4
     )
@@ -70,6 +103,7 @@ def verdict(
     action_match: float | None = None,
     rejection_reason: str | None = None,
     reasoning: str = "",
+    rules: Rules = RULES,
 ) -> Verdict:
     """Apply the gates, then the formula.
 
@@ -79,22 +113,21 @@ def verdict(
     """
     if rejection_reason is None and (
         # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes
-        round(relevance, 9) < min_relevance or (action_match is not None and action_match < MIN_ACTION_MATCH)
+        round(relevance, 9) < min_relevance
+        or (action_match is not None and action_match < rules.min_action_match)
     ):
-        rejection_reason = "The video does not show the requested task" + (
-            f": {reasoning}" if reasoning else "."
-        )
+        rejection_reason = NOT_SHOWN + (f": {reasoning}" if reasoning else ".")
     if rejection_reason is not None:
         return Verdict(SubmissionStatus.REJECTED, rejection_reason[:2000], 0.0)
-    return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality))
+    return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality, rules))
 
 
-def is_duplicate(found: DuplicatesPart) -> bool:
+def is_duplicate(found: DuplicatesPart, rules: Rules = RULES) -> bool:
     """Whether a video is rejected for what was found of its footage or its file."""
     return bool(
         found.same_file
         or found.one_recording_with
-        or (found.matched_share is not None and found.matched_share > MAX_MATCHED)
+        or (found.matched_share is not None and found.matched_share > rules.max_matched)
     )
 
 

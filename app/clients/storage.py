@@ -136,14 +136,25 @@ class Storage:
             return answer["Body"].read(max_bytes)
         return None
 
-    def copy(self, key: str, to_bucket: str, to_key: str, content_type: str, cache_control: str) -> None:
-        """Copy an object of any size within the store; in parts, as put_file() does."""
+    def copy(
+        self,
+        key: str,
+        to_key: str,
+        content_type: str,
+        *,
+        to_bucket: str | None = None,
+        cache_control: str | None = None,
+    ) -> None:
+        """Copy an object of any size within the store, by default to our bucket; in parts, like put_file().
+
+        The copy has nothing of the age or the name of the first.
+        """
         source = {"Bucket": self._settings.s3_bucket, "Key": key}
-        headers = {"ContentType": content_type, "CacheControl": cache_control}
+        headers = {"ContentType": content_type, "MetadataDirective": "REPLACE"}
+        if cache_control:
+            headers["CacheControl"] = cache_control
         with _translated():
-            self._inner.client.copy(
-                source, to_bucket, to_key, ExtraArgs=headers | {"MetadataDirective": "REPLACE"}
-            )
+            self._inner.client.copy(source, to_bucket or self._settings.s3_bucket, to_key, ExtraArgs=headers)
 
     def delete(self, key: str) -> None:
         """Delete the object `key`; there may be none."""

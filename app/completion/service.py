@@ -15,6 +15,7 @@ from app.cycles import service as cycles
 from app.cycles.states import Step
 from app.db import db
 from app.duplicates import queries as duplicates
+from app.gold import service as gold
 from app.ledger import service as ledger
 from app.metagraph import service as metagraph
 from app.metagraph.models import Block
@@ -78,6 +79,8 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         db.session.commit()
         log.info("carried_over", cycle_id=cycle.id, submissions=carried)
         return True
+    if _is_held(cycle.id, settings):
+        return False
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)
     ledger.record(cycle.id, settings.netuid, taken_at)
@@ -87,4 +90,20 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         webhooks.record_cycle(cycle.id, WeightsPublished(block_number=block_number))
     db.session.commit()
     log.info("cycle_completed", cycle_id=cycle.id, miners=recorded.miners, weights=recorded.uids)
+    return True
+
+
+def _is_held(cycle_id: int, settings: Settings) -> bool:
+    """Whether the cycle waits since its judge is in doubt, and no person has approved it. Commits if so."""
+    known = queries.find_hold(cycle_id)
+    if known is not None and known.approved_at is not None:
+        return False
+    doubt = gold.find_doubt(cycle_id, settings)
+    if doubt is None:
+        queries.delete_hold(cycle_id)
+        return False
+    queries.hold(cycle_id, doubt)
+    db.session.commit()
+    if known is None:
+        log.warning("cycle_held", cycle_id=cycle_id, reason=doubt)
     return True

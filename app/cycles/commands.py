@@ -1,5 +1,7 @@
 """`kibotos cycles …`: show, start and close cycles."""
 
+import getpass
+
 import click
 
 from app.config import Settings
@@ -18,6 +20,7 @@ def status(settings: Settings) -> None:
     """Show the active cycle, the oldest one that is being evaluated and the last completed one."""
     with command_app(settings).app_context():
         overview = queries.get_overview()
+        waiting_because = service.find_waiting_reason()
     since = overview.active_cycle_started_at
     click.echo(
         f"active:          {overview.active_cycle_id or 'none'}"
@@ -26,6 +29,20 @@ def status(settings: Settings) -> None:
     click.echo(f"evaluating:      {overview.evaluating_cycle_id or 'none'}")
     click.echo(f"last completed:  {overview.last_completed_cycle_id or 'none'}")
     click.echo(f"in all:          {overview.total_cycles}")
+    if waiting_because:
+        click.echo(f"waiting because: {waiting_because}")
+
+
+@cycles.command()
+@click.argument("cycle", type=click.IntRange(min=1))
+@click.option("--reason", required=True, help="Why it may complete all the same.")
+@click.option("--by", default=getpass.getuser, help="Who decides.  [default: your user name]")
+@click.pass_obj
+def approve(settings: Settings, cycle: int, reason: str, by: str) -> None:
+    """Let a cycle complete that is held since its judge is in doubt."""
+    with command_app(settings).app_context():
+        service.approve(cycle, reason, by)
+    click.echo(f"Cycle {cycle} completes at the next tick.")
 
 
 @cycles.command()

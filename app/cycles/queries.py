@@ -79,6 +79,23 @@ _CARRY_OVER = text("""
     UPDATE submissions SET cycle_id = (SELECT id FROM cycles WHERE status = 'ACTIVE'), carried_over = true
     WHERE cycle_id = :cycle_id AND status IN ('PENDING', 'EVALUATING')
 """)
+_FIND_HOLD = text("""
+    SELECT cycle_id, reason, held_at, approved_at FROM cycle_holds WHERE cycle_id = :cycle_id
+""")
+_FIND_CURRENT_HOLD = text("""
+    SELECT h.cycle_id, h.reason, h.held_at, h.approved_at
+    FROM cycle_holds h JOIN cycles c ON c.id = h.cycle_id
+    WHERE c.status = 'EVALUATING' AND h.approved_at IS NULL ORDER BY h.cycle_id LIMIT 1
+""")
+_HOLD = text("""
+    INSERT INTO cycle_holds AS h (cycle_id, reason) VALUES (:cycle_id, :reason)
+    ON CONFLICT (cycle_id) DO UPDATE SET reason = excluded.reason WHERE h.approved_at IS NULL
+""")
+_DELETE_HOLD = text("DELETE FROM cycle_holds WHERE cycle_id = :cycle_id AND approved_at IS NULL")
+_APPROVE = text("""
+    UPDATE cycle_holds SET approved_at = now(), approved_by = :by, approve_reason = :reason
+    WHERE cycle_id = :cycle_id AND approved_at IS NULL
+""")
 _NO_TIMEOUT = text("SET LOCAL statement_timeout = 0")
 
 
@@ -93,6 +110,16 @@ class Overview:
     evaluating_cycle_id: int | None
     last_completed_cycle_id: int | None
     total_cycles: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a cycle does not complete; a person may have approved it meanwhile."""
+
+    cycle_id: int
+    reason: str
+    held_at: datetime
+    approved_at: datetime | None
 
 
 def lock_cycles() -> None:
@@ -192,3 +219,27 @@ def find_last_submitted(cycle_id: int) -> int | None:
 def carry_over(cycle_id: int) -> int:
     """Move the open submissions to the ACTIVE cycle, or to none if there is none; return how many."""
     return execute(_CARRY_OVER, cycle_id=cycle_id)
+
+
+def find_hold(cycle_id: int) -> Hold | None:
+    return fetch_one(Hold, _FIND_HOLD, cycle_id=cycle_id)
+
+
+def find_current_hold() -> Hold | None:
+    """The hold of the oldest cycle that waits for a person's approval."""
+    return fetch_one(Hold, _FIND_CURRENT_HOLD)
+
+
+def hold(cycle_id: int, reason: str) -> None:
+    """Hold a cycle, or bring the reason up to date, unless a person has approved it."""
+    execute(_HOLD, cycle_id=cycle_id, reason=reason)
+
+
+def delete_hold(cycle_id: int) -> None:
+    """Forget a hold that nobody has approved."""
+    execute(_DELETE_HOLD, cycle_id=cycle_id)
+
+
+def approve(cycle_id: int, reason: str, by: str) -> bool:
+    """False if the cycle is not held."""
+    return bool(execute(_APPROVE, cycle_id=cycle_id, reason=reason, by=by))

@@ -63,6 +63,25 @@ def close(settings: Settings) -> Cycle:
     return active
 
 
+def approve(cycle_id: int, reason: str, by: str) -> None:
+    """Let a held cycle complete all the same; raise Conflict if it is not held."""
+    if not queries.approve(cycle_id, reason, by):
+        raise Conflict(f"Cycle {cycle_id} is not held; kibotos cycles status shows which one is.")
+    db.session.commit()
+    log.warning("cycle_approved", cycle_id=cycle_id, by=by, reason=reason)
+
+
+def find_waiting_reason() -> str | None:
+    """A sentence that says why a cycle waits for a person, and what to do; None if none does."""
+    hold = queries.find_current_hold()
+    if hold is None:
+        return None
+    return (
+        f"Cycle {hold.cycle_id} is held: {hold.reason} To complete it all the same: "
+        f"kibotos cycles approve {hold.cycle_id}"
+    )
+
+
 def find_due(settings: Settings, now: datetime) -> tuple[Cycle | None, Step]:
     """Return the oldest EVALUATING cycle and what it needs at `now`; WAIT if there is none."""
     cycle = queries.find_oldest_evaluating()

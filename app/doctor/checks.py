@@ -18,6 +18,7 @@ from app.clients.storage import Storage
 from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Patience, Vlm
 from app.config import OFFLINE_MODEL, ConfigError, Settings
+from app.cycles.queries import find_current_hold
 from app.db import db, describe, is_away, pending_migrations
 from app.errors import TransientError
 from app.evaluation import breaker_queries
@@ -349,6 +350,12 @@ class Doctor:
         return found
 
     def cycle(self) -> str:
+        if hold := find_current_hold():
+            raise Red(
+                f"cycle {hold.cycle_id} is held: {hold.reason}",
+                "GET /v1/admin/judge says more. To complete it all the same: "
+                f"kibotos cycles approve {hold.cycle_id}",
+            )
         cycle = queries.find_unfinished_cycle()
         if cycle is None:
             return "none waits for evaluations"

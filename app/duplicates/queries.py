@@ -34,6 +34,9 @@ _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_SUBJECT = text("""
     SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
     FROM submissions WHERE id = :id
+    -- a gold film is looked up like any video, since the time that it takes must not tell
+    UNION ALL SELECT id, uuid, miner_hotkey, prompt_id, video_hash, submitted_at, false
+    FROM gold_showings WHERE id = :id
 """)
 _LIST_HASH_ASSERTIONS = text(f"""
     SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,

@@ -30,10 +30,14 @@ _TODAY = text("""
 """)
 
 
-_COUNT_CALLS = text("""
-    UPDATE submissions SET judge_calls = least(:most, greatest(0, judge_calls + :calls))
+_ADD_CALLS = """
+    SET judge_calls = least(:most, greatest(0, judge_calls + :calls))
     WHERE id = :id AND claim_token = :claim_token AND (:calls < 0 OR judge_calls < :most)
     RETURNING true
+"""
+_COUNT_CALLS = text(f"""
+    WITH counted AS (UPDATE submissions {_ADD_CALLS}), gold AS (UPDATE gold_showings {_ADD_CALLS})
+    SELECT true FROM counted UNION ALL SELECT true FROM gold
 """)
 _LOAD_HABITS = text("""
     SELECT habits #>> '{}' FROM judge_habits

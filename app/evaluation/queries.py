@@ -1,16 +1,16 @@
 """SQL on claims and results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from app.assessment.model import Claim
 from app.assessment.report import Report
-from app.db import execute, fetch_all, fetch_one, fetch_value
+from app.db import db, execute, fetch_all, fetch_one, fetch_value
 
 # A row waits while an earlier row with the same hash is open: of equal videos the first submitted is the
 # original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken. As a join, planned
@@ -33,6 +33,8 @@ _CLAIM_TABLES = """
     JOIN prompts p ON p.id = s.prompt_id
     LEFT JOIN appeals a ON a.submission_id = s.id AND a.state = 'OPEN'
 """
+# what a lease may be on: a submission or a showing of a gold film; no two have the same id
+_CLAIMED = ("submissions", "gold_showings")
 _FREE = "claim_token = NULL, claimed_by = NULL, lease_expires_at = NULL"
 
 
@@ -46,41 +48,70 @@ _APPEALED = """
     appeals a JOIN submissions s ON s.id = a.submission_id
     WHERE a.state = 'OPEN' AND s.claim_token IS NULL AND s.not_before <= now()
 """
-
-
-def _claim(due: str) -> TextClause:
-    """The statement that claims the oldest of the rows `due`, as a FROM clause with its conditions."""
-    return text(f"""
-        WITH due AS (
-            SELECT s.id FROM {due}
-                AND (:probing OR NOT EXISTS (
-                    SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
-            ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
-        ), claimed AS (
-            UPDATE submissions s SET
-                status = CASE s.status WHEN 'PENDING' THEN 'EVALUATING' ELSE s.status END,
-                attempts = attempts + 1, claim_token = gen_random_uuid(),
-                claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
-            FROM due WHERE s.id = due.id
-            RETURNING s.*
-        )
-        SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES} ORDER BY s.id
-    """)
-
-
-_CLAIM = _claim(f"submissions s WHERE {_DUE}")
-_CLAIM_APPEALED = _claim(_APPEALED)
+# no breaker in the way
+_OPEN = """
+    (:probing OR NOT EXISTS (
+        SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+"""
+# A gold film is no submission, but waits its turn among them. A remote evaluator never gets a film again.
+# OFFSET 0: see above.
+_GOLD_DUE = "s.status = 'PENDING' AND s.not_before <= now() AND s.attempts < 10"
+_GOLD_NEW = """
+    NOT EXISTS (SELECT FROM gold_showings other WHERE other.film_id = s.film_id AND other.id <> s.id
+                AND :claimed_by = ANY(other.seen_by) OFFSET 0)
+"""
+_LEASE = """
+    attempts = attempts + 1, claim_token = gen_random_uuid(),
+    claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
+"""
+_CLAIM = text(f"""
+    WITH due AS (
+        SELECT s.id, s.not_before FROM submissions s WHERE {_DUE} AND {_OPEN}
+        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), gold_due AS (
+        SELECT s.id, s.not_before FROM gold_showings s WHERE {_GOLD_DUE} AND {_GOLD_NEW} AND {_OPEN}
+        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ), first AS (
+        SELECT id FROM (SELECT * FROM due UNION ALL SELECT * FROM gold_due) due
+        ORDER BY not_before, id LIMIT :limit
+    ), claimed AS (
+        UPDATE submissions s SET status = 'EVALUATING', {_LEASE}
+        FROM first WHERE s.id = first.id RETURNING s.*
+    ), gold_claimed AS (
+        UPDATE gold_showings s SET status = 'EVALUATING', {_LEASE},
+            seen_by = CASE WHEN :is_remote THEN seen_by || CAST(:claimed_by AS text) ELSE seen_by END
+        FROM first WHERE s.id = first.id RETURNING s.*
+    )
+    SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES}
+    UNION ALL
+    SELECT {_CLAIM_COLUMNS} FROM gold_claimed s {_CLAIM_TABLES}
+    ORDER BY id
+""")
+_CLAIM_APPEALED = text(f"""
+    WITH due AS (
+        SELECT s.id FROM {_APPEALED} AND {_OPEN}
+        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
+    ), claimed AS (
+        UPDATE submissions s SET {_LEASE} FROM due WHERE s.id = due.id RETURNING s.*
+    )
+    SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES} ORDER BY s.id
+""")
 _COUNT_DUE = text(f"""
     SELECT count(*) FROM (
         (SELECT 1 FROM {_APPEALED} LIMIT :at_most)
-        UNION ALL (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most) LIMIT :at_most) due
+        UNION ALL (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most)
+        UNION ALL SELECT 1 FROM gold_showings s WHERE {_GOLD_DUE} LIMIT :at_most) due
 """)
+# with gold films: an evaluator that counts must not find one too many in its hands
 _COUNT_OPEN = text("""
     SELECT (SELECT count(*) FROM (
-                SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL LIMIT :at_most) p
+                SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'PENDING' LIMIT :at_most) p
            ) AS pending,
            (SELECT count(*) FROM (
-                SELECT 1 FROM submissions WHERE status = 'EVALUATING' LIMIT :at_most) e) AS evaluating
+                SELECT 1 FROM submissions WHERE status = 'EVALUATING'
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'EVALUATING' LIMIT :at_most) e
+           ) AS evaluating
 """)
 _EXTEND = text("""
     UPDATE submissions SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
@@ -150,9 +181,9 @@ _RECORD = text(f"""
         RETURNING id
     ), result AS (
         INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score,
-                                 rejection_reason, evaluated_by, judge_model, prompt_version)
+                                 rejection_reason, evaluated_by, judge_model, prompt_version, evaluator)
         SELECT id, :technical_score, :relevance_score, :quality_score,
-               :rejection_reason, :evaluated_by, :judge_model, :prompt_version FROM done
+               :rejection_reason, :evaluated_by, :judge_model, :prompt_version, :evaluator FROM done
         RETURNING submission_id
     )
     INSERT INTO verification_reports (submission_id, report, report_hash)
@@ -171,21 +202,51 @@ _RECORD_APPEALED = text(f"""
         prompt_version = :prompt_version, report = CAST(:report AS jsonb), evaluated_at = now()
     FROM done WHERE a.submission_id = done.id
 """)
-_FIND_CLAIM = text(f"""
-    SELECT {_CLAIM_COLUMNS} FROM submissions s {_CLAIM_TABLES}
-    WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
-""")
+_FIND_CLAIM = text(
+    " UNION ALL ".join(
+        f"""
+        SELECT {_CLAIM_COLUMNS} FROM {table} s {_CLAIM_TABLES}
+        WHERE s.id = :id AND s.claim_token IS NOT NULL AND s.lease_expires_at > now()
+        """
+        for table in _CLAIMED
+    )
+)
 _LIST_CLAIMS = text(f"""
     SELECT {_CLAIM_COLUMNS} FROM submissions s {_CLAIM_TABLES}
     WHERE s.id IN (SELECT id FROM submissions WHERE status = 'EVALUATING'
                    UNION ALL SELECT submission_id FROM appeals WHERE state = 'OPEN')
       AND s.claimed_by = :claimed_by
+    UNION ALL
+    SELECT {_CLAIM_COLUMNS} FROM gold_showings s {_CLAIM_TABLES}
+    WHERE s.status = 'EVALUATING' AND s.claimed_by = :claimed_by
 """)
-_FIND_STATUS = text("SELECT status FROM submissions WHERE id = :id")
+_FIND_STATUS = text("""
+    SELECT status FROM submissions WHERE id = :id UNION ALL SELECT status FROM gold_showings WHERE id = :id
+""")
 _FIND_REPORT = text("""
     SELECT r.report::text AS report, r.report_hash IS NOT NULL AS is_hashed FROM submissions s
     LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
+    UNION ALL SELECT report::text, true FROM gold_showings WHERE uuid = :uuid
 """)
+
+
+_STREAM_DELIVERED = text("""
+    SELECT s.uuid AS submission_uuid, s.cycle_id, s.miner_uid, s.status, s.final_score, s.evaluated_at
+    FROM evaluations e JOIN submissions s ON s.id = e.submission_id
+    WHERE e.evaluator = :evaluator AND e.created_at >= :since ORDER BY e.created_at
+""").execution_options(yield_per=1000)
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A result that a remote evaluator delivered, as it was at first."""
+
+    submission_uuid: UUID
+    cycle_id: int | None
+    miner_uid: int
+    status: str
+    final_score: float
+    evaluated_at: datetime
 
 
 @dataclass(frozen=True)
@@ -221,7 +282,13 @@ class StoredReport:
 
 
 def claim_due(
-    limit: int, claimed_by: str, lease_seconds: float, needs: Sequence[str], probing: bool = False
+    limit: int,
+    claimed_by: str,
+    lease_seconds: float,
+    needs: Sequence[str],
+    *,
+    is_remote: bool,
+    probing: bool = False,
 ) -> list[Claim]:
     """Claim the oldest due rows, those with an appeal first. No two callers ever get the same one.
 
@@ -237,6 +304,7 @@ def claim_due(
     appealed = [] if probing else fetch_all(Claim, _CLAIM_APPEALED, limit=limit, **binds)
     if len(appealed) == limit:
         return appealed
+    binds["is_remote"] = is_remote
     return appealed + fetch_all(Claim, _CLAIM, limit=limit - len(appealed), **binds)
 
 
@@ -337,3 +405,9 @@ def find_status(submission_id: int) -> str | None:
 
 def find_report(uuid: UUID) -> StoredReport | None:
     return fetch_one(StoredReport, _FIND_REPORT, uuid=uuid)
+
+
+def stream_delivered(evaluator: str, since: datetime) -> Iterator[Delivered]:
+    """What an evaluator has delivered since then, fetched in batches."""
+    for row in db.session.execute(_STREAM_DELIVERED, {"evaluator": evaluator, "since": since}).mappings():
+        yield Delivered(**row)

@@ -7,6 +7,7 @@ from app.config import Settings
 from app.db import db
 from app.enums import EvaluatedBy
 from app.evaluation import breaker, queries, service
+from app.gold import queries as gold
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 
 log = structlog.get_logger(__name__)
@@ -16,7 +17,7 @@ BATCH = 500
 
 def return_expired_claims() -> int:
     """Make every submission whose lease has ended claimable again, in batches; return how many."""
-    total = 0
+    total = gold.return_expired()
     while True:
         returned = queries.return_expired(BATCH)
         service.hold_spent(returned)

@@ -10,7 +10,7 @@ from app.assessment.report import Report
 from app.assessment.wire import unpack_features, unpack_fingerprint
 from app.enums import EvaluatedBy
 from app.errors import ChangingVideo, TransientError
-from app.evaluation import models, service
+from app.evaluation import evaluators, models, service
 from app.web.api import Problem, spec
 from app.web.auth import require_evaluator
 
@@ -30,11 +30,13 @@ FAULTS = Counter(
 def fetch(json: models.FetchIn) -> models.FetchOut:
     """Claim up to `limit` due submissions for the caller, the oldest first. A `limit` of 0 only counts.
 
-    The caller holds each of them alone until `lease_expires_at`. After that anybody can claim it again.
+    The caller holds each of them alone until `lease_expires_at`. After that anybody can claim it again. An
+    evaluator whose scores differ too much from people's gets 403 until the operator allows it again.
     """
     lease_seconds = current_app.extensions["settings"].evaluation_lease_seconds
     storage = current_app.extensions["storage"]
-    claims, counts = service.fetch(json.limit, f"evaluator with {g.token}", lease_seconds)
+    evaluators.check_allowed(g.token)
+    claims, counts = service.fetch(json.limit, g.token, lease_seconds)
     return models.FetchOut(
         submissions=[
             models.show_claim(claim, storage.presign_get(claim.video_key, lease_seconds)) for claim in claims
@@ -73,11 +75,11 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
     claim = service.get_live_claim(json.submission_id, json.claim_token)
     if fault := models.find_own_fault(json):
         FAULTS.labels(g.token).inc()
-        own = TransientError(f"evaluator with {g.token}: {fault}")
+        own = TransientError(f"{service.claimant(g.token)}: {fault}")
         service.release(claim, own, EvaluatedBy.EVALUATOR)
         return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
     verdict = service.record_reported(
-        claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"]
+        claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"], g.token
     )
     return models.SubmitOut(
         success=True, submission_uuid=claim.submission_uuid, final_score=verdict.final_score

@@ -23,6 +23,8 @@ from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientErr
 from app.evaluation import breaker, breaker_queries, queries
 from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.queries import OpenCounts, Released
+from app.gold import queries as gold_queries
+from app.gold import service as gold
 from app.redaction import stripped
 from app.reviews import service as reviews
 from app.video.frames import FrameHash
@@ -55,11 +57,11 @@ def claim_due(
     Nothing is claimed while a circuit breaker that concerns `by` is open. While the breaker is probed, one
     submission at a time is claimed.
     """
-    needs = breaker.NEEDS[by]
+    needs, is_remote = breaker.NEEDS[by], by == EvaluatedBy.EVALUATOR
     with autocommit():
-        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs)
+        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs, is_remote=is_remote)
     if not claims and breaker.take_probe(by):
-        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, probing=True)
+        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, is_remote=is_remote, probing=True)
         if claims:
             db.session.commit()
     # without due work the probe is left for the next caller
@@ -67,19 +69,24 @@ def claim_due(
     return claims
 
 
-def fetch(limit: int, claimed_by: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
+def claimant(evaluator: str) -> str:
+    """What `claimed_by` says of a remote evaluator."""
+    return f"evaluator with {evaluator}"
+
+
+def fetch(limit: int, evaluator: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
     """Claim for a remote evaluator like `claim_due`, and count what is open.
 
     The counts are exact for a limit of 0, which claims nothing, and otherwise end at COUNT_AT_MOST.
     """
-    claims = claim_due(limit, claimed_by, lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
+    claims = claim_due(limit, claimant(evaluator), lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
     with autocommit():
         return claims, queries.count_open(COUNT_AT_MOST if limit else None)
 
 
 def extend_lease(claim: Claim, lease_seconds: float) -> None:
     """Let the lease end `lease_seconds` from now; raise LeaseLost if it has ended already."""
-    extended = queries.extend_lease(claim, lease_seconds)
+    extended = queries.extend_lease(claim, lease_seconds) or gold_queries.extend_lease(claim, lease_seconds)
     db.session.commit()
     if not extended:
         raise LeaseLost(f"The lease on submission {claim.id} has ended.")
@@ -107,10 +114,16 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         is_change=isinstance(fault, ChangingVideo),
         most_changes=MAX_SUSPECT_ATTEMPTS,
     )
-    if released is None:
+    not_before = released.not_before if released else None
+    if released is not None:
+        hold_spent([released])
+    else:
+        not_before = gold_queries.release(
+            claim, fault.retry_after or 0, is_fault=not isinstance(fault, Deferred)
+        )
+    if not_before is None:
         db.session.rollback()
         return
-    hold_spent([released])
     # a remote evaluator's judge and network are its own, and appeals may have another judge
     is_ours = by == EvaluatedBy.WORKER and not (claim.is_appeal and fault.dependency == Dependency.VLM)
     if fault.dependency and is_ours:
@@ -119,7 +132,7 @@ def release(claim: Claim, fault: TransientError, by: EvaluatedBy = EvaluatedBy.W
         # if it was a probe, it showed nothing about the breaker, so the next probe may start at once
         breaker.release_probes(by)
     db.session.commit()
-    due_again = released.not_before.isoformat()
+    due_again = not_before.isoformat()
     log.warning("evaluation_released", submission_id=claim.id, reason=reason, due_again=due_again)
 
 
@@ -153,12 +166,17 @@ def release_all(claimed_by: str, fault: TransientError) -> None:
 
 
 def record_result(
-    claim: Claim, outcome: Outcome, evaluated_by: EvaluatedBy, settings: Settings
+    claim: Claim,
+    outcome: Outcome,
+    evaluated_by: EvaluatedBy,
+    settings: Settings,
+    evaluator: str | None = None,
 ) -> formula.Verdict:
     """Apply duplicates, gates and formula to `outcome`, write the one result of a submission, and return it.
 
     Status, scores, report and fingerprint are written in one transaction, guarded by the claim's token.
-    Raises LeaseLost, having written nothing, if the lease has ended.
+    Raises LeaseLost, having written nothing, if the lease has ended. `evaluator` is the name of a remote
+    evaluator's token. The answer to a gold film takes the same way, and is written apart.
     """
     # numpy takes 11 MB: a web process that gets no results does not need it
     from app.duplicates import service as duplicates
@@ -179,11 +197,23 @@ def record_result(
         "evaluated_by": evaluated_by,
         "judge_model": outcome.judge_model,
         "prompt_version": outcome.prompt_version,
+        "evaluator": evaluator,
     }
-    write = queries.record_appealed if claim.is_appeal else queries.record
-    if not write(claim, values, report):
-        db.session.rollback()
-        raise LeaseLost(f"The lease on submission {claim.id} has ended.")
+    if claim.is_appeal:
+        if not queries.record_appealed(claim, values, report):
+            raise _lease_lost(claim)
+    elif not queries.record(claim, values, report):
+        # a gold film may come again, and may have been submitted: nothing is held against it
+        unknown = duplicates.NOT_COMPARED
+        if isinstance(compared, duplicates.Comparison):
+            unknown = duplicates.conclude(compared.subject.miner_hotkey, compared.plain, [], [])
+        answer = gold.record(claim, unknown.applied_to(judged), evaluator, settings)
+        if answer is None:
+            raise _lease_lost(claim)
+        breaker.count_success(evaluated_by, was_judged=outcome.judge_model is not None)
+        db.session.commit()
+        _log_result(claim, answer)
+        return answer
     to_review = {claim.id: report.review[:2000]} if report.review else {}
     if claim.is_appeal:
         if isinstance(compared, duplicates.Comparison) and judged.judge_model:
@@ -209,6 +239,16 @@ def record_result(
             claim.id, Evaluated(status=verdict.status, final_score=verdict.final_score)
         )
     db.session.commit()
+    _log_result(claim, verdict)
+    return verdict
+
+
+def _lease_lost(claim: Claim) -> LeaseLost:
+    db.session.rollback()
+    return LeaseLost(f"The lease on submission {claim.id} has ended.")
+
+
+def _log_result(claim: Claim, verdict: formula.Verdict) -> None:
     log.info(
         "evaluation_recorded",
         submission_id=claim.id,
@@ -217,7 +257,6 @@ def record_result(
         final_score=verdict.final_score,
         reason=verdict.rejection_reason,
     )
-    return verdict
 
 
 def _conclude_appeal(claim: Claim) -> None:
@@ -241,12 +280,14 @@ def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...], features: by
     from app.duplicates import service as duplicates
 
     reason = duplicates.find_known(claim.id, frames, features)
+    if reason and gold_queries.is_showing(claim):
+        reason = None
     db.session.rollback()
     return reason
 
 
 def record_reported(
-    claim: Claim, outcome: Outcome, final_score: float, settings: Settings
+    claim: Claim, outcome: Outcome, final_score: float, settings: Settings, evaluator: str
 ) -> formula.Verdict:
     """Record what a remote evaluator found, like `record_result`.
 
@@ -271,7 +312,7 @@ def record_reported(
             "final_score", f"must be {gated.final_score} for these scores by the formula, not {final_score}."
         )
     try:
-        return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings)
+        return record_result(claim, outcome, EvaluatedBy.EVALUATOR, settings, evaluator)
     except LeaseLost:
         raise Conflict(
             "The lease on this submission ended before the result arrived; fetch submissions again."

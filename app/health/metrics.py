@@ -20,8 +20,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.appeals.queries import count as count_appeals
 from app.config import Settings
+from app.cycles.service import find_waiting_reason
 from app.db import is_away
 from app.enums import AppealState, Dependency
+from app.gold import queries as gold_queries
+from app.gold import service as gold
 from app.health import queries
 from app.health.service import ask_redis
 from app.version import VERSION
@@ -123,6 +126,7 @@ class _Work(Collector):
             cycles.add_metric([each.cycle, each.status], each.count)
         yield cycles
         yield from self._evaluations()
+        yield from self._gold()
         yield _gauge("judge_tokens_today", "Tokens used since 0:00 UTC", backlog.judge_tokens_today)
         yield _gauge(
             "judge_token_budget", "VLM_DAILY_TOKEN_BUDGET; 0: none", self._settings.vlm_daily_token_budget
@@ -173,6 +177,34 @@ class _Work(Collector):
             tokens.add_metric([usage.model, "completion"], usage.completion_tokens)
         yield calls
         yield tokens
+
+    def _gold(self) -> Iterator[Metric]:
+        """How the judge and the evaluators agree with people, while there are gold films."""
+        yield _gauge("gold_films", "Gold films in use", gold_queries.count_films())
+        yield _gauge(
+            "gold_copies_left", "Copies of gold films that no evaluator saw", gold_queries.count_copies_left()
+        )
+        yield _gauge("cycle_held", "1 if a cycle waits for a person", find_waiting_reason() is not None)
+        blocks = gold_queries.list_blocks()
+        yield _gauge("evaluators_blocked", "Evaluators that get no submissions", len(blocks))
+        labels = ["by", "name"]
+        answers = GaugeMetricFamily("kibotos_gold_answers", "Answers to gold films", labels=labels)
+        kappas = GaugeMetricFamily("kibotos_gold_kappa", "Agreement with people", labels=labels)
+        doubtful = GaugeMetricFamily("kibotos_gold_doubtful", "1 if it is too low", labels=labels)
+        rejected = GaugeMetricFamily(
+            "kibotos_gold_wrongly_rejected", "Films that people accept and it rejects", labels=labels
+        )
+        for found in gold.list_findings(self._settings):
+            name = [found.by, found.name]
+            answers.add_metric(name, found.tally.answers)
+            if found.agreement.kappa is not None:
+                kappas.add_metric(name, found.agreement.kappa)
+            doubtful.add_metric(name, found.doubtful)
+            rejected.add_metric(name, found.tally.wrongly_rejected)
+        yield answers
+        yield kappas
+        yield doubtful
+        yield rejected
 
     def _queue(self) -> Iterator[Metric]:
         queued, workers = ask_redis(self._redis)

@@ -33,7 +33,8 @@ class StatusOut(BaseModel):
     workers: Annotated[int | None, Field(description="evaluation workers that are alive")]
     scheduler_last_tick_at: Timestamp | None
     waiting_because: Annotated[
-        str | None, Field(description="why the workers evaluate nothing; null while they do")
+        str | None,
+        Field(description="why the workers evaluate nothing, or a cycle does not complete; else null"),
     ]
     judge_model: Annotated[
         str | None,

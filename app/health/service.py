@@ -8,6 +8,7 @@ from redis import Redis, RedisError
 from sqlalchemy import Engine
 
 from app.config import Settings
+from app.cycles.service import find_waiting_reason
 from app.db import db
 from app.evaluation import queries as evaluation
 from app.evaluation.service import find_obstacle
@@ -41,7 +42,7 @@ def get_status(settings: Settings, redis: Redis) -> Status:
     """Return the state of the service. Values that only Redis knows are None while it is out of reach."""
     totals = queries.get_totals()
     work = evaluation.count_open(COUNT_AT_MOST)
-    obstacle = find_obstacle(settings)
+    obstacle = " ".join(filter(None, (find_obstacle(settings), find_waiting_reason()))) or None
     queue_depth, workers = ask_redis(redis)
     return Status(
         status="degraded" if obstacle or queue_depth is None else "ok",

@@ -75,10 +75,10 @@ class _Publisher:
             db.session.rollback()
             self.storage.copy(
                 ledgers.object_key(cycle_id, root),
-                self.settings.mirror_bucket,
                 f"{MIRROR_PREFIX}ledgers/{cycle_id}.jsonl.zst",
                 "application/zstd",
-                _FOR_EVER,
+                to_bucket=self.settings.mirror_bucket,
+                cache_control=_FOR_EVER,
             )
             self._put(f"heads/{cycle_id}.json", head, _FOR_EVER)
             self._put("heads/latest.json", head, _REVALIDATE)

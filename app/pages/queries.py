@@ -20,10 +20,13 @@ _OVERVIEW = text("""
         (SELECT count(*) FROM prompts WHERE is_active AND (expires_at IS NULL OR expires_at > now()))
             AS open_prompts,
         (SELECT coalesce(sum(n), 0)::bigint FROM prompt_submission_counts) AS total_submissions,
+        -- with gold films, as for evaluators
         (SELECT count(*) FROM (SELECT FROM submissions WHERE status = 'PENDING' AND held_at IS NULL
+                               UNION ALL SELECT FROM gold_showings WHERE status = 'PENDING'
                                LIMIT :most) open) AS pending,
-        (SELECT count(*) FROM (SELECT FROM submissions WHERE status = 'EVALUATING' LIMIT :most) open)
-            AS evaluating,
+        (SELECT count(*) FROM (SELECT FROM submissions WHERE status = 'EVALUATING'
+                               UNION ALL SELECT FROM gold_showings WHERE status = 'EVALUATING'
+                               LIMIT :most) open) AS evaluating,
         (SELECT extract(epoch FROM now() - not_before)::float8 FROM submissions
          WHERE status = 'PENDING' AND held_at IS NULL AND not_before <= now()
          ORDER BY not_before, id LIMIT 1) AS oldest_pending_seconds,
@@ -133,6 +136,16 @@ _FIND_SUBMISSION = text(f"""
     LEFT JOIN verification_reports v ON v.submission_id = s.id
     LEFT JOIN reviews r ON r.submission_id = s.id {JOIN_LAST}
     WHERE s.uuid = :uuid
+    UNION ALL
+    -- a gold film is shown to its evaluator like a submission of its time
+    SELECT g.uuid, g.miner_hotkey, g.miner_uid, g.prompt_id, p.category, p.task, p.scenario, p.weight,
+        (SELECT max(c.id) FROM cycles c WHERE c.started_at <= g.submitted_at), g.video_key, g.video_hash,
+        g.submitted_at, g.evaluated_at, g.attempts, NULL, g.not_before, false, g.camera_type, g.actor_type,
+        NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
+        g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
+        CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
+        g.report, NULL, NULL, '[]'
+    FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
 _ACCEPTANCE = text("""
     SELECT s.prompt_id, count(*) AS evaluated, count(*) FILTER (WHERE s.status = 'SCORED') AS accepted

@@ -19,6 +19,7 @@ from app.config import Settings
 from app.errors import Unavailable
 
 UPLOADS_PREFIX = "uploads/"
+GOLD_PREFIX = "gold/"
 LEDGERS_PREFIX = "ledgers/"
 MIRROR_SID = "KibotosMirror"
 CORS_ID = "kibotos-uploads"
@@ -205,6 +206,12 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 # to delete is for takedowns, and for what the doctor uploads
                 "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
                 "Resource": f"{arn}/{UPLOADS_PREFIX}*",
+            },
+            {
+                "Sid": "GoldFilms",
+                "Effect": "Allow",
+                "Action": ["s3:PutObject", "s3:GetObject"],
+                "Resource": f"{arn}/{GOLD_PREFIX}*",
             },
             {
                 "Sid": "Ledgers",

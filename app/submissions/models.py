@@ -122,6 +122,8 @@ class Admission:
     is_registered: bool
     # seconds until the quota has room; null: it has
     quota_wait_seconds: float | None
+    # the key is that of a gold film
+    is_gold: bool
 
     @property
     def receipt(self) -> Receipt | None:

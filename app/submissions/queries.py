@@ -38,7 +38,8 @@ _ADMISSION = f"""
         p.is_active AND (p.expires_at IS NULL OR p.expires_at > now()) AS prompt_is_open,
         p.requirements, {_METAGRAPH},
         EXISTS (SELECT FROM metagraph WHERE uid = :miner_uid AND hotkey = :miner_hotkey) AS is_registered,
-        {_QUOTA_WAIT.format(table="submissions", moment="submitted_at")}
+        {_QUOTA_WAIT.format(table="submissions", moment="submitted_at")},
+        EXISTS (SELECT FROM gold_showings g WHERE g.video_key = :video_key) AS is_gold
     FROM (SELECT) one
     LEFT JOIN uploads u ON u.video_key = :video_key
     LEFT JOIN submissions s ON s.video_key = :video_key
@@ -90,6 +91,12 @@ _FIND = text(f"""
         e.judge_model, last.status IS NOT NULL AS is_corrected
     FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id {JOIN_LAST}
     WHERE s.uuid = :uuid
+    UNION ALL
+    -- a gold film is shown to its evaluator like a submission of its time
+    SELECT g.uuid, g.prompt_id, g.miner_uid, g.video_key, g.status, g.submitted_at, g.evaluated_at,
+        (SELECT max(c.id) FROM cycles c WHERE c.started_at <= g.submitted_at), g.attempts, g.final_score,
+        g.technical_score, g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, false
+    FROM gold_showings g WHERE g.uuid = :uuid
 """)
 
 

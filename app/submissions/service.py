@@ -141,10 +141,12 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
     admission = queries.get_admission(
         new.video_key, new.prompt_id, new.miner_uid, new.miner_hotkey, quota, settings.netuid
     )
+    stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash")
+    if admission.is_gold or (
+        admission.receipt and any(getattr(admission, name) != getattr(new, name) for name in stated)
+    ):
+        raise Conflict("This video_key was submitted with another statement; upload a new video.")
     if admission.receipt:
-        stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash")
-        if any(getattr(admission, name) != getattr(new, name) for name in stated):
-            raise Conflict("This video_key was submitted with another statement; upload a new video.")
         return admission
     if not admission.is_presigned:
         raise invalid_field("video_key", "use the video_key that you got from POST /v1/upload/presign.")

@@ -1,5 +1,6 @@
 """Roles: who may call which endpoint, and how callers prove who they are."""
 
+import hashlib
 import hmac
 import time
 from collections.abc import Callable
@@ -77,8 +78,16 @@ def find_token(given: str, tokens: tuple[str, ...]) -> int | None:
     return found.index(True) + 1 if any(found) else None
 
 
+def token_name(token: str) -> str:
+    """Return the name of a token, by which logs and commands tell it from others.
+
+    It stays the same whatever other tokens come and go. It tells nobody the token, which is random and long.
+    """
+    return f"token {hashlib.sha256(token.encode()).hexdigest()[:8]}"
+
+
 def _check_token(role: str) -> str:
-    """Return which of the configured tokens of `role` the request carries, such as "token 1"."""
+    """Return the name of the token of `role` that the request carries, such as "token 1f3a9c02"."""
     settings: Settings = current_app.extensions["settings"]
     tokens = {
         "admin": settings.admin_token,
@@ -93,7 +102,7 @@ def _check_token(role: str) -> str:
     if scheme.lower() != "bearer" or not given:
         raise _unauthorized(f"Send the header Authorization: Bearer, with a token of the role {role}.")
     if number := find_token(given.strip(), tokens[role]):
-        return f"token {number}"
+        return token_name(tokens[role][number - 1])
     if any(find_token(given.strip(), others) for others in tokens.values()):
         raise Forbidden(f"This token does not have the role {role}.")
     raise _unauthorized(f"The token is not valid; ask the operator for one of the role {role}.")

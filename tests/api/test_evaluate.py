@@ -16,6 +16,7 @@ from app.db import db
 from app.enums import Dependency
 from app.evaluation import breaker, models
 from app.video.frames import FrameHash
+from app.web.auth import token_name
 from tests.factories import make_prompt, make_submission
 
 FETCH, SUBMIT = "/v1/evaluate/fetch", "/v1/evaluate/submit"
@@ -442,13 +443,13 @@ def test_faults_are_counted_by_token_wherever_they_come_from(make_app):
     with app.app_context():
         [row] = client.post(FETCH, json={"limit": 1}, headers=headers).json["submissions"]
         claimed_by = db.session.execute(db.text("SELECT claimed_by FROM submissions")).scalar_one()
-    assert claimed_by == "evaluator with token 2"
+    assert claimed_by == f"evaluator with {token_name(tokens[1])}"
     body = ZEROS | {"submission_id": row["id"], "metadata": {"error": "x"}}
     for number in (7, 8):
         elsewhere = {"REMOTE_ADDR": f"198.51.100.{number}"}
         client.post(SUBMIT, json=body, headers=headers, environ_overrides=elsewhere)
     metrics = client.get("/metrics", headers={"Authorization": f"Bearer {'a' * 32}"}).text
-    assert 'kibotos_evaluator_faults_total{evaluator="token 2"} 1.0' in metrics
+    assert f'kibotos_evaluator_faults_total{{evaluator="{token_name(tokens[1])}"}} 1.0' in metrics
     assert "198.51" not in metrics
 
 

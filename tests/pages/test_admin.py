@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from app.db import db
 from app.queue import enqueue_evaluations
+from app.web.auth import token_name
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
 from tests.factories import insert, make_prompt, make_result
 
@@ -202,7 +203,7 @@ def test_what_the_api_does_for_an_admin_is_in_the_log_too(app, client):
     assert scalar(app, "SELECT count(*) FROM admin_actions") == 1
     assert (
         scalar(app, "SELECT done_by || ': ' || action FROM admin_actions")
-        == "token 1: POST /v1/admin/prompts"
+        == f"{token_name(ADMIN_TOKEN)}: POST /v1/admin/prompts"
     )
 
 
