@@ -217,7 +217,8 @@ def _decode(
 ) -> _Decoded:
     width, height = probe.fit(LONG_SIDE)
     thumbnails = directory / "thumbnails"
-    arguments = ["-nostdin", "-y", "-copyts", "-threads", str(threads)]
+    # what the filters do is little: to share it out among threads costs more than to do it
+    arguments = ["-nostdin", "-y", "-copyts", "-filter_complex_threads", "1", "-threads", str(threads)]
     # a frame that no other one needs looks the same without it, in small
     arguments += ["-skip_loop_filter", "noref"]
     # a stream that changes its size goes on in the same filters
