@@ -14,10 +14,10 @@ UNKNOWABLE_SHARE = 0.5
 _RULES = (
     ("black", 0.02, 1.0, "is black", "Cut that off, or film with light"),
     # waiting is a part of many tasks
-    ("frozen", 0.6, 1.5, "shows nothing that moves", "Film the action itself, and cut long waits short"),
+    ("frozen", 0.65, 2.0, "shows nothing that moves", "Film the action itself, and cut long waits short"),
     ("repeated", 0.1, 1.0, "was shown before in it", "Show everything once"),
     ("brief_shots", 0.02, 1.5, "is in shots of under 1 s", "Film in one take, without inserted frames"),
-    ("blurred", 0.1, 0.7, "is blurred", "Clean the lens and set the focus"),
+    ("blurred", 0.25, 0.9, "is blurred", "Clean the lens and set the focus"),
     ("badly_exposed", 0.1, 0.15, "is too dark or burnt out", "Change the light or the exposure"),
     ("drawn", 0.1, 0.7, "is drawn, not filmed", "Film with a camera"),
     ("unhashable", 0.1, 1.0, "has too little contrast or detail", "Film with more light and contrast"),

@@ -20,11 +20,15 @@ BURNT_LEVEL = 250
 BLACK_SHARE = 0.98
 BURNT_SHARE = 0.5
 DIM_MEAN = 0.12
+# between nearly the darkest and nearly the brightest pixel; the dimmest footage has twice as much
+LEAST_CONTRAST = 0.05
 # blur of a frame: 0 sharp, 1 without any edge; sharp footage lies between 0.45 and 0.65, noisy or not
 BLURRED = 0.75
 # a running mean of so many pixels, in one of so many groups of lines
 BLUR_SIZE = 9
 BLUR_LINES = 6
+# what changes by fewer levels from pixel to pixel is no edge: noise, or the steps of a smooth surface
+LEAST_EDGE = 0.45
 # Of the pixels that are neither dark nor bright, this share has neighbours of the very same level in what was
 # drawn, as test pictures are. Real footage, however plain and badly encoded, was found to have up to 0.65.
 DRAWN_FLAT = 0.75
@@ -45,6 +49,7 @@ class FrameMeasures:
     burnt_share: float
     blur: float
     drawn: bool
+    contrast: float
 
     @property
     def black(self) -> bool:
@@ -55,12 +60,17 @@ class FrameMeasures:
         return not self.black and (self.burnt_share >= BURNT_SHARE or self.mean < DIM_MEAN)
 
     @property
+    def flat(self) -> bool:
+        return not self.black and self.contrast < LEAST_CONTRAST
+
+    @property
     def blurred(self) -> bool:
         return not self.black and self.blur >= BLURRED
 
 
 def measure(seconds: float, frame: GreyFrame) -> FrameMeasures:
     """Measure `frame`, shown at `seconds`."""
+    low, high = np.percentile(frame[::4, ::4], (1, 99))
     return FrameMeasures(
         seconds=seconds,
         mean=float(frame.mean()) / 255,
@@ -68,6 +78,7 @@ def measure(seconds: float, frame: GreyFrame) -> FrameMeasures:
         burnt_share=np.count_nonzero(frame >= BURNT_LEVEL) / frame.size,
         blur=blur(frame),
         drawn=is_drawn(frame),
+        contrast=float(high - low) / 255,
     )
 
 
@@ -99,6 +110,7 @@ def _blur_along(frame: GreyFrame) -> float:
     smooth = total[:, BLUR_SIZE:] - total[:, :-BLUR_SIZE]
     margin = BLUR_SIZE // 2 + 1
     edges = np.abs(np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1)) * BLUR_SIZE
+    edges[edges < LEAST_EDGE * 9 * BLUR_SIZE] = 0
     lost = np.maximum(edges - np.abs(np.diff(smooth, axis=1)), 0)
     strength = int(edges.sum())
     return 1 - int(lost.sum()) / strength if strength else 1.0

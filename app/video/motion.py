@@ -1,7 +1,8 @@
 """What moves in a video of itself, and what of it was shown before. Pure functions over numpy arrays.
 
-A still picture may be shaken, zoomed into, or faded into the next one, but nothing moves in it of itself. So
-a change does not count if a movement of the whole picture explains it, or a blend of two pictures.
+A still picture may be shaken, zoomed into, lit otherwise, or faded into the next one, but nothing moves in it
+of itself. So a change does not count if a movement of the whole picture explains it, a blend of two pictures,
+or both. Noise does not count either: it changes every pixel on its own.
 """
 
 from collections.abc import Sequence
@@ -21,23 +22,32 @@ SPACING = 2
 # pictures are compared in a size of about so many pixels along their long side, in 8 x 8 blocks
 COMPARED_SIDE = 96
 BLOCKS = 8
-# A block in which pixels change by this much moves (root mean square, in grey levels), where edges lie by
-# more than this share of them: so far an alignment may be out.
-LIVE_CHANGE = 2.5
-LIVE_TEXTURE = 0.55
-# in so many blocks something moves at full weight, in fewer by their share: a hand far away takes four
-LIVE_BLOCKS = 4
-# an explanation counts if it leaves no more than this share of the change
-EXPLAINED = 0.4
-# Gauss-Newton steps that align two pictures
-ALIGN_STEPS = 5
-
+# A block moves if its pixels change by this much (root mean square, in grey levels of a smoothed picture),
+# and by this share of what the pixels of the quietest blocks change by unsmoothed: more than noise leaves.
+LIVE_CHANGE = 1.0
+LIVE_NOISE = 0.45
+# in so many blocks something moves at full weight, in one at half
+LIVE_BLOCKS = 2
+# a blend of two pictures, or a movement of the whole, explains a change if it leaves no larger share of it
+LEFT_BY_BLEND = 0.1
+LEFT_BY_MOVE = 0.35
+# so far an alignment may be out, as a share of the slopes
+UNALIGNED = 0.4
+# the whole picture moves if this share of the blocks that have edges changes
+WHOLE = 0.5
+# Gauss-Newton steps that align two pictures: at most so many, the last moves nothing by more pixels than
+# this, and each needs so many pixels in common
+ALIGN_STEPS = 6
+ALIGN_END = 0.02
+ALIGN_PIXELS = 200
 # A moment was shown before if an earlier one, at least so many seconds away, differs by less than this
 # share of what it differs by from the moments so many seconds around it, which it must do by some levels.
 REPEAT_AWAY = 0.6
 REPEAT_SHARE = 0.25
 REPEAT_AROUND = 0.2
-REPEAT_MOTION = 1.2
+REPEAT_MOTION = 0.8
+# in the pixels that change by at least this share of what the liveliest change by
+REPEAT_LIVELY = 0.25
 # and if its neighbours were shown before in the same order, or backwards, give or take these seconds
 REPEAT_TOLERANCE = 0.1
 REPEAT_RATE = 8
@@ -60,55 +70,81 @@ def _cut_within(first: float, last: float, cuts: Sequence[float]) -> bool:
 
 def frozen(small: Frames, seconds: Sequence[float], cuts: Sequence[float]) -> Found:
     """Return in how much of a video, given by its moments, nothing moves of itself."""
-    triples = [
-        (index - SPACING, index, index + SPACING)
+    middles = [
+        index
         for index in range(SPACING, len(small) - SPACING)
         if not _cut_within(seconds[index - SPACING], seconds[index + SPACING], cuts)
     ]
-    if not triples:
+    if not middles:
         return Found(0.0)
-    chosen = np.unique(np.linspace(0, len(triples) - 1, min(MOST_TRIPLES, len(triples))).round().astype(int))
-    gain = _gain(small)
-    still = {}
-    for number in chosen:
-        pictures = [_reduced(small[index], gain) for index in triples[number]]
-        still[seconds[triples[number][0]]] = 1 - min(1.0, live_blocks(*pictures) / LIVE_BLOCKS)
-    return Found(fmean(still.values()), next((time for time, value in still.items() if value == 1), None))
+    chosen = np.linspace(0, len(middles) - 1, min(MOST_TRIPLES, len(middles))).round().astype(int)
+    places = [middles[number] for number in np.unique(chosen)]
+    eye = _Eye(small, places)
+    live = [eye.live_blocks(*small[index - SPACING : index + SPACING + 1 : SPACING]) for index in places]
+    weights = [min(1.0, count / LIVE_BLOCKS) for count in live]
+    starts = (seconds[index - SPACING] for index, weight in zip(places, weights, strict=True) if not weight)
+    return Found(1 - fmean(weights), next(starts, None))
 
 
-def _gain(small: Frames) -> float:
-    """Return by how much the contrast of the whole video can be stretched."""
-    low, high = np.percentile(small[:: max(1, len(small) // 16), ::4, ::4], (1, 99))
-    return float(np.clip(200 / max(high - low, 1), 1, 4))
+class _Eye:
+    """Looks at the pictures of one video, given by its moments, at those `places` of them."""
 
+    def __init__(self, small: Frames, places: Sequence[int]):
+        low, high = np.percentile(small[:: max(1, len(small) // 16), ::4, ::4], (1, 99))
+        # by how much the contrast of the whole video can be stretched
+        self._gain = np.float32(np.clip(200 / max(high - low, 1), 1, 4))
+        self._factor = max(1, max(small.shape[1:]) // COMPARED_SIDE)
+        pairs = ((small[index - SPACING].astype(np.float32), small[index]) for index in places)
+        noise = self._gain * np.percentile([_levels(picture - before) for before, picture in pairs], 10)
+        self._least = max(LIVE_CHANGE, LIVE_NOISE * float(noise))
 
-def _reduced(frame: Frames, gain: float) -> Picture:
-    factor = max(1, max(frame.shape) // COMPARED_SIDE)
-    height, width = (side // factor for side in frame.shape)
-    cut = frame[: height * factor, : width * factor].astype(np.float32)
-    return cut.reshape(height, factor, width, factor).mean(axis=(1, 3)) * np.float32(gain)
-
-
-def live_blocks(before: Picture, picture: Picture, after: Picture) -> int:
-    """Return in how many of 64 blocks something moves of itself."""
-    change = picture - before
-    energy = float((change**2).mean())
-    live = _levels(change) >= LIVE_CHANGE
-    # the larger a part of the picture that changes, the likelier all of it does
-    if np.count_nonzero(live) <= LIVE_BLOCKS:
+    def live_blocks(self, *frames: Frames) -> int:
+        """Return in how many of 64 blocks of the second of three frames something moves of itself."""
+        before, picture, after = (self._reduced(frame) for frame in frames)
+        change = picture - before
+        live = _levels(change) >= self._least
+        if not live.any():
+            return 0
+        energy = float((change**2).mean())
+        blended = picture - _blend(before, picture, after)
+        if float((blended**2).mean()) <= LEFT_BY_BLEND * energy:
+            live &= _levels(blended) >= self._least
+        if not live.any() or not self._is_whole(change, picture):
+            return int(np.count_nonzero(live))
+        moved = _aligned(before, picture)
+        for explained in (lambda: moved, lambda: _blend(moved, picture, _aligned(after, picture))):
+            rest = np.nan_to_num(picture - explained())
+            if float((rest**2).mean()) <= LEFT_BY_MOVE * energy:
+                live &= _levels(rest) >= self._unaligned(picture)
+            if not live.any():
+                break
         return int(np.count_nonzero(live))
-    blended = picture - _blend(before, picture, after)
-    if float((blended**2).mean()) <= EXPLAINED * energy:
-        live &= _levels(blended) >= LIVE_CHANGE
-    moved = _aligned(before, picture)
-    rest = np.where(np.isnan(moved), 0, picture - moved).astype(np.float32)
-    if float((rest**2).mean()) <= EXPLAINED * energy:
-        slopes = np.hypot(*np.gradient(picture)).astype(np.float32)
-        live &= _levels(rest) >= np.maximum(LIVE_CHANGE, LIVE_TEXTURE * _levels(slopes))
-    return int(np.count_nonzero(live))
+
+    def _reduced(self, frame: Frames) -> Picture:
+        height, width = (side // self._factor for side in frame.shape)
+        cut = frame[: height * self._factor, : width * self._factor].astype(np.float32)
+        means = cut.reshape(height, self._factor, width, self._factor).mean(axis=(1, 3)) * self._gain
+        # smooth pictures are aligned better, and have less noise
+        padded = np.pad(means, 1, mode="edge")
+        across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+        return (across[:-2] + 2 * across[1:-1] + across[2:]) / np.float32(16)
+
+    def _unaligned(self, picture: Picture) -> Picture:
+        """Return by how much each block may differ though it is the same."""
+        return np.maximum(np.float32(self._least), UNALIGNED * _slopes(picture))
+
+    def _is_whole(self, change: Picture, picture: Picture) -> bool:
+        """Whether the picture changes wherever it could, and not just in a part."""
+        told = _slopes(picture) >= self._least
+        moves = told & (_levels(change) >= self._least / 2)
+        return bool(np.count_nonzero(moves) >= WHOLE * np.count_nonzero(told))
 
 
-def _levels(difference: Picture) -> NDArray[np.float32]:
+def _slopes(picture: Picture) -> Picture:
+    return _levels(np.hypot(*np.gradient(picture)).astype(np.float32))
+
+
+def _levels(difference: Picture) -> Picture:
     """Return the root mean square of each block."""
     height, width = (side // BLOCKS * BLOCKS for side in difference.shape)
     squares = difference[:height, :width] ** 2
@@ -118,34 +154,43 @@ def _levels(difference: Picture) -> NDArray[np.float32]:
 
 def _blend(before: Picture, picture: Picture, after: Picture) -> Picture:
     """Return the part of `picture` that is a blend of the other two, as when one fades into the other."""
-    way, gone = after - before, picture - before
+    way, gone = np.nan_to_num(after - before), np.nan_to_num(picture - before)
     share = float((way * gone).sum()) / max(float((way * way).sum()), 1e-6)
-    return before + np.float32(min(max(share, 0.0), 1.0)) * way
+    return before + np.float32(min(max(share, 0.0), 1.0)) * (after - before)
 
 
-def _aligned(before: Picture, picture: Picture) -> Picture:
-    """Return `before`, moved, turned, zoomed and sheared as a whole so that it fits; NaN where it ends."""
+def _aligned(other: Picture, picture: Picture) -> Picture:
+    """Return `other` moved, turned, zoomed, sheared and lit as a whole so that it fits; NaN where it ends."""
     height, width = picture.shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    x, y = (columns - width / 2) / width, (rows - height / 2) / width
-    down, right = _shift(before, picture)
-    # shifts in pixels of x and y, each linear in place
-    shift_x, shift_y = np.array([-right, 0, 0], np.float32), np.array([-down, 0, 0], np.float32)
-    basis = np.stack([np.ones_like(x), x, y])
+    basis = np.stack([np.ones_like(rows), (columns - width / 2) / width, (rows - height / 2) / height])
+    slope_y, slope_x = np.gradient(picture)
+    # every second pixel of every second row tells enough
+    slopes = np.concatenate([basis * slope_x, basis * slope_y])[:, ::2, ::2].reshape(6, -1)
+    down, right = _shift(other, picture)
+    # shifts in pixels of x and y, each linear in place; contrast; brightness
+    fit = np.array([-right, 0, 0, -down, 0, 0, 1, 0], np.float32)
+
+    def moved(every: int) -> Picture:
+        shift_x, shift_y = (np.tensordot(fit[at : at + 3], basis[:, ::every, ::every], 1) for at in (0, 3))
+        return _sampled(other, rows[::every, ::every] + shift_y, columns[::every, ::every] + shift_x)
+
     for _ in range(ALIGN_STEPS):
-        moved = _sampled(
-            before, rows + np.tensordot(shift_y, basis, 1), columns + np.tensordot(shift_x, basis, 1)
-        )
-        slope_y, slope_x = np.gradient(moved)
-        known = ~np.isnan(moved + slope_x + slope_y)
-        terms = np.concatenate([basis * slope_x, basis * slope_y])[:, known]
-        errors = (picture - moved)[known]
+        values = moved(2).ravel()
+        known = ~np.isnan(values)
+        values = values[known]
+        if len(values) < ALIGN_PIXELS:
+            break
+        errors = picture[::2, ::2].ravel()[known] - fit[6] * values - fit[7]
         # what moves of itself must not pull the rest along
-        weights = 1 / (1 + (errors / (3 * np.median(np.abs(errors)) + 1)) ** 2) if len(errors) else errors
-        normal = (terms * weights) @ terms.T + 1e-3 * np.eye(6, dtype=np.float32)
+        weights = 1 / (1 + (errors / (3 * np.median(np.abs(errors)) + 1)) ** 2)
+        terms = np.concatenate([slopes[:, known], [values, np.ones_like(values)]])
+        normal = (terms * weights) @ terms.T + 1e-3 * np.eye(8, dtype=np.float32)
         step = np.linalg.solve(normal, (terms * weights) @ errors)
-        shift_x, shift_y = shift_x + step[:3], shift_y + step[3:]
-    return _sampled(before, rows + np.tensordot(shift_y, basis, 1), columns + np.tensordot(shift_x, basis, 1))
+        fit += step
+        if np.abs(step[:6]).max() < ALIGN_END:
+            break
+    return fit[6] * moved(1) + fit[7]
 
 
 def _shift(before: Picture, picture: Picture) -> tuple[float, float]:
@@ -181,7 +226,7 @@ def repeated(thumbnails: Frames, seconds: NDArray[np.float64]) -> Found:
     """
     if len(seconds) < 3:
         return Found(0.0)
-    frames = thumbnails.astype(np.float32)
+    frames = thumbnails[:, _lively(thumbnails, seconds)].astype(np.float32)
     frames -= frames.mean()
     asked = np.unique(np.searchsorted(seconds, np.arange(seconds[0], seconds[-1], 1 / REPEAT_RATE)))
     sources = np.full(len(asked), -1)
@@ -201,6 +246,14 @@ def repeated(thumbnails: Frames, seconds: NDArray[np.float64]) -> Found:
                 same = np.flatnonzero(distances[number - first, :earlier] <= REPEAT_SHARE * min(around))
                 sources[number] = same[-1] if len(same) else -1
     return found(_in_order(seconds[asked], sources, seconds).tolist(), seconds[asked].tolist())
+
+
+def _lively(thumbnails: Frames, seconds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return the pixels in which most changes: where all stands still, everything was shown before."""
+    later = np.searchsorted(seconds, seconds + REPEAT_AROUND)
+    first = np.flatnonzero(later < len(seconds))[:: max(1, len(seconds) // 500)]
+    changes = np.abs(thumbnails[later[first]].astype(np.int16) - thumbnails[first]).mean(axis=0)
+    return np.asarray(changes >= REPEAT_LIVELY * np.percentile(changes, 98))
 
 
 def _distances(some: Picture, others: Picture) -> Picture:

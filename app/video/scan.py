@@ -179,7 +179,10 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
             badly_exposed=found([frame.badly_exposed for frame in measured], seconds),
             drawn=found([frame.drawn for frame in measured], seconds),
             unhashable=found(
-                [each is None and not is_black[index] for index, each in hashes.items()],
+                [
+                    measured[index].flat or (each is None and not is_black[index])
+                    for index, each in hashes.items()
+                ],
                 [seconds[index] for index in hashes],
             ),
             damaged=Found(decoded.damaged),

@@ -23,7 +23,9 @@ BACK = 0.5
 JUMP_ANYWAY = 1.0
 # a frame that changes by less repeats the one before; so often it may be repeated
 REPEATED = 0.02
-REPEATS = 4
+REPEATS = 5
+# so many usual frames' time counts at the most of what passes between two frames
+LONGEST_WAIT = 6
 # Frames that a picture may be away: the shot goes on when it is back.
 AWAY_FRAMES = 5
 # grey levels that count as contrast in the plainest picture
@@ -53,7 +55,7 @@ class Shots:
 
 def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) -> Shots:
     """Split a video, given by all its frames and their times, into shots."""
-    ways = _Ways(thumbnails)
+    ways = _Ways(thumbnails, seconds)
     starts, brief = [0.0], []
     # where the picture came last
     came, index = 0, 1
@@ -88,7 +90,7 @@ def _joined(spans: list[tuple[float, float]]) -> list[tuple[float, float]]:
 class _Ways:
     """How far frames are from each other, in parts of the larger contrast of both."""
 
-    def __init__(self, thumbnails: Thumbnails):
+    def __init__(self, thumbnails: Thumbnails, seconds: NDArray[np.float64]):
         # in place: a video may have hundreds of thousands of frames
         self._frames = thumbnails.astype(np.float32)
         # lamps that flicker make no other picture
@@ -99,6 +101,13 @@ class _Ways:
         changes = np.diff(self._frames, axis=0)
         np.abs(changes, out=changes)
         self._steps[1:-1] = changes.mean(axis=1) / np.maximum(self._contrast[1:], self._contrast[:-1])
+        # For how many usual frames the picture before each step was shown: a camera moves on meanwhile.
+        changed = np.flatnonzero(self._steps > REPEATED)
+        since = np.concatenate([seconds[:1], seconds[changed]])
+        waits = np.diff(since)
+        self._waits = np.ones(len(self._steps), np.float32)
+        if len(waits):
+            self._waits[changed] = np.clip(waits / max(float(np.median(waits)), 1e-3), 1, LONGEST_WAIT)
 
     def _between(self, one: int, other: int) -> float:
         change = np.abs(self._frames[one] - self._frames[other]).mean()
@@ -110,16 +119,16 @@ class _Ways:
         if step < JUMP:
             return False
         beside = max(self._nearest(index, -1), self._nearest(index, 1))
-        return bool(step >= JUMP_ANYWAY or step >= CALM * beside)
+        return bool(step >= min(JUMP_ANYWAY, CALM * beside) * self._waits[index])
 
     def _nearest(self, index: int, direction: int) -> float:
-        """Return the step beside, but for frames that repeat the one before: 25 a second shown as 60."""
+        """Return the step beside, in a usual frame's time, past frames that repeat the one before."""
         for away in range(1, REPEATS + 1):
             beside = index + away * direction
             if not 0 <= beside < len(self._steps):
                 break
             if self._steps[beside] > REPEATED:
-                return float(self._steps[beside])
+                return float(self._steps[beside] / self._waits[beside])
         return 0.0
 
     def frames_away(self, index: int, most: int) -> int:
