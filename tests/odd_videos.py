@@ -653,7 +653,7 @@ KINDS = {
     "one frame": Kind("a photo", _filmed("one.mp4", "-frames:v", "1"), "single picture"),
     "one frame, MKV": Kind("a photo", _filmed("one.mkv", "-frames:v", "1"), "single picture"),
     "one picture repeated": Kind(
-        "a photo as a video", _filmed("picture-loop.mp4", filters="select=eq(n\\,0),loop=-1:1,fps=25", seconds=6), "one still picture throughout"
+        "a photo as a video", _filmed("picture-loop.mp4", filters="select=eq(n\\,0),loop=-1:1,fps=25", seconds=6), "shows a still picture"
     ),
     "black": Kind("a lens cap", _filmed("black.mp4", filters="drawbox=t=fill:c=black"), "black throughout"),
     "two frames ten hours apart": Kind(

@@ -85,8 +85,8 @@ def evaluate(
             return run.reject(f"The video cannot be downloaded: {fault}")
         if run.digest != claim.video_hash:
             return run.reject(
-                f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash; "
-                "upload and submit the same file."
+                f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash. "
+                "Upload and submit the same file."
             )
         return run.evaluate()
 
@@ -109,7 +109,9 @@ def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Pat
         run = _Run(brief, None, judge, lambda: None, directory, file)
         run.digest = run.frame_seed = _sha256(file)
         if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
-            return run.reject(f"It is larger than {max_bytes / 1e6:g} MB.")
+            return run.reject(
+                f"It is larger than {max_bytes / 1e6:g} MB. Encode it with fewer bits a second."
+            )
         return run.evaluate()
 
 
@@ -205,7 +207,10 @@ class _Run:
                 return self.reject(known)
             frames = scanned.stills(STILLS)
             if not frames:
-                raise MediaFault("None of its pictures can be shown to the judge.")
+                raise MediaFault(
+                    "None of its pictures belongs to those before and after it, so none can be shown to the "
+                    "judge. Film in one take, without inserted frames."
+                )
         except MediaFault as fault:
             with self.stage("confirm"):
                 self._confirm()

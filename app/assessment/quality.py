@@ -55,27 +55,27 @@ def rejection(faults: Faults) -> str | None:
     """Return why this video cannot be used, or None if it can."""
     unknowable = Found(faults.black.share + faults.unhashable.share, faults.unhashable.at)
     for found, limit, what, remedy in (
-        (faults.black, STILL_SHARE, "it is black throughout", "film with light"),
+        (faults.black, STILL_SHARE, "It is black throughout", "Film with light"),
         (
             faults.frozen,
             STILL_SHARE,
-            "it shows one still picture throughout",
-            "film something that moves of itself",
+            "It shows a still picture, or nothing in it moves of itself",
+            "Film the action itself, with a camera",
         ),
         (
             faults.brief_shots,
             BRIEF_SHARE,
-            "it flickers: other pictures are put in, or its shots are under 1 s long",
-            "film in one take",
+            "It flickers: other pictures are put in, or its shots are under 1 s long",
+            "Film in one take",
         ),
         (
             unknowable,
             UNKNOWABLE_SHARE,
-            "it has too little contrast or detail to be told from other videos",
-            "film with more light and contrast",
+            "It has too little contrast or detail to be told from other videos",
+            "Film with more light and contrast",
         ),
     ):
         if found.share >= limit:
             at = "" if found.at is None else f", from {found.at:.1f} s on"
-            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted); {remedy}."
+            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted). {remedy}."
     return None

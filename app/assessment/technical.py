@@ -102,18 +102,18 @@ def _check(name: str, value: Any, threshold: Any, faults: list[str], rejects: bo
 def _readable(probe: Probe, fault: str | None) -> Check:
     faults = [f"The file is no usable video: {fault}"] if fault else []
     if len(probe.times) < 2:
-        faults.append("The file holds a single picture, not a video.")
+        faults.append("The file holds a single picture, not a video. Upload the recording itself.")
     elif probe.present < MIN_PRESENT:
         faults.append(
             f"Only {probe.duration:.1f} s, {probe.present:.0%} of the video that the file declares, are "
-            "there; upload the whole file."
+            f"there, and {MIN_PRESENT:.0%} must be. Upload the whole file."
         )
     return _check("readable", round(probe.present, 4), MIN_PRESENT, faults)
 
 
 def _one_of(name: str, value: str, accepted: Mapping[str, str], noun: str) -> Check:
     names = ", ".join(accepted.values())
-    faults = [] if value in accepted else [f"The {noun} {value} is not accepted; use {names}."]
+    faults = [] if value in accepted else [f"The {noun} {value} is not accepted. Use {names}."]
     return _check(name, accepted.get(value, value), names, faults)
 
 
@@ -122,13 +122,17 @@ def _resolution(probe: Probe, declared: Declared | None, bounds: Mapping[str, fl
     least = (bounds["min_width"], bounds["min_height"])
     faults = []
     if not any(w >= least[0] and h >= least[1] for w, h in ((width, height), (height, width))):
-        faults.append(f"The picture of {width}x{height} is smaller than {least[0]:g}x{least[1]:g}.")
+        faults.append(
+            f"The picture of {width}x{height} is smaller than {least[0]:g}x{least[1]:g}. Film in more."
+        )
     if declared:
         # a phone's portrait is declared either way
         sides = sorted((declared.width, declared.height))
         known = (sorted((width, height)), sorted(probe.coded_size))
         if all(_differs(sides[0], short) or _differs(sides[1], long) for short, long in known):
-            faults.append(f"{declared.width}x{declared.height} is declared; it is {width}x{height}.")
+            faults.append(
+                f"{declared.width}x{declared.height} is declared; it is {width}x{height}. Declare that."
+            )
     return _check("resolution", f"{width}x{height}", f"at least {least[0]:g}x{least[1]:g}", faults)
 
 
@@ -136,9 +140,11 @@ def _fps(probe: Probe, declared: Declared | None, bounds: Mapping[str, float]) -
     least, most = bounds["min_fps"], bounds["max_fps"]
     faults = []
     if not least * (1 - ROUNDING) <= probe.fps <= most * (1 + ROUNDING):
-        faults.append(f"{probe.fps:.2f} frames a second are not within {least:g} and {most:g}.")
+        faults.append(
+            f"{probe.fps:.2f} frames a second are not within {least:g} and {most:g}. Film at such a rate."
+        )
     if declared and all(_differs(declared.fps, rate) for rate in (probe.fps, *probe.rates)):
-        faults.append(f"{declared.fps:g} frames a second are declared; it has {probe.fps:.2f}.")
+        faults.append(f"{declared.fps:g} frames a second are declared; it has {probe.fps:.2f}. Declare that.")
     return _check("fps", round(probe.fps, 3), f"{least:g} to {most:g}", faults)
 
 
@@ -146,17 +152,26 @@ def _duration(probe: Probe, declared: Declared | None, bounds: Mapping[str, floa
     least, most = bounds["min_duration"], bounds["max_duration"]
     faults = []
     if outside := not least * (1 - ROUNDING) <= probe.duration <= most * (1 + ROUNDING):
-        faults.append(f"The video lasts {probe.duration:.2f} s, not between {least:g} and {most:g} s.")
+        faults.append(
+            f"The video lasts {probe.duration:.2f} s, not between {least:g} and {most:g} s. "
+            f"{'Film for longer' if probe.duration < least else 'Cut it to that length'}."
+        )
     known = (probe.duration, probe.declared_duration or probe.duration)
     if declared and all(_differs(declared.duration, length) for length in known):
-        faults.append(f"{declared.duration:g} s are declared; it lasts {probe.duration:.2f} s.")
+        faults.append(f"{declared.duration:g} s are declared; it lasts {probe.duration:.2f} s. Declare that.")
     return _check("duration", round(probe.duration, 3), f"{least:g} to {most:g} s", faults, rejects=outside)
 
 
 def _file_size(size_bytes: int, bounds: Mapping[str, float]) -> Check:
     most = bounds["max_file_size_mb"]
     megabytes = size_bytes / 1e6
-    faults = [] if megabytes <= most else [f"The file of {megabytes:.1f} MB is larger than {most:g} MB."]
+    faults = (
+        []
+        if megabytes <= most
+        else [
+            f"The file of {megabytes:.1f} MB is larger than {most:g} MB. Encode it with fewer bits a second."
+        ]
+    )
     return _check("file_size", round(megabytes, 3), f"at most {most:g} MB", faults)
 
 

@@ -48,7 +48,7 @@ def download(url: str, path: Path, max_bytes: int, check_lease: Callable[[], Non
             time.sleep(MISSING_AFTER_SECONDS)
             return attempts(_attempt, url, path, max_bytes, deadline, check_lease)
     except _NotFound as error:
-        raise Missing("There is no file under its video_key; upload it before submitting it.") from error
+        raise Missing("There is no file under its video_key. Upload it before you submit it.") from error
     except RetryableError as error:
         raise TransientError(
             f"Storage: {error}.", dependency=Dependency.STORAGE, retry_after=error.retry_after
@@ -67,7 +67,7 @@ def _attempt(url: str, path: Path, max_bytes: int, deadline: float, check_lease:
             while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                 received += len(chunk)
                 if received > max_bytes:
-                    raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB; submit a smaller file.")
+                    raise MediaFault(f"It is larger than {max_bytes / 1e6:g} MB. Submit a smaller file.")
                 digest.update(chunk)
                 file.write(chunk)
                 check_lease()

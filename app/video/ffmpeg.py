@@ -43,6 +43,9 @@ INPUT_OPTIONS = ("-protocol_whitelist", "file", "-format_whitelist", FORMATS, "-
 
 # The kernel ends a program by counting ticks, and reports its time by the clock: the two differ a little.
 CPU_ROUNDING = 0.9
+# what a miner can do about a video that takes too much, or does not decode
+LIGHTER = "Upload it in a lower resolution, with fewer frames a second, or a shorter part of it."
+ENCODE_AGAIN = "Check that it plays to its end, and encode it again."
 LAUNCHER = Path(__file__).with_name("launcher.py")
 # Where a machine keeps its programs and their libraries. No settings, no homes, no /usr/src or /usr/share.
 PROGRAMS = (
@@ -164,7 +167,7 @@ def run(
     with start(name, arguments, limits, reads=reads) as running:
         output = running.stdout.read(output_bytes + 1)
         if len(output) > output_bytes:
-            raise MediaFault("The file describes far more than a video of its kind can hold.")
+            raise MediaFault(f"The file describes far more than a video of its kind can hold. {ENCODE_AGAIN}")
     return output
 
 
@@ -237,7 +240,7 @@ def start(
     if late:
         raise late[0]
     if running.cpu_seconds >= CPU_ROUNDING * limits.cpu_seconds:
-        raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of CPU time.")
+        raise MediaFault(f"Decoding takes more than {limits.cpu_seconds} s of processor time. {LIGHTER}")
     _judge(name, process.returncode, running.log, limits)
 
 
@@ -307,9 +310,10 @@ def _judge(name: str, returncode: int, log: str, limits: ResourceLimits) -> None
     if any(os.strerror(errno.ENOMEM) in error for error in errors):
         if _available_bytes() < limits.memory_bytes:
             raise TransientError(f"{name} found no memory.")
-        raise MediaFault(f"Decoding takes more than {limits.memory_bytes // 2**20} MiB of memory.")
+        raise MediaFault(f"Decoding takes more than {limits.memory_bytes // 2**20} MiB of memory. {LIGHTER}")
     if returncode != 0:
-        raise MediaFault(last or f"{name} fails on the file.")
+        said = f"it says: {last.rstrip('.')}" if last else "it does not say why"
+        raise MediaFault(f"{name} cannot read it; {said}. {ENCODE_AGAIN}")
 
 
 def _without_path(line: str) -> str:

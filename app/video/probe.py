@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.video import containers
-from app.video.ffmpeg import INPUT_OPTIONS, MAX_PIXELS, MediaFault, ResourceLimits, run
+from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, MAX_PIXELS, MediaFault, ResourceLimits, run
 
 LIMITS = ResourceLimits(cpu_seconds=30, wall_seconds=120)
 # some 130 bytes a packet: 300,000 frames, or 40 minutes at 120 a second
@@ -86,7 +86,7 @@ def probe(path: Path) -> Probe:
     try:
         found = json.loads(output.decode("utf-8", "replace"))
     except ValueError as error:
-        raise MediaFault("Its description cannot be read.") from error
+        raise MediaFault(f"Its description cannot be read. {ENCODE_AGAIN}") from error
     return _parse(found, path.stat().st_size)
 
 
@@ -104,13 +104,16 @@ def _parse(found: dict[str, Any], size_bytes: int) -> Probe:
     container = found.get("format", {})
     coded = int(stream.get("width") or 0), int(stream.get("height") or 0)
     if not all(coded):
-        raise MediaFault("Its pictures have no size.")
+        raise MediaFault(f"Its pictures have no size. {ENCODE_AGAIN}")
     if coded[0] * coded[1] > MAX_PIXELS:
-        raise MediaFault(f"Its pictures of {coded[0]}x{coded[1]} are larger than can be decoded (8192x4320).")
+        raise MediaFault(
+            f"Its pictures of {coded[0]}x{coded[1]} are larger than can be decoded (8192x4320). "
+            "Upload it in a lower resolution."
+        )
     packets = [packet for packet in found.get("packets", []) if packet["stream_index"] == stream["index"]]
     shown = _shown(packets) or _untimed(packets, stream)
     if not shown:
-        raise MediaFault("Its video stream holds no frames.")
+        raise MediaFault(f"Its video stream holds no frames. {ENCODE_AGAIN}")
     rotation = _rotation(stream)
     width, height = _with_square_pixels(coded, stream.get("sample_aspect_ratio"))
     if rotation % 180:

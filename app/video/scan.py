@@ -20,7 +20,7 @@ from PIL import Image
 
 from app.video import motion, shots, stills
 from app.video.damage import damaged
-from app.video.ffmpeg import INPUT_OPTIONS, MediaFault, ResourceLimits, start
+from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
 from app.video.measures import (
     Faults,
@@ -67,7 +67,6 @@ COSTS = {"h264": (2.8, 8.2), "hevc": (3.7, 14.0), "vp8": (2.4, 12.0), "vp9": (3.
 HIGHEST_COST = (3.7, 14.0)
 # What decoding may be expected to take: 5 minutes of 4K at 60 frames a second in H.264, of 500 MB, take 451.
 MOST_CPU_SECONDS = 460
-LIGHTER = "Upload it in a lower resolution, with fewer frames a second, or a shorter part of it."
 
 # each holds frames of its own: more would not fit 8K into the memory allowed
 THREADS = 4
@@ -155,7 +154,7 @@ def scan(
         limits = replace(limits, cpu_seconds=max(1, cpu_left), wall_seconds=wall_left)
         decoded = _decode(path, probe, plan, 1, limits, directory, check_lease)
     if not decoded.measured:
-        raise MediaFault("No frame of it can be decoded.")
+        raise MediaFault(f"No frame of it can be decoded. {ENCODE_AGAIN}")
     return _evaluated(decoded, plan, probe)
 
 
@@ -240,7 +239,7 @@ def _decode(
         with start("ffmpeg", arguments, limits, log_level="verbose", reads=path, writes=directory) as running:
             while len(raw := running.stdout.read(width * height)) == width * height:
                 if count == len(small):
-                    raise MediaFault("It goes on for longer than its frames are timed.")
+                    raise MediaFault(f"It goes on for longer than its frames are timed. {ENCODE_AGAIN}")
                 frame = np.frombuffer(raw, np.uint8).reshape(height, width)
                 small[count] = halved(frame)
                 measured.append(measure(plan.moments[count], frame))
@@ -251,7 +250,7 @@ def _decode(
         if len(every) >= PIXELS * plan.most_frames:
             raise MediaFault(
                 f"It has more than twice as many frames as the {len(probe.times)} that its container lists. "
-                "Encode it again."
+                f"{ENCODE_AGAIN}"
             )
         files = sorted(directory.glob("still-*.jpg"))
         pictures = [file.read_bytes() for file in files]

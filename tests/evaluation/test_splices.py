@@ -64,7 +64,7 @@ def test_some_inserted_frames_are_not_shown_to_the_judge(splice, evaluate_file, 
 )
 def test_what_flickers_is_rejected(splice, evaluate_file, judge, when):
     outcome = evaluate_file(splice(when))
-    assert "it flickers" in outcome.rejection_reason
+    assert "It flickers" in outcome.rejection_reason
     # the second, the threshold, and what to do
     assert all(told in outcome.rejection_reason for told in (" s on", "30%", "film in one take"))
     assert not judge.questions
