@@ -30,8 +30,8 @@ BLUR_LINES = 6
 # what changes by fewer levels from pixel to pixel is no edge: noise, or the steps of a smooth surface
 LEAST_EDGE = 0.45
 # Of the pixels that are neither dark nor bright, this share has neighbours of the very same level in what was
-# drawn, as test pictures are. Real footage, however plain and badly encoded, was found to have up to 0.65.
-DRAWN_FLAT = 0.75
+# drawn, as test pictures are. Real footage, however plain and badly encoded, was found to have up to 0.76.
+DRAWN_FLAT = 0.78
 DRAWN_LEVELS = (24, 240)
 # and at least this share of all pixels must be such that it can be told
 DRAWN_TOLD = 0.2

@@ -34,7 +34,7 @@ LEFT_BY_MOVE = 0.35
 # so far an alignment may be out, as a share of the slopes
 UNALIGNED = 0.4
 # the whole picture moves if this share of the blocks that have edges changes
-WHOLE = 0.5
+WHOLE = 0.7
 # Gauss-Newton steps that align two pictures: at most so many, the last moves nothing by more pixels than
 # this, and each needs so many pixels in common
 ALIGN_STEPS = 6
