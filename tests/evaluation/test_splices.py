@@ -66,7 +66,7 @@ def test_what_flickers_is_rejected(splice, evaluate_file, judge, when):
     outcome = evaluate_file(splice(when))
     assert "It flickers" in outcome.rejection_reason
     # the second, the threshold, and what to do
-    assert all(told in outcome.rejection_reason for told in (" s on", "30%", "film in one take"))
+    assert all(told in outcome.rejection_reason for told in (" s on", "30%", "Film in one take"))
     assert not judge.questions
 
 
