@@ -697,6 +697,8 @@ CREATE TABLE webhook_attempts (
     -- why it failed; null: it did not
     error        text CHECK (char_length(error) BETWEEN 1 AND 500),
     PRIMARY KEY (delivery_id, number)
+);
+
 -- Gold films: videos of ours with people's scores. They are mixed in among the submissions, to see whether the judge
 -- and the evaluators score them as people did. They are no submissions: nothing that counts or pays reads these tables.
 CREATE TABLE gold_films (

@@ -30,8 +30,8 @@ def read(cycle_id):
 class LedgerHistory(History):
     """A history that records the ledger of each cycle, as completion does."""
 
-    def __init__(self, check_registration):
-        super().__init__(check_registration)
+    def __init__(self, check_registration, settings):
+        super().__init__(check_registration, settings)
         self.contents = {}
 
     def complete(self):
@@ -53,7 +53,7 @@ class LedgerHistory(History):
 def test_ledgers_of_any_history(database, app, check_registration, operations):
     empty_database(database)
     with app.app_context():
-        history = LedgerHistory(check_registration)
+        history = LedgerHistory(check_registration, app.extensions["settings"])
         for name, *arguments in [*operations, ("complete",), *operations[:5], ("complete",)]:
             getattr(history, name)(*arguments)
         previous, left = (None, None), {}
@@ -85,7 +85,7 @@ def test_the_words_of_people_and_judges_are_not_in_it(database, app):
         declared = {"camera_intrinsics", "robot_model", "environment", "action_description", "task_success"}
         assert declared < set(columns)
         db.session.rollback()
-        history = LedgerHistory(False)
+        history = LedgerHistory(False, app.extensions["settings"])
         history.submit(0, 0, None, 1.0)
         history.complete()
     [content] = history.contents.values()

@@ -168,12 +168,12 @@ def test_storage_that_is_away_delays_a_takedown(client, storage, away):
     id = make_result(0.8, prompt_id="p", video_key=key)
     taken = service.take_down(row(id).uuid, "Seen.", "Ada", {}, away)
     assert (taken.is_deleted, effective(id)) == (False, ("REJECTED", 0))
-    assert "kibotos_oldest_takedown_seconds 0.0" not in client.get("/metrics").text
+    assert "kibotos_oldest_takedown_seconds 0.0\n" not in client.get("/metrics").text
     service.delete_objects(away)
     assert storage.head(key)
     service.delete_objects(storage)
     assert storage.head(key) is None
-    assert "kibotos_oldest_takedown_seconds 0.0" in client.get("/metrics").text
+    assert "kibotos_oldest_takedown_seconds 0.0\n" in client.get("/metrics").text
 
 
 def test_what_is_uploaded_again_by_the_old_address_is_deleted_again(storage):

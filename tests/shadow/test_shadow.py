@@ -226,7 +226,7 @@ def test_another_judge_sees_the_stored_videos_and_nothing_is_written(
     app = make_app(vlm_api_url=vlm.url, vlm_model=vlm.model)
     settings, storage = app.extensions["settings"], app.extensions["storage"]
     path, key = videos.make(seconds=2), make_upload()
-    storage.put(key, path, "video/mp4")
+    storage.put_file(key, path, "video/mp4")
     declared = {"duration_sec": 2, "resolution_width": 640, "resolution_height": 480, "fps": 25}
     place = {"prompt_id": "p", "prompt_weight": 2.5, "cycle_id": cycle}
     make_submission(video_key=key, video_hash=sha256(path), **place, **declared)
