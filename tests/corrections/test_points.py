@@ -72,8 +72,8 @@ class History:
         self.cycle = make_cycle("EVALUATING")
         # submission -> [hotkey, uid, weight, points, cycle], and the registration each cycle completed under
         self.submissions = {}
-        self.registered = {0: HOTKEYS[0]}
         self.completed = {}
+        self.register([0, None, None])
 
     def submit(self, who, uid, score, weight):
         status = "REJECTED" if score is None else "SCORED"
