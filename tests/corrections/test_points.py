@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, InternalError
 
@@ -58,7 +60,7 @@ class NoRedis(Redis):
     """One that is away."""
 
     def __init__(self):
-        super().__init__(port=1)
+        super().__init__(port=1, retry=Retry(NoBackoff(), 0))
 
 
 class History:
