@@ -465,16 +465,16 @@ class Settings:
                         f"{name.upper()} is not set; production does not start without it "
                         f"(at least {MIN_TOKEN_LENGTH} characters)."
                     )
-        if self.mirror_bucket and not self.receipt_key_file:
-            raise ConfigError(
-                "MIRROR_BUCKET is set, but RECEIPT_KEY_FILE is not: what is in a mirror must be signed. "
-                "Make a key with `kibotos keys new FILE`."
-            )
             if self.webhook_allow_private:
                 raise ConfigError(
                     "WEBHOOK_ALLOW_PRIVATE=true would let miners reach into your network: leave it out in "
                     "production."
                 )
+        if self.mirror_bucket and not self.receipt_key_file:
+            raise ConfigError(
+                "MIRROR_BUCKET is set, but RECEIPT_KEY_FILE is not: what is in a mirror must be signed. "
+                "Make a key with `kibotos keys new FILE`."
+            )
         given: dict[str, str] = {}
         for name in ("ADMIN_TOKEN", "EVALUATOR_TOKEN", "METRICS_TOKEN"):
             for token in getattr(self, name.lower()):

@@ -169,7 +169,7 @@ def count_workers(redis: Redis) -> int:
 
 def list_queues(redis: Redis) -> list[QueueState]:
     """The state of each queue. Raises RedisError if Redis is out of reach."""
-    queues = [open_queue(name, redis) for name in (EVALUATIONS, TICKS)]
+    queues = [open_queue(name, redis) for name in (EVALUATIONS, TICKS, WEBHOOKS)]
     return [
         QueueState(
             queue.name,

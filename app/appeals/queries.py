@@ -11,6 +11,7 @@ from app.enums import AppealState
 from app.locks import MINER_APPEALS
 
 _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_APPEALS}))")
+_LOCK_SUBMISSION = text("SELECT FROM submissions WHERE uuid = :uuid FOR UPDATE")
 # A later decision may be appealed against as well, so the time counts from the effective result.
 _FIND_ADMISSION = text(f"""
     SELECT s.id AS submission_id, s.miner_hotkey, coalesce(last.status, e.status) AS status,
@@ -26,6 +27,9 @@ _FIND_ADMISSION = text(f"""
     FROM submissions s
     LEFT JOIN submissions e ON e.id = s.id AND e.status IN ('SCORED', 'REJECTED') {JOIN_LAST}
     WHERE s.uuid = :uuid
+    -- an evaluator that asks about a gold film gets the answer of an open submission
+    UNION ALL SELECT id, miner_hotkey, NULL, NULL, NULL, false, false, NULL
+    FROM gold_showings WHERE uuid = :uuid
 """)
 # The submission begins anew: what the first evaluation cost counts against its limits no longer.
 _INSERT = text("""
@@ -75,6 +79,11 @@ _COUNT = text("""
 def lock_miner(miner_hotkey: str) -> None:
     """Make other appeals of this miner wait here until the transaction ends."""
     execute(_LOCK_MINER, miner_hotkey=miner_hotkey)
+
+
+def lock_submission(uuid: UUID) -> None:
+    """Lock the submission's row, which comes before the lock of corrections for all who take both."""
+    execute(_LOCK_SUBMISSION, uuid=uuid)
 
 
 def find_admission(uuid: UUID, seconds: float, quota: int) -> Admission | None:

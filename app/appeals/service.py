@@ -42,6 +42,7 @@ def appeal(
     """
     signature = _check_signature(uuid, new, unsigned_allowed)
     queries.lock_miner(new.miner_hotkey)
+    queries.lock_submission(uuid)
     # until the end no review of the submission opens, and its result does not change
     corrections.lock()
     quota = settings.max_appeals_per_day

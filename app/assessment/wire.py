@@ -42,6 +42,11 @@ def pack_fingerprint(frames: tuple[FrameHash, ...], max_bytes: int) -> str:
     return base64.b64encode(packed).decode()
 
 
+def drop_features(body: dict[str, Any]) -> bool:
+    """Take the features out of what show_outcome() made; False if there are none."""
+    return bool(body["metadata"][FINDINGS].pop("features", None))
+
+
 def _fit(report: Report) -> dict[str, Any]:
     """Return the report as JSON has it, its texts and lists cut until it takes MAX_REPORT_KIB at the most.
 

@@ -1,8 +1,8 @@
 """Are two videos the same footage, though one is cropped, turned or framed? Pure, over their features.
 
-Corners that look alike tell how the pictures of one video might lie on those of another. By itself that says
-Corners that look alike tell how the pictures of one video might lie on those of another. That alone says
-and these must show the same at the same time, as in matching.py.
+Corners that look alike tell how the pictures of one video might lie on those of another. That alone proves
+nothing, since the same desk has the same corners. So the one is laid on the other, and both must show the
+same at the same time, as in matching.py.
 """
 
 from dataclasses import replace

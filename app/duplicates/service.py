@@ -291,6 +291,9 @@ def follow(submission_id: int, status: SubmissionStatus) -> list[int]:
     queries.set_content(submission_id, subject.video_hash)
     if len(known.fingerprint):
         later |= set(queries.list_later(known.fingerprint.keys(), subject, COMPARED))
+    if known.features:
+        wanted = geometry.keys(packing.unpack(bytes(known.features)), geometry.WANTED_KEYS)
+        later |= set(queries.list_later_sharing_features(wanted, subject, COMPARED_BY_FEATURES))
     later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
     return [id for id in sorted(later - {submission_id}) if not _compare_again(id, known, subject)]
 
@@ -301,7 +304,9 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     False if its full fingerprint is no longer kept, or if a person decided its result.
     """
     subject = queries.get_subject(id)
-    if subject.place < cause.place:
+    effective = corrections.find_effective(id)
+    # what was taken down is final
+    if subject.place < cause.place or effective is None or effective.kind == CorrectionKind.TAKEDOWN:
         return True
     compared = queries.find_compared(id)
     if compared is None:
@@ -326,10 +331,7 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         quality = compared.quality_score * originality.quality_factor
         score = formula.final_score(compared.technical_score, compared.relevance_score, quality)
         status = SubmissionStatus.SCORED
-    effective = corrections.find_effective(id)
-    if effective is None or (effective.status, effective.final_score) == (status, score):
-        return True
-    if effective.kind == CorrectionKind.TAKEDOWN:
+    if (effective.status, effective.final_score) == (status, score):
         return True
     if effective.decided_by not in (None, correcting.SYSTEM):
         return False
@@ -350,9 +352,12 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
 def _may_be_copy(id: int, known: Known) -> bool:
     """Whether a video of which only the short form is kept shows footage of a `known` one, as it is."""
     short = queries.find_known(id)
-    return short is not None and bool(
-        matching.match(short.fingerprint, short.fingerprint, known.fingerprint).frames
-    )
+    if short is None:
+        return False
+    if matching.match(short.fingerprint, short.fingerprint, known.fingerprint).frames:
+        return True
+    features = packing.unpack(bytes(short.features)) if short.features else None
+    return features is not None and match_features(short.fingerprint, features, known) is not None
 
 
 @dataclass(frozen=True)

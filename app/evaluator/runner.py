@@ -191,6 +191,9 @@ class EvaluatorRunner:
             try:
                 answer = self._backend.post("/v1/evaluate/submit", body)
             except Refused as refused:
+                if refused.status == HTTPStatus.UNPROCESSABLE_ENTITY and wire.drop_features(body):
+                    # an older backend finds no room for them
+                    continue
                 # a conflict may be with ourselves, if the answer to an earlier attempt was lost
                 log.warning("result_refused", status=refused.status, reason=refused.detail)
                 if refused.status == HTTPStatus.CONFLICT:

@@ -77,8 +77,10 @@ _COUNT_COPIES_LEFT = text(f"""
 # What nobody has claimed can vanish without a trace.
 _DISCARD = text("""
     DELETE FROM gold_showings g USING gold_films f
-    WHERE f.id = g.film_id AND g.status = 'PENDING' AND g.attempts = 0
-          AND (:everything OR f.retired_at IS NOT NULL OR g.submitted_at < now() - interval '1 day')
+    WHERE f.id = g.film_id AND g.status = 'PENDING' AND (
+        -- nobody could answer it
+        g.attempts >= 10 OR g.attempts = 0
+            AND (:everything OR f.retired_at IS NOT NULL OR g.submitted_at < now() - interval '1 day'))
 """)
 _FIND_LAST = text("SELECT id, draw FROM gold_showings ORDER BY id DESC LIMIT 1")
 _COUNT_SUBMITTED_AFTER = text("""

@@ -25,7 +25,15 @@ from app.enums import SubmissionStatus
 from app.errors import Conflict, NotFound, Unavailable
 from app.gold import agreement, queries
 from app.gold.agreement import NOTHING, Tally
-from app.gold.models import Copy, EvaluatorAnswers, Finding, HumanScores
+from app.gold.models import (
+    BlockOut,
+    Copy,
+    EvaluatorAnswers,
+    Finding,
+    HumanScores,
+    JudgeOut,
+    show_finding,
+)
 from app.prompts import service as prompts
 from app.video import remux
 from app.video.ffmpeg import MediaFault
@@ -278,3 +286,16 @@ def list_doubtful_evaluators(settings: Settings) -> list[tuple[EvaluatorAnswers,
                 (each, f"Its answers to gold films: {described}, below {settings.gold_min_kappa:g}.")
             )
     return found
+
+
+def describe_judge(settings: Settings) -> JudgeOut:
+    """Say how the answers to gold films agree with people, and which evaluators are blocked for theirs."""
+    return JudgeOut(
+        days=DAYS,
+        min_kappa=settings.gold_min_kappa,
+        least_answers=settings.gold_least_answers,
+        films=queries.count_films(),
+        copies_left=queries.count_copies_left(),
+        agreement=[show_finding(each) for each in list_findings(settings)],
+        blocked_evaluators=[BlockOut(**asdict(block)) for block in queries.list_blocks()],
+    )

@@ -14,6 +14,7 @@ from app.appeals import queries as appeals
 from app.assessment.report import Report
 from app.enums import Category, ReviewState
 from app.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
+from app.gold.service import describe_judge
 from app.pages import answers, queries, sessions, verdict
 from app.pages.sessions import require_session
 from app.prompts import service as prompts_service
@@ -97,6 +98,13 @@ def queues() -> Response:
         return answers.page("pages/queues.html", queues=list_queues(redis), workers=list_workers(redis))
     except RedisError as error:
         raise Unavailable("Redis is out of reach; load the page again in a moment.") from error
+
+
+@blueprint.get("/judge")
+@require_session
+def judge() -> Response:
+    """Whether the judge is still sound."""
+    return answers.page("pages/judge.html", judge=describe_judge(current_app.extensions["settings"]))
 
 
 @blueprint.get("/prompts")

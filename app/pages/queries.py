@@ -12,6 +12,7 @@ from app.db import fetch_all, fetch_one, fetch_value
 
 # Counts beyond this are shown as "10,000 or more": exact ones would cost more the more there is to count.
 COUNT_AT_MOST = 10_000
+CORRECTIONS_AT_MOST = 100
 # over how many of the latest evaluations acceptance and reasons are taken
 LATEST = 1000
 
@@ -66,10 +67,21 @@ _LIST_CYCLES = text("""
     WHERE CAST(:before AS bigint) IS NULL OR c.id < :before
     ORDER BY c.id DESC LIMIT :limit
 """)
-# ten bars of the final scores of accepted submissions
-_SPREAD = text("""
-    SELECT least(floor(final_score * 10)::integer, 9) AS tenth, count(*) AS count
-    FROM submissions WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1 ORDER BY 1
+# Corrections that count in a cycle: those of its own submissions, and the late ones since the cycle before.
+_FIND_DETAILS = text("""
+    SELECT
+        (SELECT coalesce(json_object_agg(tenth, count), '{}') FROM (
+            SELECT least(floor(final_score * 10)::integer, 9) AS tenth, count(*) AS count
+            FROM submissions WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1) spread) AS spread,
+        (SELECT root FROM ledgers WHERE cycle_id = :cycle_id) AS ledger_root,
+        (SELECT coalesce(json_agg(row_to_json(decided) ORDER BY decided.id DESC), '[]') FROM (
+            SELECT k.id, k.kind, k.status, k.final_score, k.decided_by, k.decided_at, k.is_late, s.uuid
+            FROM corrections k JOIN submissions s ON s.id = k.submission_id
+            WHERE NOT k.is_late AND k.cycle_id = :cycle_id
+               OR k.is_late AND k.id <= :last_correction_id AND k.id > coalesce((
+                    SELECT max(last_correction_id) FROM cycles
+                    WHERE id < :cycle_id AND status = 'COMPLETED'), 0)
+            ORDER BY k.id DESC LIMIT :limit) decided) AS corrections
 """)
 _FIND_MINER = text("""
     SELECT
@@ -209,9 +221,17 @@ class CycleRow:
 
 
 @dataclass(frozen=True)
-class Bar:
-    tenth: int
-    count: int
+class CycleDetails:
+    """What a cycle's page shows beside its scores.
+
+    `spread`: how many accepted submissions have a final score in each tenth of [0, 1]. `corrections`: those
+    that count in it, the latest first, each with id, kind, status, final_score, decided_by, decided_at,
+    is_late and the submission's uuid.
+    """
+
+    spread: dict[str, int]
+    ledger_root: str | None
+    corrections: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -330,9 +350,17 @@ def list_cycles(before: int | None, limit: int) -> list[CycleRow]:
     return fetch_all(CycleRow, _LIST_CYCLES, before=before, limit=limit)
 
 
-def list_spread(cycle_id: int) -> list[Bar]:
-    """How many accepted submissions of the cycle have a final score in each tenth of [0, 1]."""
-    return fetch_all(Bar, _SPREAD, cycle_id=cycle_id)
+def get_details(cycle_id: int, last_correction_id: int | None) -> CycleDetails:
+    """Spread, ledger and corrections of a cycle, of these at most CORRECTIONS_AT_MOST."""
+    details = fetch_one(
+        CycleDetails,
+        _FIND_DETAILS,
+        cycle_id=cycle_id,
+        last_correction_id=last_correction_id or 0,
+        limit=CORRECTIONS_AT_MOST,
+    )
+    assert details is not None
+    return details
 
 
 def get_miner(hotkey: str) -> Miner:

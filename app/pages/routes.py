@@ -106,7 +106,7 @@ def _render_cycle(cycle: ScoredCycle, offset: int) -> str:
     for score in scores:
         for category, points in score.scores_by_category.items():
             categories[category] = categories.get(category, 0.0) + points
-    bars = queries.list_spread(cycle.id)
+    details = queries.get_details(cycle.id, cycle.last_correction_id)
     return render_template(
         "pages/cycle.html",
         cycle=cycle,
@@ -120,8 +120,8 @@ def _render_cycle(cycle: ScoredCycle, offset: int) -> str:
         best=max(totals, default=0.0),
         half=_holding_half(totals),
         categories=sorted(categories.items(), key=lambda item: -item[1]),
-        spread={bar.tenth: bar.count for bar in bars},
-        tallest=max((bar.count for bar in bars), default=0),
+        details=details,
+        tallest=max(details.spread.values(), default=0),
     )
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 
+from app.appeals.models import reason_hash
 from app.assessment import wire
 from app.db import db
 from app.duplicates import service as duplicates
@@ -17,6 +18,7 @@ from app.errors import TransientError
 from app.evaluation import reconcile
 from app.evaluation import service as evaluation
 from app.gold import queries, service
+from app.hotkeys import appeal_statement
 from app.pages import queries as pages
 from app.weights import service as weights
 from tests.api.conftest import signed_submission
@@ -141,6 +143,34 @@ def test_the_key_of_a_gold_film_is_taken_like_any_other(film, show, one, client)
     ]
     assert [answer.status_code for answer in answers] == [409, 409]
     assert answers[0].json["detail"] == answers[1].json["detail"]
+
+
+def test_an_appeal_and_a_receipt_of_a_gold_film_are_refused_like_a_submissions(film, show, one, client):
+    film()
+    show()
+    [gold], [other, *_] = split(one.fetch())
+    stranger = miner("stranger")
+    for row in (gold, other):
+        statement = appeal_statement(
+            stranger.ss58_address, row["submission_uuid"], reason_hash("Look again.")
+        )
+        body = {
+            "miner_hotkey": stranger.ss58_address,
+            "reason": "Look again.",
+            "signature": stranger.sign(statement).hex(),
+        }
+        answer = client.post(f"/v1/submissions/{row['submission_uuid']}/appeal", json=body)
+        assert (answer.status_code, "Only the hotkey" in answer.json["detail"]) == (403, True)
+        answer = client.get(f"/v1/submissions/{row['submission_uuid']}/receipt")
+        assert (answer.status_code, "not completed yet" in answer.json["detail"]) == (409, True)
+
+
+def test_a_film_that_nobody_could_answer_vanishes(film, show, context, storage):
+    film()
+    show()
+    execute("UPDATE gold_showings SET attempts = 10")
+    service.plan(context.extensions["settings"], storage)
+    assert not execute("SELECT 1 FROM gold_showings WHERE attempts = 10")
 
 
 def test_nothing_that_counts_or_pays_sees_a_gold_film(film, show, one, client):

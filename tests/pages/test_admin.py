@@ -11,7 +11,15 @@ from app.web.auth import token_name
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
 from tests.factories import insert, make_prompt, make_result
 
-PATHS = ("/admin/", "/admin/log", "/admin/queues", "/admin/prompts", "/admin/prompts/new", "/admin/reviews")
+PATHS = (
+    "/admin/",
+    "/admin/log",
+    "/admin/queues",
+    "/admin/judge",
+    "/admin/prompts",
+    "/admin/prompts/new",
+    "/admin/reviews",
+)
 
 
 @pytest.fixture
@@ -193,6 +201,11 @@ def test_queues_show_what_waits(app, admin):
     text = admin.get("/admin/queues").text
     assert re.search(r'Evaluations</th><td class="n">3</td><td class="n">0</td><td class="n">0</td>', text)
     assert "No worker runs" in text
+
+
+def test_judge_is_shown_beside_its_limit(admin):
+    text = admin.get("/admin/judge").text
+    assert "No gold film has been answered lately" in text and "kibotos gold add" in text
 
 
 def test_what_the_api_does_for_an_admin_is_in_the_log_too(app, client):

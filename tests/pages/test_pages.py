@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from app.db import db
-from tests.factories import make_cycle, make_prompt, make_result, miner
+from tests.factories import insert, make_cycle, make_prompt, make_result, miner
 
 PUBLIC = (
     "/",
@@ -80,6 +80,18 @@ def test_leaderboard_shows_shares_of_the_points_that_count(client, story):
     text = client.get("/cycles/1").text
     assert text.index(story["ada"]) < text.index(story["bob"])
     assert "53.33%" in text and "46.67%" in text
+
+
+def test_cycle_shows_its_ledger_and_what_was_corrected(app, client, story):
+    with app.app_context():
+        insert(
+            "ledgers", cycle_id=1, root="ab" * 32, lines=9, neurons="[]", chunk_roots=b"", chunk_first_ids=[]
+        )
+    text = client.get("/cycles/1").text
+    assert "ab" * 32 in text and "kibotos weights verify --backend-url http://localhost --cycle 1" in text
+    assert "Corrections that count in it" not in text
+    running = client.get("/cycles/2").text
+    assert "Grace" in running and story["rejected"][:8] in running and "Ledger" not in running
 
 
 def test_submission_shows_check_threshold_remedy_and_sum(client, story):

@@ -269,6 +269,17 @@ def test_what_nobody_decides_goes_in_the_miners_favour(settings):
     assert reviews.decide_overdue(settings) == 0
 
 
+def test_what_was_taken_down_stops_no_overdue_review(settings):
+    gone, other = make_result(0.9, prompt_id="p"), make_result(0.9, prompt_id="p")
+    for id in (gone, other):
+        reviews.open_review(id, "Look at it.")
+        db.session.commit()
+    execute(f"INSERT INTO takedowns (submission_id) VALUES ({gone})")
+    execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
+    assert reviews.decide_overdue(settings) == 1
+    assert [review.submission_id for review in queries.list_latest("OPEN", 10)] == [gone]
+
+
 def test_what_has_no_score_is_judged_again_and_stays_open(settings):
     id = held()
     execute("UPDATE reviews SET waits_since = now() - interval '22 days'")

@@ -166,6 +166,14 @@ def test_masked_hides_what_is_secret(url, shown):
     assert masked(url) == shown
 
 
+def test_production_does_not_start_with_webhooks_into_its_own_network():
+    tokens = {"ADMIN_TOKEN": "a" * 32, "EVALUATOR_TOKEN": "e" * 32}
+    environ = {"DATABASE_URL": "postgres://u:p@db/k", "WEBHOOK_ALLOW_PRIVATE": "true"} | tokens
+    with pytest.raises(ConfigError, match="WEBHOOK_ALLOW_PRIVATE"):
+        Settings.from_environ(environ).require_server()
+    Settings.from_environ(environ | {"APP_ENV": "development"}).require_server()
+
+
 def test_production_does_not_start_with_the_stand_in_for_a_judge():
     tokens = {"ADMIN_TOKEN": "a" * 32, "EVALUATOR_TOKEN": "e" * 32}
     environ = {"DATABASE_URL": "postgres://u:p@db/k", "VLM_MODEL": "offline-judge"} | tokens
