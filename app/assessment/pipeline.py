@@ -33,11 +33,10 @@ from app.assessment.report import (
 from app.enums import Dependency
 from app.errors import ChangingVideo, TransientError, Unavailable
 from app.version import VERSION
-from app.video import control, ffmpeg, painting
+from app.video import control, ffmpeg
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
-from app.video.frames import FrameHash, Still
-from app.video.painting import Painted
+from app.video.frames import FrameHash
 from app.video.probe import Probe, probe
 from app.video.scan import Scan, scan
 
@@ -49,8 +48,6 @@ MISSING_BELIEVED_AT = 3
 
 # The precheck: why a video with these frames and packed features will be rejected for known footage, or None.
 FindKnown = Callable[[tuple[FrameHash, ...], bytes], str | None]
-# Paints over the writing in stills.
-Paint = Callable[[list[Still]], list[Painted]]
 
 
 class Assessor(Protocol):
@@ -66,7 +63,6 @@ def evaluate(
     workdir: Path,
     check_lease: Callable[[], None],
     find_known: FindKnown = lambda frames, features: None,
-    paint: Paint = painting.paint,
 ) -> Outcome:
     """Download the video of `claim` from what `open_url` returns, and evaluate it.
 
@@ -76,7 +72,7 @@ def evaluate(
     """
     with _directory(workdir) as directory:
         file = directory / "video"
-        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known, paint)
+        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known)
         run.frame_seed = frame_seed(claim)
         try:
             with run.stage("download"):
@@ -104,15 +100,13 @@ def frame_seed(claim: Claim) -> str:
     return hashlib.sha256(claim.frame_seed.bytes).hexdigest()
 
 
-def evaluate_file(
-    file: Path, brief: Brief, judge: Assessor | None, workdir: Path, paint: Paint = painting.paint
-) -> Outcome:
+def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Path) -> Outcome:
     """Evaluate a local file as if it had been submitted, with nothing wrong declared. Raises TransientError.
 
     Without a judge the outcome has a relevance of 0.
     """
     with _directory(workdir) as directory:
-        run = _Run(brief, None, judge, lambda: None, directory, file, paint=paint)
+        run = _Run(brief, None, judge, lambda: None, directory, file)
         run.digest = run.frame_seed = _sha256(file)
         if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
             return run.reject(
@@ -177,7 +171,6 @@ class _Run:
     directory: Path
     path: Path
     find_known: FindKnown = lambda frames, features: None
-    paint: Paint = painting.paint
     digest: str = ""
     frame_seed: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
@@ -186,8 +179,6 @@ class _Run:
     quality: float = 0.0
     fingerprint: tuple[FrameHash, ...] = ()
     features: bytes = b""
-    # the share of each still, by its seconds, that was painted over
-    covered: dict[float, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -226,15 +217,8 @@ class _Run:
                 self._confirm()
             self._check(probed, str(fault))
             return self.reject(technical.rejection(self.checks) or str(fault))
-        if not self.brief.writing_matters:
-            with self.stage("paint"):
-                frames = self._painted(frames)
         self.report.keyframes = [
-            StillPart(
-                seconds=frame.seconds,
-                sha256=hashlib.sha256(frame.jpeg).hexdigest(),
-                painted=self.covered.get(frame.seconds),
-            )
+            StillPart(seconds=frame.seconds, sha256=hashlib.sha256(frame.jpeg).hexdigest())
             for frame in frames
         ]
         if self.judge is None:
@@ -268,17 +252,6 @@ class _Run:
         if reason := quality.rejection(scanned.faults):
             raise MediaFault(reason)
 
-    def _painted(self, frames: list[Still]) -> list[Still]:
-        """Return the stills without writing. What much of them was covered by costs quality."""
-        painted = self.paint(frames)
-        self.covered = {each.still.seconds: each.covered for each in painted}
-        written = quality.written(self.covered)
-        assert self.report.quality
-        deductions = [*self.report.quality.deductions, written]
-        self.quality = quality.score(deductions)
-        self.report.quality = QualityPart(score=self.quality, deductions=deductions)
-        return [each.still for each in painted]
-
     def _confirm(self) -> None:
         """Raise TransientError unless the failure is the video's: its bytes are intact and the tools work."""
         if _sha256(self.path) != self.digest:
@@ -293,9 +266,14 @@ class _Run:
             answer.demonstration_quality,
             answer.training_utility,
         )
+        reason = None
         if answer.addresses_judge:
-            self.report.review = "The judge says that writing in the video speaks to it. The score stands."
-        return self._outcome(relevance, None, answer)
+            relevance = 0.0
+            reason = "Text in the video speaks to the judge; a person will review the submission."
+            self.report.review = reason
+        elif answer.reads_like_address:
+            self.report.review = "Text in the video may speak to the judge, though the judge did not say so."
+        return self._outcome(relevance, reason, answer)
 
     def reject(self, reason: str) -> Outcome:
         """Return the outcome of a video that the judge is not asked about."""

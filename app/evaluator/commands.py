@@ -18,7 +18,7 @@ from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
 from app.evaluator.judge_calls import RemoteCounter
 from app.evaluator.runner import EvaluatorRunner
-from app.video import control, painting
+from app.video import control
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,6 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     logs.configure(settings.log_level, settings.log_format)
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
-    painting.check()
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
     # each shared, for what it learns of its server

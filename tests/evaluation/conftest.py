@@ -15,7 +15,6 @@ from app.assessment.model import Brief, Claim
 from app.clients import retry
 from app.video import ffmpeg
 from app.video.ffmpeg import MediaFault
-from app.video.painting import Painted
 from app.video.probe import probe
 from tests.videos import Videos, sha256
 
@@ -42,6 +41,7 @@ class FixedJudge:
                 "demonstration_quality": 0.7,
                 "training_utility": 0.6,
                 "reasoning": "A hand is seen.",
+                "on_screen_text": "",
                 "addresses_judge": False,
                 "model": "fixed",
                 "prompt_version": "test",
@@ -55,11 +55,6 @@ class FixedJudge:
     def assess(self, question):
         self.questions.append(question)
         return self.answer
-
-
-def untouched(stills):
-    """Paints nothing, which takes no time: for tests of other things."""
-    return [Painted(still, 0.0) for still in stills]
 
 
 @pytest.fixture(scope="session")
@@ -145,6 +140,6 @@ def evaluate_file(judge, workdir):
     """Evaluates a local file: `evaluate_file(path, requirements={…})` changes its brief."""
 
     def evaluate(path, **changes):
-        return pipeline.evaluate_file(path, dataclasses.replace(BRIEF, **changes), judge, workdir, untouched)
+        return pipeline.evaluate_file(path, dataclasses.replace(BRIEF, **changes), judge, workdir)
 
     return evaluate

@@ -17,7 +17,7 @@ from app.assessment.report import Report
 from app.db import db
 from app.evaluation import queries, service
 from tests.corrections.conftest import correct
-from tests.evaluation.conftest import BRIEF, untouched
+from tests.evaluation.conftest import BRIEF
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 from tests.factories import make_prompt, make_submission, miner
 from tests.videos import sha256
@@ -97,7 +97,7 @@ def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos,
     def evaluate(hotkey, *wish, **changes):
         path = videos.make(*wish, **changes)
         id = submit(hotkey, sha256(path))
-        outcome = pipeline.evaluate_file(path, BRIEF, judge, workdir, untouched)
+        outcome = pipeline.evaluate_file(path, BRIEF, judge, workdir)
         assert outcome.rejection_reason is None
         return record(context, id, report=outcome.report, fingerprint=outcome.fingerprint)
 

@@ -11,7 +11,7 @@ from app.assessment import pipeline, wire
 from app.db import db
 from app.evaluation import service
 from app.evaluator.runner import EvaluatorRunner
-from tests.evaluation.conftest import make_claim, untouched
+from tests.evaluation.conftest import make_claim
 from tests.evaluation.footage import copied, film, hashes
 from tests.evaluation.test_duplicates import ALICE, BOB, record, take_up, uuid_of
 from tests.factories import make_prompt, make_submission
@@ -54,7 +54,7 @@ def test_the_judge_is_not_asked_about_what_is_known(videos, judge, workdir, serv
         return "It was submitted before."
 
     claim = make_claim(path)
-    outcome = pipeline.evaluate(claim, lambda: url, judge, workdir, lambda: None, find_known, untouched)
+    outcome = pipeline.evaluate(claim, lambda: url, judge, workdir, lambda: None, find_known)
     assert outcome.rejection_reason == "It was submitted before."
     assert judge.questions == [] and asked == [outcome.fingerprint]
 

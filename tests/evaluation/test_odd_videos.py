@@ -14,7 +14,7 @@ from app.assessment import pipeline
 from app.assessment.quality import STILL_SHARE
 from app.video import ffmpeg
 from tests import toolsets
-from tests.evaluation.conftest import BRIEF, FixedJudge, untouched
+from tests.evaluation.conftest import BRIEF, FixedJudge
 from tests.odd_videos import KINDS, REQUIREMENTS
 from tests.videos import footage
 
@@ -31,9 +31,7 @@ def evaluated(videos, tmp_path_factory):
         kind, judge = KINDS[name], FixedJudge()
         brief = dataclasses.replace(BRIEF, requirements=REQUIREMENTS | kind.requirements)
         with toolsets.using(toolsets.at_hand()[toolset]):
-            return pipeline.evaluate_file(
-                kind.make(videos), brief, judge, workdir, untouched
-            ), judge.questions
+            return pipeline.evaluate_file(kind.make(videos), brief, judge, workdir), judge.questions
 
     return evaluate
 

@@ -13,7 +13,7 @@ from app.assessment import pipeline
 from app.local.samples import footage
 from app.video.probe import probe
 from app.video.scan import scan
-from tests.evaluation.conftest import make_claim, untouched
+from tests.evaluation.conftest import make_claim
 from tests.videos import run_ffmpeg
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-pix_fmt", "yuv420p")
@@ -92,7 +92,7 @@ def test_each_submission_is_looked_at_at_other_moments_and_the_report_says_which
         claim = make_claim(path)
         run = pipeline.frame_seed(claim)
         assert claim.frame_seed.hex not in run
-        outcome = pipeline.evaluate_file(path, claim.brief, judge, workdir, untouched)
+        outcome = pipeline.evaluate_file(path, claim.brief, judge, workdir)
         assert outcome.report.frame_seed == outcome.report.verified_sha256
         found = scan(path, probe(path), run, tmp_path, lambda: None)
         again = scan(path, probe(path), run, tmp_path, lambda: None)

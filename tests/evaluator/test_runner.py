@@ -164,8 +164,10 @@ def test_an_answer_of_something_else_does_not_end_it(backend, run, answer):
     ["word " * 14_000, "\U0001f600" * 70_000, "\0" * 50 + "\ud800x", '"' * 70_000],
     ids=["long", "wide", "not storable", "escaped"],
 )
-def test_whatever_the_judge_says_can_be_reported(backend, claim, run, text):
-    judge = FixedJudge(reasoning=text, raw=(text, text, text), model=text[:300], prompt_version=text)
+def test_whatever_the_judge_transcribes_can_be_reported(backend, claim, run, text):
+    judge = FixedJudge(
+        on_screen_text=text, reasoning=text, raw=(text, text, text), model=text[:300], prompt_version=text
+    )
     backend.rows = [backend.row(claim)]
     run(judge, lambda logged: backend.received["submit"])
     (body,) = backend.received["submit"]
