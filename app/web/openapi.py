@@ -7,6 +7,7 @@ kind share (401 where a token is needed, 413 where there is a body, and so on).
 import re
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, render_template
@@ -54,13 +55,22 @@ def init_app(app: Flask, messages: Mapping[str, type[BaseModel]]) -> None:
     """Serve GET /openapi.json and GET /docs. `messages` are what webhooks send, by event."""
     app.extensions["webhook_messages"] = messages
 
+    # they never change, and to write either takes longer than a request of a stranger may
+    @cache
+    def written() -> bytes:
+        return jsonify(document()).data
+
+    @cache
+    def rendered() -> str:
+        return render_template("docs.html", document=document())
+
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return jsonify(document())
+        return Response(written(), mimetype="application/json")
 
     @app.get("/docs")
     def docs() -> Response:
-        response = Response(render_template("docs.html", document=document()))
+        response = Response(rendered())
         response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
         return response
 
