@@ -6,6 +6,7 @@ kind share (401 where a token is needed, 413 where there is a body, and so on).
 
 import re
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, render_template
@@ -41,13 +42,22 @@ _ERRORS = {
 def init_app(app: Flask) -> None:
     """Serve GET /openapi.json and GET /docs."""
 
+    # they never change, and to write either takes nearly as long as a request of a stranger may
+    @cache
+    def written() -> bytes:
+        return jsonify(document()).data
+
+    @cache
+    def rendered() -> str:
+        return render_template("docs.html", document=document())
+
     @app.get("/openapi.json")
     def openapi() -> Response:
-        return jsonify(document())
+        return Response(written(), mimetype="application/json")
 
     @app.get("/docs")
     def docs() -> Response:
-        response = Response(render_template("docs.html", document=document()))
+        response = Response(rendered())
         response.headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'"
         return response
 
