@@ -232,7 +232,7 @@ def cases():
     for limit in (-1, 2**63, "ten", "%00"):
         yield f"GET reviews {limit}", "GET", f"/v1/admin/reviews?limit={limit}", ADMIN, "", 422, "limit"
     for path in (
-        "/", "/v1", "/v1/", "//v1/prompts", "/v1/prompts/", "/V1/PROMPTS", "/v1/prompts/missing",
+        "/v1", "/v1/", "/v1//prompts", "/v1/prompts/", "/V1/PROMPTS", "/v1/prompts/missing",
         "/v1/prompts/%00", "/v1/prompts/%ff", "/v1/prompts/%ED%A0%80", f"/v1/prompts/{'a' * 3000}",
         "/v1/prompts/..%2f..%2fetc", "/v1/submissions/x", "/v1/submissions/1", "/v1/submissions/%00",
         f"/v1/submissions/{uuid.UUID(int=7)}", f"/v1/submissions/{'0' * 32}", "/v1/submissions/' OR 1=1",
