@@ -22,6 +22,13 @@ TECHNICAL_WEIGHTS = {
 }
 REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
 
+# the judge's score -> its share of the relevance
+RELEVANCE_WEIGHTS = {
+    "action_match": 0.4,
+    "perspective_correct": 0.2,
+    "demonstration_quality": 0.2,
+    "training_utility": 0.2,
+}
 FINAL_WEIGHTS = {"technical": 0.2, "relevance": 0.5, "quality": 0.3}
 
 MIN_ACTION_MATCH = 0.3
@@ -48,8 +55,12 @@ def relevance_score(
     action_match: float, perspective_correct: float, demonstration_quality: float, training_utility: float
 ) -> float:
     """Return the weighted sum of the judge's four scores."""
+    weights = RELEVANCE_WEIGHTS
     return (
-        0.4 * action_match + 0.2 * perspective_correct + 0.2 * demonstration_quality + 0.2 * training_utility
+        weights["action_match"] * action_match
+        + weights["perspective_correct"] * perspective_correct
+        + weights["demonstration_quality"] * demonstration_quality
+        + weights["training_utility"] * training_utility
     )
 
 
