@@ -47,5 +47,4 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
     )

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.assessment.formula import RELEVANCE_WEIGHTS
 from app.assessment.report import Report
 
 
@@ -29,7 +30,7 @@ def show(report: Report, console: Console) -> None:
         console.print(table)
     if judge := report.judge:
         table = _table(f"Judge: {escape(judge.model)}, {escape(judge.prompt_version)}", "question", "score")
-        for name in ("action_match", "perspective_correct", "demonstration_quality", "training_utility"):
+        for name in RELEVANCE_WEIGHTS:
             table.add_row(name, _plain(getattr(judge, name)))
         console.print(table, f"“{escape(judge.reasoning)}”")
     elif report.verdict is None:

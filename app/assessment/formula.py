@@ -22,7 +22,7 @@ TECHNICAL_WEIGHTS = {
 }
 REJECTING = frozenset({"readable", "valid_format", "valid_codec", "duration"})
 
-# the judge's four scores
+# the judge's score -> its share of the relevance
 RELEVANCE_WEIGHTS = {
     "action_match": 0.4,
     "perspective_correct": 0.2,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from app.assessment.formula import relevance_score
+from app.assessment.formula import RELEVANCE_WEIGHTS, relevance_score
 
 # Longer than any answer with its thought.
 MAX_REPLY = 256 * 1024
@@ -80,7 +80,7 @@ class Reply(BaseModel):
         )
 
 
-SCORES = ("action_match", "perspective_correct", "demonstration_quality", "training_utility")
+SCORES = tuple(RELEVANCE_WEIGHTS)
 
 
 def parse_reply(text: str, scale_was_named: bool = False) -> Reply | Flaw:

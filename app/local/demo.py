@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from app.assessment import technical
+from app.assessment.formula import RELEVANCE_WEIGHTS
 from app.clients.backend import Backend
 from app.clients.hotkey import Hotkey
 from app.clients.upload import put
@@ -196,7 +197,7 @@ class Demo:
             )
         judge = report["judge"]
         asked = f"{judge['model']}, {judge['prompt_version']}"
-        for name in ("action_match", "perspective_correct", "demonstration_quality", "training_utility"):
+        for name in RELEVANCE_WEIGHTS:
             table.add_row(name, f"{judge[name]:.3f}", "", f"by {asked}")
         self.console.print(table)
         self.console.print(f"The judge: {judge['reasoning']}", markup=False)

@@ -18,10 +18,11 @@ from app.gold.service import describe_judge
 from app.pages import answers, queries, sessions, verdict
 from app.pages.sessions import require_session
 from app.prompts import service as prompts_service
-from app.prompts.models import NewPrompt, PromptChange, PromptFilter
+from app.prompts.models import NewPrompt, Prompt, PromptChange, PromptFilter
 from app.prompts.queries import list_prompts
 from app.queue import list_queues, list_workers
 from app.reviews import service as reviews_service
+from app.web.api import describe_errors
 from app.web.auth import record
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -121,9 +122,7 @@ def prompts() -> Response:
 @blueprint.get("/prompts/new")
 @require_session
 def new_prompt() -> Response:
-    return answers.page(
-        "pages/admin_prompt.html", prompt=None, given={}, errors=[], categories=list(Category)
-    )
+    return _show_form(None, {})
 
 
 @blueprint.post("/prompts/new")
@@ -138,14 +137,7 @@ def create_prompt() -> AnyResponse:
         )
         prompts_service.create_prompt(new.model_dump())
     except (Invalid, Conflict) as error:
-        return answers.page(
-            "pages/admin_prompt.html",
-            422,
-            prompt=None,
-            given=given,
-            errors=_told(error),
-            categories=list(Category),
-        )
+        return _show_form(None, given, error)
     record(g.admin.name, "create prompt", new.id)
     return redirect(url_for("admin.prompts"), 303)
 
@@ -154,9 +146,7 @@ def create_prompt() -> AnyResponse:
 @require_session
 def prompt(prompt_id: str) -> Response:
     found = prompts_service.get_prompt(prompt_id)
-    return answers.page(
-        "pages/admin_prompt.html", prompt=found, given=_given(found), errors=[], categories=[]
-    )
+    return _show_form(found, _given(found))
 
 
 @blueprint.post("/prompts/<prompt_id>")
@@ -168,14 +158,7 @@ def change_prompt(prompt_id: str) -> AnyResponse:
         change = _read(PromptChange, _terms() | {"is_active": "is_active" in request.form})
         prompts_service.change_prompt(prompt_id, change.model_dump(exclude_unset=True))
     except Invalid as error:
-        return answers.page(
-            "pages/admin_prompt.html",
-            422,
-            prompt=found,
-            given=request.form.to_dict(),
-            errors=_told(error),
-            categories=[],
-        )
+        return _show_form(found, request.form.to_dict(), error)
     record(g.admin.name, "change prompt", prompt_id)
     return redirect(url_for("admin.prompts"), 303)
 
@@ -228,15 +211,12 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
         submission=found,
         review=own,
         appeal=appeals.find(uuid),
-        report=report,
-        strip=verdict.strip(report),
-        name=verdict.name,
-        judged=verdict.JUDGED,
         matches=matches,
         videos=videos,
         refused=refused,
         reason=reason,
         is_open=own.state == ReviewState.OPEN,
+        **verdict.describe(report),
     )
     sources = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, videos)}
     response.headers["Content-Security-Policy"] = f"{answers.POLICY}; media-src {' '.join(sorted(sources))}"
@@ -257,7 +237,19 @@ def _own_path(path: str | None) -> str:
     return path if is_own and path else url_for("admin.desk")
 
 
-def _given(prompt: Any) -> dict[str, Any]:
+def _show_form(prompt: Prompt | None, given: dict[str, Any], error: DomainError | None = None) -> Response:
+    """The form of a prompt, None for a new one, with what is `given` and, if it was refused, the error."""
+    return answers.page(
+        "pages/admin_prompt.html",
+        422 if error else 200,
+        prompt=prompt,
+        given=given,
+        errors=_told(error) if error else [],
+        categories=list(Category),
+    )
+
+
+def _given(prompt: Prompt) -> dict[str, Any]:
     """What stands in the form of a prompt that is to be changed."""
     return {
         "weight": f"{prompt.weight:g}",
@@ -287,16 +279,7 @@ def _read(model: type[Model], values: dict[str, Any]) -> Model:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise Invalid(
-            "Correct the form.",
-            [
-                {
-                    "field": ".".join(map(str, wrong["loc"])),
-                    "message": wrong["msg"].removeprefix("Value error, "),
-                }
-                for wrong in error.errors(include_url=False, include_input=False, include_context=False)[:10]
-            ],
-        ) from error
+        raise Invalid("Correct the form.", describe_errors(error)) from error
 
 
 def _told(error: DomainError) -> list[str]:

@@ -50,10 +50,7 @@ def init_app(blueprint: Blueprint) -> None:
 def page(template: str, status: int = 200, **values: Any) -> Response:
     """Answer with a page that is rendered for this request alone. What an admin sees is never stored."""
     cache_control = "no-store" if request.blueprint == "admin" else "no-cache"
-    response = _tagged(_squeeze(render_template(template, **values)), cache_control)
-    if response.status_code == 200:
-        response.status_code = status
-    return response
+    return _tagged(_squeeze(render_template(template, **values)), cache_control, status)
 
 
 def kept_page(key: Hashable, seconds: float, render: Callable[[], str]) -> Response:
@@ -67,10 +64,9 @@ def _squeeze(body: str) -> bytes:
     return gzip.compress(body.encode(), compresslevel=6, mtime=0)
 
 
-def _tagged(squeezed: bytes, cache_control: str) -> Response:
-    response = Response(
-        mimetype="text/html", headers={"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-    )
+def _tagged(squeezed: bytes, cache_control: str, status: int = 200) -> Response:
+    headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+    response = Response(status=status, mimetype="text/html", headers=headers)
     tag = sha256(squeezed).hexdigest()[:20]
     response.set_etag(tag)
     if request.if_none_match.contains(tag):
@@ -108,6 +104,6 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def share(value: float | None, digits: int = 0) -> str:
+def share(value: float, digits: int = 0) -> str:
     """A share of 1 as a percentage."""
-    return "-" if value is None else f"{value:.{digits}%}"
+    return f"{value:.{digits}%}"

@@ -38,7 +38,6 @@ _OVERVIEW = text("""
          FROM (SELECT created_at FROM evaluations ORDER BY submission_id DESC LIMIT :most) latest
          WHERE created_at > now() - interval '1 hour') AS evaluated_last_hour,
         (SELECT max(last_started_at) FROM ticks) AS last_tick_at,
-        (SELECT max(id) FROM cycles WHERE status = 'COMPLETED') AS last_completed_id,
         -- the first words of a reason, up to where it becomes particular, say its kind
         (SELECT coalesce(json_agg(row_to_json(outcome) ORDER BY outcome.count DESC, outcome.reason), '[]')
          FROM (
@@ -55,7 +54,7 @@ _OVERVIEW = text("""
     FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE'
 """)
 _LIST_CYCLES = text("""
-    SELECT c.id, c.status, c.started_at, c.ends_at, c.completed_at, c.block_number,
+    SELECT c.id, c.status, c.started_at, c.block_number,
         CASE WHEN c.status = 'COMPLETED' THEN recorded.miners END AS miners,
         CASE WHEN c.status = 'COMPLETED' THEN recorded.submissions
              ELSE (SELECT count(*) FROM submissions s WHERE s.cycle_id = c.id) END AS submissions,
@@ -83,13 +82,11 @@ _FIND_DETAILS = text("""
                     WHERE id < :cycle_id AND status = 'COMPLETED'), 0)
             ORDER BY k.id DESC LIMIT :limit) decided) AS corrections
 """)
-_FIND_MINER = text("""
+_FIND_MINER = text(f"""
     SELECT
         (SELECT uid FROM metagraph WHERE hotkey = :hotkey) AS registered_uid,
         (SELECT count(*) FROM submissions
          WHERE miner_hotkey = :hotkey AND submitted_at > now() - interval '1 hour') AS submitted_last_hour,
-        (SELECT count(*) FROM uploads
-         WHERE miner_hotkey = :hotkey AND created_at > now() - interval '1 hour') AS presigned_last_hour,
         own.cycle_id AS active_cycle_id, own.submissions AS active_submissions, own.open AS active_open,
         own.accepted AS active_accepted, own.total AS active_total
     FROM (
@@ -100,9 +97,7 @@ _FIND_MINER = text("""
         FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE' LEFT JOIN LATERAL (
             SELECT s.id, s.status, last.status AS effective,
                    coalesce(last.final_score, s.final_score) * s.prompt_weight AS points
-            FROM submissions s
-            LEFT JOIN LATERAL (SELECT k.status, k.final_score FROM corrections k
-                               WHERE k.submission_id = s.id ORDER BY k.id DESC LIMIT 1) last ON true
+            FROM submissions s {JOIN_LAST}
             -- carried over ones were submitted before the cycle began
             WHERE s.miner_hotkey = :hotkey AND s.cycle_id = c.id
                   AND s.submitted_at > c.started_at - interval '2 days') s ON true
@@ -117,7 +112,7 @@ _LIST_MINER_CYCLES = text("""
     WHERE m.miner_hotkey = :hotkey ORDER BY m.cycle_id DESC LIMIT :limit
 """)
 _LIST_MINER_SUBMISSIONS = text(f"""
-    SELECT s.id, s.uuid, s.prompt_id, p.scenario, s.cycle_id, s.submitted_at,
+    SELECT s.uuid, p.scenario, s.cycle_id, s.submitted_at,
            coalesce(last.status, s.status) AS status,
            coalesce(last.final_score, s.final_score) AS final_score, last.status IS NOT NULL AS is_corrected
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id {JOIN_LAST}
@@ -133,16 +128,14 @@ _FIND_HOTKEY = text("""
          ORDER BY m.total_score DESC LIMIT 1)) AS hotkey
 """)
 _FIND_SUBMISSION = text(f"""
-    SELECT s.uuid, s.miner_hotkey, s.miner_uid, s.prompt_id, p.category, p.task, p.scenario, s.prompt_weight,
-        s.cycle_id, s.video_key, s.video_hash, s.submitted_at, s.evaluated_at, s.attempts, s.last_fault,
+    SELECT s.uuid, s.miner_hotkey, s.miner_uid, s.prompt_id, p.category, p.scenario, s.prompt_weight,
+        s.cycle_id, s.video_key, s.video_hash, s.submitted_at, s.evaluated_at, s.last_fault,
         s.not_before, s.held_at IS NOT NULL AS is_held, s.camera_type, s.actor_type, s.environment,
         s.robot_model, s.action_description, s.status AS evaluated_status, s.final_score AS evaluated_score,
         coalesce(last.status, s.status) AS status, coalesce(last.final_score, s.final_score) AS final_score,
         e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
         e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
-        (SELECT coalesce(json_agg(row_to_json(decided) ORDER BY decided.id), '[]') FROM (
-            SELECT k.id, k.kind, k.status, k.final_score, k.reason, k.decided_by, k.decided_at, k.is_late
-            FROM corrections k WHERE k.submission_id = s.id) decided) AS corrections
+        last.status IS NOT NULL AS is_corrected
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id
     LEFT JOIN evaluations e ON e.submission_id = s.id
     LEFT JOIN verification_reports v ON v.submission_id = s.id
@@ -150,13 +143,13 @@ _FIND_SUBMISSION = text(f"""
     WHERE s.uuid = :uuid
     UNION ALL
     -- a gold film is shown to its evaluator like a submission of its time
-    SELECT g.uuid, g.miner_hotkey, g.miner_uid, g.prompt_id, p.category, p.task, p.scenario, p.weight,
+    SELECT g.uuid, g.miner_hotkey, g.miner_uid, g.prompt_id, p.category, p.scenario, p.weight,
         (SELECT max(c.id) FROM cycles c WHERE c.started_at <= g.submitted_at), g.video_key, g.video_hash,
-        g.submitted_at, g.evaluated_at, g.attempts, NULL, g.not_before, false, g.camera_type, g.actor_type,
+        g.submitted_at, g.evaluated_at, NULL, g.not_before, false, g.camera_type, g.actor_type,
         NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
         g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
         CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
-        g.report, NULL, NULL, '[]'
+        g.report, NULL, NULL, false
     FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
 _ACCEPTANCE = text("""
@@ -198,7 +191,6 @@ class Overview:
     submitted_last_hour: int
     evaluated_last_hour: int
     last_tick_at: datetime | None
-    last_completed_id: int | None
     # how the latest evaluations ended: reason (None: accepted) and count, the most frequent first
     outcomes: list[dict[str, Any]]
     # of each EVALUATING cycle: id, closed_at, submissions, open
@@ -212,8 +204,6 @@ class CycleRow:
     id: int
     status: str
     started_at: datetime
-    ends_at: datetime
-    completed_at: datetime | None
     block_number: int | None
     miners: int | None
     submissions: int
@@ -240,7 +230,6 @@ class Miner:
 
     registered_uid: int | None
     submitted_last_hour: int
-    presigned_last_hour: int
     active_cycle_id: int | None
     active_submissions: int
     active_open: int
@@ -264,9 +253,7 @@ class MinerCycle:
 
 @dataclass(frozen=True)
 class MinerSubmission:
-    id: int
     uuid: UUID
-    prompt_id: str
     scenario: str
     cycle_id: int | None
     submitted_at: datetime
@@ -277,17 +264,13 @@ class MinerSubmission:
 
 @dataclass(frozen=True)
 class SubmissionPage:
-    """A submission, its evaluation, its effective result, and what was decided since.
-
-    `corrections` has, for each: id, kind, status, final_score, reason, decided_by, decided_at, is_late.
-    """
+    """A submission, its evaluation, and its effective result."""
 
     uuid: UUID
     miner_hotkey: str
     miner_uid: int
     prompt_id: str
     category: str
-    task: str
     scenario: str
     prompt_weight: float
     cycle_id: int | None
@@ -295,7 +278,6 @@ class SubmissionPage:
     video_hash: str
     submitted_at: datetime
     evaluated_at: datetime | None
-    attempts: int
     last_fault: str | None
     not_before: datetime
     is_held: bool
@@ -318,7 +300,7 @@ class SubmissionPage:
     report: dict[str, Any] | None
     review_state: str | None
     review_reason: str | None
-    corrections: list[dict[str, Any]]
+    is_corrected: bool
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from app.appeals import queries as appeals
 from app.assessment.formula import FINAL_WEIGHTS
 from app.assessment.report import Report, StageSeconds
+from app.corrections.queries import list_corrections
 from app.errors import NotFound
 from app.evaluation.service import find_obstacle
 from app.health.queries import list_stage_times
@@ -188,16 +189,13 @@ def submission(uuid: UUID) -> Response:
     found = queries.find_submission(uuid)
     if found is None:
         raise NotFound("There is no such submission; use the UUID that the miner got for it.")
-    report = Report.read(found.report or {})
     return answers.page(
         "pages/submission.html",
         submission=found,
         appeal=appeals.find(uuid),
-        report=report,
-        strip=verdict.strip(report),
-        name=verdict.name,
-        judged=verdict.JUDGED,
+        corrections=list_corrections(uuid) if found.is_corrected else [],
         weights=FINAL_WEIGHTS,
+        **verdict.describe(Report.read(found.report or {})),
     )
 
 

@@ -32,10 +32,9 @@ LOCKED_SECONDS = 15 * 60
 
 @dataclass(frozen=True)
 class Session:
-    """Who logged in, with which token (its number), and what a form must send back."""
+    """Who logged in, and what a form must send back."""
 
     name: str
-    token: int
     form_key: str
 
 
@@ -57,7 +56,7 @@ def log_in(token: str, name: str, response: Response) -> bool:
         _count_failures(1)
         log.warning("admin_login_failed", address=_address())
         return False
-    session = Session(name, number, secrets.token_urlsafe(24))
+    session = Session(name, secrets.token_urlsafe(24))
     response.set_cookie(
         COOKIE,
         _serializer(number).dumps(asdict(session)),

@@ -1,10 +1,12 @@
 """What the page of a submission shows of its report: plain rows, and the video's time as a strip."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
+from app.assessment.formula import RELEVANCE_WEIGHTS
 from app.assessment.report import Report
 
-# what each check and each part is called on the page
+# what each check, part and score is called on the page
 NAMES = {
     "readable": "The file can be read",
     "valid_format": "Container",
@@ -25,22 +27,19 @@ NAMES = {
     "technical": "Technical",
     "relevance": "Relevance",
     "quality": "Quality",
+    "action_match": "It shows the action",
+    "perspective_correct": "The perspective is right",
+    "demonstration_quality": "The demonstration is good",
+    "training_utility": "A robot can learn from it",
 }
-JUDGED = (
-    ("action_match", "It shows the action", 0.4),
-    ("perspective_correct", "The perspective is right", 0.2),
-    ("demonstration_quality", "The demonstration is good", 0.2),
-    ("training_utility", "A robot can learn from it", 0.2),
-)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A part of the video, in seconds and in thousandths of its length, of one kind."""
+    """A part of the video, of one kind: where it starts in seconds, and both in thousandths of the length."""
 
     kind: str
     start: float
-    end: float
     left: float
     width: float
 
@@ -50,15 +49,20 @@ class Strip:
     """The video's time from left to right. A mark is `known` footage, a `cut` or a `still` for the judge."""
 
     duration: float
-    marks: list[Mark] = field(default_factory=list)
+    marks: list[Mark]
 
 
-def name(rule: str) -> str:
-    """What a check, a deduction or a part is called."""
+def describe(report: Report) -> dict[str, Any]:
+    """What the templates report.html and strip.html need."""
+    return {"report": report, "strip": _strip(report), "name": _name, "relevance_weights": RELEVANCE_WEIGHTS}
+
+
+def _name(rule: str) -> str:
+    """What a check, a deduction, a score or a part is called."""
     return NAMES.get(rule, rule.replace("_", " ").capitalize())
 
 
-def strip(report: Report) -> Strip | None:
+def _strip(report: Report) -> Strip | None:
     """Return what is known about the video's seconds, or None if its length is not known."""
     if report.video is None or report.video.duration <= 0:
         return None
@@ -76,4 +80,4 @@ def strip(report: Report) -> Strip | None:
 def _mark(kind: str, start: float, end: float, duration: float) -> Mark:
     left = min(max(start / duration, 0.0), 1.0) * 1000
     right = min(max(end / duration, 0.0), 1.0) * 1000
-    return Mark(kind, start, end, left, max(right - left, 3.0))
+    return Mark(kind, start, left, max(right - left, 3.0))

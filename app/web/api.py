@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Request, Response, request
 from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from spectree import Response as Answers
 from spectree import SpecTree
 from spectree.model_adapter.pydantic_adapter import PydanticModelAdapter
@@ -47,22 +47,25 @@ class ValidationProblem(Problem):
     errors: list[FieldError]
 
 
-class _Adapter(PydanticModelAdapter):
-    """Tells what is wrong in our words, and without the input.
+def describe_errors(error: ValidationError) -> list[dict[str, str]]:
+    """Tell what is wrong in our words, as {field, message}, and without the input.
 
     The input may hold a secret, and spectree would write it out once for each missing field: a megabyte of it
     cost a second.
     """
+    errors = error.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
+    return [
+        {
+            "field": ".".join(str(part)[:64] for part in item["loc"][:8]) or "body",
+            "message": item["msg"].removeprefix("Value error, ").removeprefix("Input ")[:300],
+        }
+        for item in errors
+    ]
 
+
+class _Adapter(PydanticModelAdapter):
     def validation_errors(self, err: Any) -> list[dict[str, str]]:
-        errors = err.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
-        return [
-            {
-                "field": ".".join(str(part)[:64] for part in item["loc"][:8]) or "body",
-                "message": item["msg"].removeprefix("Value error, ").removeprefix("Input ")[:300],
-            }
-            for item in errors
-        ]
+        return describe_errors(err)
 
 
 def _refuse(req: Request, _response: Response | None, error: Any, _instance: Any, adapter: Any) -> None:

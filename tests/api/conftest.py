@@ -5,9 +5,11 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 import requests
 from flask.testing import FlaskClient
+from sqlalchemy import event
 from werkzeug.exceptions import HTTPException
 
 from app.clients.storage import Storage
+from app.db import db
 from app.local.process import free_ports
 from app.web import openapi
 from tests import factories
@@ -20,6 +22,14 @@ PRODUCTION = {
     "admin_token": (ADMIN_TOKEN,),
     "evaluator_token": (EVALUATOR_TOKEN,),
 }
+
+
+def heard_statements(app):
+    """Return a list that every statement of `app` is added to from now on."""
+    statements = []
+    with app.app_context():
+        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    return statements
 
 
 def bearer(token):

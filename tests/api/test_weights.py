@@ -1,9 +1,10 @@
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from app.clients.chain import Chain
 from app.completion import service
 from app.db import db
+from tests.api.conftest import heard_statements
 from tests.factories import make_cycle, make_prompt, make_result, make_submission, miner
 
 HOTKEYS = [miner(f"miner-{uid}").ss58_address for uid in range(4)]
@@ -126,17 +127,13 @@ def test_latest_is_asked_for_again_each_time(client, completed, path):
     ("path", "number"), [("/v1/scores/1", 2), ("/v1/scores/2", 3), ("/v1/weights/latest", 3)]
 )
 def test_number_of_statements_does_not_grow_with_miners(app, client, completed, path, number):
-    with app.app_context():
-        statements = []
-        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    statements = heard_statements(app)
     client.get(path)
     assert len(statements) == number
 
 
 def test_weights_are_read_once_and_the_scores_of_a_running_cycle_each_time(app, client, completed):
-    with app.app_context():
-        statements = []
-        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    statements = heard_statements(app)
     answers = [client.get("/v1/weights/latest") for _ in range(3)]
     assert len({answer.data for answer in answers}) == 1
     # which cycle is the latest is asked each time

@@ -24,7 +24,7 @@ class ScriptedBackend:
         self.rows = []
         self.submit_status = 200
         self.fetched_answer = None
-        self.received = {"fetch": [], "submit": [], "release": []}
+        self.received = {"fetch": [], "precheck": [], "submit": [], "release": []}
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -54,6 +54,9 @@ class ScriptedBackend:
         if self.fetched_answer is not None:
             return 200, self.fetched_answer
         return 200, {"submissions": [self.rows.pop(0)] if self.rows else []}
+
+    def precheck(self, body):
+        return 200, {"rejection_reason": None}
 
     def submit(self, body):
         return self.submit_status, {"detail": "Correct the field x.", "final_score": 0.5}
@@ -86,7 +89,6 @@ def claim(videos):
 @pytest.fixture
 def run(backend):
     """Runs an evaluator with a judge until `done()` is true; returns what it logged."""
-    structlog.reset_defaults()
 
     def run(judge, done):
         runner = EvaluatorRunner(Backend(backend.url, "t" * 32), lambda claim: judge, batch_size=1)
@@ -111,9 +113,9 @@ def events(logged):
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 def test_a_refused_result_is_not_paid_for_again(backend, claim, run, status):
     backend.submit_status = status
-    backend.rows = [backend.row(claim), backend.row(claim), backend.row(claim)]
+    backend.rows = [backend.row(claim), backend.row(claim)]
     judge = FixedJudge()
-    logged = run(judge, lambda logged: events(logged).count("submission_skipped") == 2)
+    logged = run(judge, lambda logged: "submission_skipped" in events(logged))
     assert len(judge.questions) == 1
     # a backend of before has no room for features: it gets the result once more, without them
     first, *again = backend.received["submit"]
@@ -122,7 +124,7 @@ def test_a_refused_result_is_not_paid_for_again(backend, claim, run, status):
     assert not any("features" in body["metadata"]["kibotos"] for body in again)
     # another may do better, and the video is not to blame
     released = backend.received["release"]
-    assert len(released) == 3 and "refused" in released[0]["reason"]
+    assert len(released) == 2 and "refused" in released[0]["reason"]
     assert not any(body["suspect_video"] for body in released)
     (refused,) = [line for line in logged if line["event"] == "result_refused"]
     assert refused["reason"] == "Correct the field x."

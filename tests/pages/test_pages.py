@@ -4,9 +4,8 @@ import gzip
 import re
 
 import pytest
-from sqlalchemy import event
 
-from app.db import db
+from tests.api.conftest import heard_statements
 from tests.factories import insert, make_cycle, make_prompt, make_result, miner
 
 PUBLIC = (
@@ -50,9 +49,7 @@ def test_written_text_is_shown_as_it_was_written(client, story):
 
 @pytest.mark.parametrize("path", PUBLIC)
 def test_page_costs_few_statements(app, client, story, path):
-    with app.app_context():
-        statements = []
-        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    statements = heard_statements(app)
     client.get(address(path, story))
     asked = [each for each in statements if "to_regclass" not in each]
     assert len(asked) <= MOST_STATEMENTS.get(path, 3)
