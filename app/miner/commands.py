@@ -214,11 +214,11 @@ def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_j
 def receipt(settings: Settings, uuid: str, output: Path | None, api_url: str | None) -> None:
     """Download the receipt of the submission UUID: the proof of what it counted for in its cycle."""
     from app.clients.backend import Backend
-    from app.proofs.lines import write_json
+    from app.proofs.lines import encode_object
     from app.proofs.receipts import read_receipt
 
     found = Backend(api_url or settings.api_url).get(f"/v1/submissions/{uuid}/receipt")
-    content = write_json(found).encode() + b"\n"
+    content = encode_object(found) + b"\n"
     try:
         read_receipt(content)
     except ValueError as error:

@@ -4,22 +4,26 @@ The fields of a class are the fields of its line, in their order. Their values a
 numbers are integers, all other numbers are strings.
 """
 
-import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
-from types import UnionType
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 FORMAT = "kibotos.ledger.v1"
 STATEMENT = "kibotos.submission.v1"
+# no field more, and none of another type
+EXACTLY = ConfigDict(strict=True, extra="forbid")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Correction:
+    __pydantic_config__ = EXACTLY
+
     id: int
     kind: str
     status: str
@@ -33,6 +37,8 @@ class Correction:
 
 @dataclass(frozen=True)
 class Line:
+    __pydantic_config__ = EXACTLY
+
     kind: ClassVar[str]
 
 
@@ -151,87 +157,51 @@ KINDS: dict[str, type[Line]] = {
     )
 }  # fmt: skip
 
-write_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=vars).encode
+_NO_OBJECT = "It is not a JSON object in canonical form."
+_KIND = re.compile(rb'\{"kind":"([a-z_]+)",')
 
 
 def encode(line: Line) -> bytes:
     """Return the canonical bytes of a line, without its newline."""
-    return write_json({"kind": line.kind, **vars(line)}).encode()
+    return f'{{"kind":"{line.kind}",'.encode() + encode_object(line)[1:]
 
 
 def decode(line: bytes) -> Line:
     """Return the line that these bytes are; raise ValueError, with a sentence, if they are not canonical."""
-    value = read_canonical(line)
-    kind = KINDS.get(value["kind"]) if isinstance(value.get("kind"), str) else None
-    if kind is None:
-        raise ValueError("It has no known kind.")
-    if next(iter(value)) != "kind":
-        raise ValueError("Its first field is not its kind.")
-    del value["kind"]
-    return read_fields(kind, value)
+    match = _KIND.match(line)
+    kind = KINDS.get(match[1].decode()) if match else None
+    if match is None or kind is None:
+        raise ValueError("It is no object whose first field is a known kind.")
+    return decode_object(kind, b"{" + line[match.end() :])
 
 
-def read_canonical(text: bytes) -> dict[str, Any]:
-    """Return the JSON object of these bytes; raise ValueError if they are not its canonical form."""
+def encode_object(value: Any) -> bytes:
+    """Return the canonical bytes of a line without its kind, or of another object of this form."""
+    return _adapter(type(value)).dump_json(value, warnings=False)
+
+
+def decode_object(cls: type[T], text: bytes) -> T:
+    """Return the instance of `cls` that these bytes are; raise ValueError if they are not canonical."""
+    adapter: TypeAdapter[T] = _adapter(cls)
     try:
-        value = json.loads(text.decode())
-        if isinstance(value, dict) and write_json(value).encode() == text:
-            return value
-    except (ValueError, RecursionError):
-        pass
-    raise ValueError("It is not a JSON object in canonical form.")
+        value = adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if where := ".".join(map(str, first["loc"])):
+            raise ValueError(f"Its field {where[:100]!r} is wrong: {first['msg']}.") from None
+        raise ValueError(_NO_OBJECT) from None
+    if adapter.dump_json(value, warnings=False) != text:
+        raise ValueError(_NO_OBJECT)
+    return value
 
 
-def read_fields(cls: type, value: Any) -> Any:
-    """Return an instance of `cls` with these values; raise ValueError if a field or its type is wrong."""
-    readers = _readers(cls)
-    if not isinstance(value, dict) or list(readers) != list(value):
-        raise ValueError(f"Its fields must be {', '.join(readers)}.")
-    # an empty array needs no reading
-    shape = cls, *[type(child) if child != [] else None for child in value.values()]
-    if shape in _known_shapes:
-        return cls(*value.values())
-    read = cls(**{name: readers[name](name, child) for name, child in value.items()})
-    if list not in shape and dict not in shape:
-        _known_shapes.add(shape)
-    return read
+_adapters: dict[type[Any], TypeAdapter[Any]] = {}
 
 
-# The types of objects that were found right. Most lines of a ledger are alike, and read faster by this.
-_known_shapes: set[tuple[type | None, ...]] = set()
-
-
-_Reader = Callable[[str, Any], Any]
-
-
-@cache
-def _readers(cls: type) -> dict[str, _Reader]:
-    hints = get_type_hints(cls)
-    return {field.name: _reader(hints[field.name]) for field in fields(cls)}
-
-
-def _reader(hint: Any) -> _Reader:
-    if hint is Correction:
-        return lambda _, value: read_fields(Correction, value)
-    if getattr(hint, "__origin__", None) is list:
-        [item] = get_args(hint)
-        read_item = _reader(item)
-
-        def read_list(name: str, value: Any) -> Any:
-            if not isinstance(value, list):
-                raise ValueError(f"{name} must be an array.")
-            return [read_item(name, child) for child in value]
-
-        return read_list
-    allowed = frozenset(get_args(hint)) if isinstance(hint, UnionType) else frozenset({hint})
-
-    def read(name: str, value: Any) -> Any:
-        # not isinstance: a bool is no whole number here
-        if type(value) not in allowed:
-            raise ValueError(f"{name} has the wrong type.")
-        return value
-
-    return read
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    if cls not in _adapters:
+        _adapters[cls] = TypeAdapter(cls)
+    return _adapters[cls]
 
 
 _AMOUNT = re.compile(r"-?[0-9]{1,100}(\.[0-9]{1,1000})?")

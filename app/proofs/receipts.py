@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.hotkeys import is_canonical, is_signed
 from app.proofs import merkle
-from app.proofs.lines import CycleLine, Line, decode, read_canonical, read_fields, read_time, write_json
+from app.proofs.lines import EXACTLY, CycleLine, Line, decode, decode_object, encode_object, read_time
 
 FORMAT = "kibotos.receipt.v1"
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -19,6 +19,8 @@ _MAX_PROOF = 63
 
 @dataclass(frozen=True)
 class Receipt:
+    __pydantic_config__ = EXACTLY
+
     format: str
     cycle_id: int
     root: str
@@ -40,7 +42,7 @@ class Receipt:
         return decode(self.line.encode())
 
     def encode(self) -> bytes:
-        return write_json(self).encode()
+        return encode_object(self)
 
 
 def read_receipt(text: bytes) -> Receipt:
@@ -49,7 +51,7 @@ def read_receipt(text: bytes) -> Receipt:
     Raise ValueError, with a sentence, if it is not one that can be true: its form, its line, the proof or the
     signature is wrong. Whether its key and its root are the backend's is for the caller to ask.
     """
-    receipt = read_fields(Receipt, read_canonical(text.removesuffix(b"\n")))
+    receipt = decode_object(Receipt, text.removesuffix(b"\n"))
     hashes = [receipt.root, *receipt.proof]
     if receipt.format != FORMAT or len(hashes) > _MAX_PROOF + 1 or not all(map(_HASH.fullmatch, hashes)):
         raise ValueError(f"It is not a receipt in the format {FORMAT}.")
