@@ -41,22 +41,19 @@ def appeal(
     DomainError and writes nothing.
     """
     signature = _check_signature(uuid, new, unsigned_allowed)
+    # first without a lock: who has no such submission makes nobody wait, and waits for nobody
+    _get_admission(uuid, new.miner_hotkey, settings)
     queries.lock_miner(new.miner_hotkey)
     queries.lock_submission(uuid)
     # until the end no review of the submission opens, and its result does not change
     corrections.lock()
-    quota = settings.max_appeals_per_day
-    admission = queries.find_admission(uuid, HOURS_TO_APPEAL * 3600, quota)
-    if admission is None:
-        raise NotFound("There is no such submission; use the UUID that you got when you submitted the video.")
-    if admission.miner_hotkey != new.miner_hotkey:
-        raise Forbidden("Only the hotkey that submitted the video can appeal; sign with that hotkey.")
+    admission = _get_admission(uuid, new.miner_hotkey, settings)
     known = queries.find(uuid)
     if known:
         if known.reason != new.reason:
             raise Conflict("You appealed in this matter before; a submission has one appeal.")
         return known, False
-    _check(admission, quota)
+    _check(admission, settings.max_appeals_per_day)
     queries.insert(admission, new.reason, signature)
     db.session.commit()
     log.info("appealed", submission=str(uuid), against=[admission.status, admission.final_score])
@@ -154,6 +151,16 @@ def _check_signature(uuid: UUID, new: NewAppeal, unsigned_allowed: bool) -> byte
             "Signature",
         )
     return signature
+
+
+def _get_admission(uuid: UUID, miner_hotkey: str, settings: Settings) -> Admission:
+    """Return what is known of a submission; raise NotFound or Forbidden unless it is this hotkey's."""
+    admission = queries.find_admission(uuid, HOURS_TO_APPEAL * 3600, settings.max_appeals_per_day)
+    if admission is None:
+        raise NotFound("There is no such submission; use the UUID that you got when you submitted the video.")
+    if admission.miner_hotkey != miner_hotkey:
+        raise Forbidden("Only the hotkey that submitted the video can appeal; sign with that hotkey.")
+    return admission
 
 
 def _check(admission: Admission, quota: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -13,6 +14,7 @@ from app.db import db
 from app.enums import Dependency
 from app.errors import Conflict, TransientError
 from app.evaluation import reconcile, service
+from app.locks import CORRECTIONS
 from app.moderation import service as moderation
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
@@ -561,3 +563,14 @@ def test_text_that_may_speak_to_the_judge_asks_a_person_although_both_agree(clie
     assert [review.reason for review in review_queries.list_latest("OPEN", 9)] == [
         "Text may speak to the judge."
     ]
+
+
+def test_who_has_no_such_submission_waits_for_nobody_and_keeps_nobody_waiting(appeal, client):
+    """While a cycle completes, say, which holds the lock of corrections."""
+    id = make_result(miner_hotkey=OWNER.ss58_address)
+    stranger, unknown = miner("stranger"), uuid4()
+    with db.engine.connect() as other:
+        other.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CORRECTIONS})
+        assert appeal(id, keypair=stranger).status_code == 403
+        body = statement(unknown, keypair=stranger)
+        assert client.post(f"/v1/submissions/{unknown}/appeal", json=body).status_code == 404
