@@ -42,7 +42,7 @@ def get_status(settings: Settings, redis: Redis) -> Status:
     """Return the state of the service. Values that only Redis knows are None while it is out of reach."""
     totals = queries.get_totals()
     work = evaluation.count_open(COUNT_AT_MOST)
-    obstacle = " ".join(filter(None, (find_obstacle(settings), find_waiting_reason()))) or None
+    obstacle = find_waiting(settings)
     queue_depth, workers = ask_redis(redis)
     return Status(
         status="degraded" if obstacle or queue_depth is None else "ok",
@@ -59,6 +59,11 @@ def get_status(settings: Settings, redis: Redis) -> Status:
         judge_model=settings.vlm_model if settings.vlm_api_url else None,
         registration_checked=settings.netuid is not None,
     )
+
+
+def find_waiting(settings: Settings) -> str | None:
+    """Sentences that say why evaluations or a cycle wait; None if nothing does."""
+    return " ".join(filter(None, (find_obstacle(settings), find_waiting_reason()))) or None
 
 
 def ask_redis(redis: Redis) -> tuple[int | None, int | None]:

@@ -13,9 +13,8 @@ from app.assessment.formula import FINAL_WEIGHTS
 from app.assessment.report import Report, StageSeconds
 from app.corrections.queries import list_corrections
 from app.errors import NotFound
-from app.evaluation.service import find_obstacle
 from app.health.queries import list_stage_times
-from app.health.service import ask_redis, check_readiness
+from app.health.service import ask_redis, check_readiness, find_waiting
 from app.hotkeys import is_canonical
 from app.pages import answers, queries, verdict
 from app.prompts.models import PromptFilter
@@ -60,7 +59,7 @@ def _render_overview() -> str:
         "pages/overview.html",
         overview=overview,
         most=queries.COUNT_AT_MOST,
-        waiting_because=find_obstacle(extensions["settings"]),
+        waiting_because=find_waiting(extensions["settings"]),
         stages=sorted(list_stage_times(_STAGES_OVER), key=lambda each: _STAGES.index(each.stage)),
         evaluated=sum(each["count"] for each in overview.outcomes),
         accepted=sum(each["count"] for each in overview.outcomes if each["reason"] is None),
