@@ -340,11 +340,16 @@ CREATE TABLE ledgers (
     chunk_first_ids    bigint[] NOT NULL,
     -- when its file was put into storage
     stored_at          timestamptz,
+    -- when it was last compared with the lines that the other tables give, and what differed; null: nothing
+    compared_at        timestamptz,
+    difference         text,
     CHECK ((netuid IS NULL) = (metagraph_at IS NULL)),
     CHECK (previous_cycle_id < cycle_id)
 );
 CREATE UNIQUE INDEX ledgers_one_first ON ledgers ((previous_cycle_id IS NULL)) WHERE previous_cycle_id IS NULL;
 CREATE INDEX ledgers_not_stored ON ledgers (cycle_id) WHERE stored_at IS NULL;
+CREATE INDEX ledgers_by_comparison ON ledgers (compared_at NULLS FIRST, cycle_id);
+CREATE INDEX ledgers_that_differ ON ledgers (cycle_id) WHERE difference IS NOT NULL;
 CREATE TRIGGER ledgers_immutable
     BEFORE UPDATE OF cycle_id, previous_cycle_id, root, lines, netuid, metagraph_at, neurons, chunk_roots, chunk_first_ids
     OR DELETE ON ledgers FOR EACH ROW EXECUTE FUNCTION forbid_change();

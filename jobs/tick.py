@@ -41,7 +41,10 @@ def reconcile_evaluations() -> None:
 
 
 def store_ledgers() -> None:
-    """Publish the key that signs receipts, put the files of ledgers into storage, and update the mirror."""
+    """Publish the key that signs receipts, put the files of ledgers into storage, and update the mirror.
+
+    At the end compare some ledgers with the database.
+    """
     settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
 
     def work() -> None:
@@ -51,6 +54,7 @@ def store_ledgers() -> None:
     ticks.run("ledgers", work)
     # also when ledgers cannot be stored: validators need the weights
     ticks.run("mirror", lambda: mirror.publish(settings, storage))
+    ticks.run("comparisons", ledger.compare_some)
 
 
 def tidy_webhooks() -> None:

@@ -4,17 +4,23 @@ import shutil
 import ssl
 import subprocess
 import threading
+import uuid
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import psycopg2
 import pytest
+from sqlalchemy import text
 
+from app.clients.storage import Storage
 from app.db import db
+from app.doctor.checks import Doctor, Finding
 from app.ledger import service as ledger
 from app.local.judge import OfflineJudge
+from app.mirror import service as mirror
 from app.proofs.keys import create_key
+from app.storage.bucket import Bucket
 from tests import factories
 from tests.conftest import harmless_user, read_only
 from tests.pooler import pgbouncer, stand_in
@@ -309,5 +315,47 @@ def test_a_ledger_that_does_not_come_into_storage(examine, at_work, app):
         ledger.record(cycle_id, None, None)
         db.session.commit()
     finding = examine()["ledgers"]
-    assert not finding["ok"] and "first of cycle 1" in finding["detail"]
+    assert not finding["ok"] and "is not in storage" in finding["detail"]
     assert "kibotos storage init" in finding["advice"]
+
+
+def test_a_ledger_that_the_database_no_longer_gives(examine, at_work, app):
+    with app.app_context():
+        ledger.record(factories.make_cycle("COMPLETED"), None, None)
+        db.session.execute(text("UPDATE ledgers SET stored_at = now(), difference = 'one of the lines'"))
+        db.session.commit()
+    finding = examine()["ledgers"]
+    assert not finding["ok"] and "no longer gives 1 of them, the first of cycle 1" in finding["detail"]
+    assert "kibotos ledger check --cycle 1" in finding["advice"]
+
+
+def test_the_mirror(app, settings, tmp_path):
+    """Not by the command: the rest of an installation costs seconds each time."""
+
+    def examine(**changes):
+        doctor = Doctor(dataclasses.replace(settings, **changes))
+        with app.app_context():
+            return doctor.examine("mirror", doctor.mirror)
+
+    assert examine() == Finding("mirror", True, "MIRROR_BUCKET is not set, so there is none")
+    create_key(tmp_path / "key")
+    changes = {"mirror_bucket": f"mirror-{uuid.uuid4()}", "receipt_key_file": str(tmp_path / "key")}
+    missing = examine(**changes)
+    assert not missing.ok and "gives no answer" in missing.detail
+    with_mirror = dataclasses.replace(settings, **changes)
+    own = dataclasses.replace(with_mirror, s3_bucket=with_mirror.mirror_bucket)
+    Storage(own).ensure_bucket()
+    assert examine(**changes).detail.endswith(" has all")
+    with app.app_context():
+        ledger.publish_key(with_mirror)
+        ledger.record(factories.make_cycle("COMPLETED"), None, None)
+        db.session.commit()
+        ledger.store_all(Storage(settings))
+    late = examine(**changes)
+    assert not late.ok and "lacks files of 1 cycles, the first is 1" in late.detail
+    with app.app_context():
+        mirror.publish(with_mirror, Storage(settings))
+    hidden = examine(**changes)
+    assert hidden.ok and "strangers cannot read" in hidden.detail and "storage init" in hidden.advice
+    Bucket(own).publish_mirror()
+    assert examine(**changes) == Finding("mirror", True, f"{with_mirror.mirror_bucket} has all")

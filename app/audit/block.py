@@ -1,6 +1,7 @@
 """The check of the lines by themselves: form, signature, formula. Blocks of lines are checked in parallel."""
 
 import re
+from collections import defaultdict
 from dataclasses import dataclass, field
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from functools import lru_cache
@@ -23,7 +24,7 @@ from app.proofs.lines import (
     read_score,
     write_score,
 )
-from app.proofs.merkle import leaf_hash
+from app.proofs.merkle import leaf_hash, subtrees_of
 
 # A submission takes some 900 bytes. Each correction adds at most 9 KiB.
 MAX_LINE_BYTES = 256 * 1024
@@ -67,37 +68,64 @@ class Seen(NamedTuple):
     line: int
 
 
+# by uid, hotkey and prompt weight: how many submissions, how many of them accepted, and their points
+_Sums = defaultdict[tuple[int, str, str], list[int]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A submission in a ledger: the number of its line, the line, and what it says."""
+
+    number: int
+    text: bytes
+    line: SubmissionLine
+
+
 @dataclass
 class Block:
     """What a block of lines comes to, up to its first fault.
 
     `others` are the lines that are no submissions, each with its number. `last_correction` is the highest id
-    of a correction in a submission, with the number of the line.
+    of a correction in a submission, with the number of the line. `samples` are the submissions that
+    were wanted.
     """
 
-    leaves: list[bytes] = field(default_factory=list)
+    lines: int = 0
+    subtrees: list[tuple[bytes, int]] = field(default_factory=list)
     earned: dict[tuple[int, str], Earned] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     others: list[tuple[int, Line]] = field(default_factory=list)
     last_correction: tuple[int, int] = (0, 0)
+    samples: list[Sample] = field(default_factory=list)
     fault: Difference | None = None
 
 
-def check_block(text: bytes, first: int, salt: bytes) -> Block:
-    """Check whole lines, the first of which has the number `first`. `salt` is of the hashes in `seen`."""
-    block = Block()
+def check_block(text: bytes, first: int, salt: bytes, wanted: frozenset[int] = frozenset()) -> Block:
+    """Check whole lines, the first of which has the number `first`. `salt` is of the hashes in `seen`.
+
+    `wanted` are numbers of lines that become samples, if they are submissions.
+    """
+    block, leaves = Block(), []
+    sums: _Sums = defaultdict(lambda: [0, 0, 0])
     try:
         for number, line in enumerate(text[:-1].split(b"\n"), first):
             if len(line) > MAX_LINE_BYTES:
                 raise Difference(number, "length", f"at most {MAX_LINE_BYTES} bytes", len(line))
-            block.leaves.append(leaf_hash(line))
+            leaves.append(leaf_hash(line))
             read = _read(number, line)
             if isinstance(read, SubmissionLine):
-                _check_submission(block, number, read, salt)
+                _check_submission(block, sums, number, read, salt)
+                if number in wanted:
+                    block.samples.append(Sample(number, line, read))
             else:
                 block.others.append((number, read))
     except Difference as difference:
         block.fault = difference
+    block.lines = len(leaves)
+    block.subtrees = subtrees_of(leaves, first - 1)
+    for (uid, hotkey, weight), (submissions, accepted, points) in sums.items():
+        earned = Earned(submissions, accepted, EXACT.multiply(_amount(weight), points))
+        block.earned.setdefault((uid, hotkey), Earned()).add(earned)
     return block
 
 
@@ -110,11 +138,11 @@ def _read(number: int, line: bytes) -> Line:
         ) from None
 
 
-def _check_submission(block: Block, number: int, line: SubmissionLine, salt: bytes) -> None:
+def _check_submission(block: Block, sums: _Sums, number: int, line: SubmissionLine, salt: bytes) -> None:
     check_uuid(number, line.uuid)
     check_miner(number, line.uid, line.hotkey)
     check_form(number, "prompt_id", _PROMPT_ID, line.prompt_id)
-    weight = read_prompt_weight(number, line.prompt_weight)
+    read_prompt_weight(number, line.prompt_weight)
     check_form(number, "video_key", _VIDEO_KEY, line.video_key)
     check_hash(number, "video_hash", line.video_hash)
     check_time(number, "submitted_at", line.submitted_at)
@@ -146,8 +174,10 @@ def _check_submission(block: Block, number: int, line: SubmissionLine, salt: byt
         raise Difference(number, "signature", f"one by {line.hotkey} over the statement", line.signature)
 
     accepted = int(status == SubmissionStatus.SCORED)
-    earned = block.earned.setdefault((line.uid, line.hotkey), Earned())
-    earned.add(Earned(1, accepted, EXACT.multiply(weight, points)))
+    sum = sums[line.uid, line.hotkey, line.prompt_weight]
+    sum[0] += 1
+    sum[1] += accepted
+    sum[2] += points
     block.last_correction = max(block.last_correction, (id, number))
     block.seen.append(
         Seen(

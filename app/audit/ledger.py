@@ -17,6 +17,7 @@ from app.audit.block import (
     MAX_UID,
     Block,
     Earned,
+    Sample,
     Seen,
     check,
     check_block,
@@ -81,24 +82,33 @@ class Audited:
     weights: list[Weight]
     hotkeys: dict[int, str]
     unchecked: int
+    samples: Sequence[Sample]
 
 
-def audit(chunks: Iterable[bytes], memory: Memory, block_bytes: int = BLOCK_BYTES) -> Audited:
+def audit(
+    chunks: Iterable[bytes],
+    memory: Memory,
+    block_bytes: int = BLOCK_BYTES,
+    wanted: frozenset[int] = frozenset(),
+) -> Audited:
     """Check the bytes of a ledger and remember it. Raises Difference for the first fault.
 
-    The caller holds a transaction of the memory, and checks the root and its chain.
+    `wanted` are numbers of lines that are returned as samples, if they are submissions. The caller holds a
+    transaction of the memory, and checks the root and its chain.
     """
     ledger = _Ledger(memory)
-    for block in _check_blocks(cut(chunks, block_bytes), memory.salt):
+    for block in _check_blocks(cut(chunks, block_bytes), memory.salt, wanted):
         ledger.take(block)
     return ledger.finish()
 
 
-def _check_blocks(blocks: Iterator[tuple[int, bytes]], salt: bytes) -> Iterator[Block]:
+def _check_blocks(
+    blocks: Iterator[tuple[int, bytes]], salt: bytes, wanted: frozenset[int]
+) -> Iterator[Block]:
     """Yield the blocks in their order, checked in parallel. A fault comes after the blocks before it."""
     first = list(islice(blocks, _FEW_BLOCKS))
     for number, text in first:
-        yield check_block(text, number, salt)
+        yield check_block(text, number, salt, wanted)
     if len(first) < _FEW_BLOCKS:
         return
     processes = os.cpu_count() or 1
@@ -109,7 +119,7 @@ def _check_blocks(blocks: Iterator[tuple[int, bytes]], salt: bytes) -> Iterator[
     try:
         try:
             for number, text in blocks:
-                waiting.append(pool.submit(check_block, text, number, salt))
+                waiting.append(pool.submit(check_block, text, number, salt, wanted))
                 if len(waiting) > 2 * processes:
                     yield waiting.popleft().result()
         except Difference as difference:
@@ -134,6 +144,7 @@ class _Ledger:
         self._is_known = self._is_next = self._is_newest = False
         self._submissions = 0
         self._unchecked = 0
+        self._samples: list[Sample] = []
         self._earned: dict[tuple[int, str], Earned] = {}
         self._last_correction = (0, 0)
         self._late_id = 0
@@ -156,8 +167,8 @@ class _Ledger:
             self._take_other(number, line)
         self._take_submissions(block.seen[taken:])
         self._add_up(block)
-        for leaf in block.leaves:
-            self._tree.append(leaf)
+        for root, size in block.subtrees:
+            self._tree.append(root, size)
         if block.fault:
             raise block.fault
 
@@ -218,10 +229,11 @@ class _Ledger:
 
     def _add_up(self, block: Block) -> None:
         self._submissions += len(block.seen)
+        self._samples += block.samples
         self._last_correction = max(self._last_correction, block.last_correction)
         for miner, earned in block.earned.items():
             self._earned.setdefault(miner, Earned()).add(earned)
-        self._bound(self._tree.size + len(block.leaves), self._earned)
+        self._bound(self._tree.size + block.lines, self._earned)
 
     def _bound(self, number: int, miners: Sized) -> None:
         if len(miners) > MAX_MINERS:
@@ -451,7 +463,14 @@ class _Ledger:
             if not self._is_next:
                 memory.begin_run(cycle.cycle_id)
         return Audited(
-            cycle, root, self._tree.size, self._submissions, weights, self._hotkeys(weights), self._unchecked
+            cycle=cycle,
+            root=root,
+            lines=self._tree.size,
+            submissions=self._submissions,
+            weights=weights,
+            hotkeys=self._hotkeys(weights),
+            unchecked=self._unchecked,
+            samples=self._samples,
         )
 
     def _hotkeys(self, weights: Iterable[Weight]) -> dict[int, str]:

@@ -1,19 +1,21 @@
 """What is read of a backend, or of its mirror, to check a cycle."""
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import BinaryIO
 
+from app.audit.block import Sample
 from app.audit.chain import TwoLedgers, read_head
 from app.audit.difference import Difference
 from app.audit.ledger import Audited
 from app.audit.memory import Memory
+from app.audit.samples import check_sample, draw
 from app.audit.service import Verified, verify_ledger
 from app.clients.http import CHUNK_BYTES
 from app.clients.published import Malformed, Published
-from app.clients.sites import LeadsElsewhere, NoAnswer, NotThere, Site
+from app.clients.sites import LeadsElsewhere, NoAnswer, NotAsPublished, NotThere, Site
 from app.proofs.lines import write_time
 from app.proofs.receipts import Receipt
 
@@ -29,7 +31,8 @@ LEDGER_SECONDS = 3600.0
 class Remote:
     """Where the ledgers of a backend are read: at `site`. If `other` is given too, it must say the same.
 
-    `keys` are those of the backend. What is read at a mirror must be signed by one of them.
+    `keys` are those of the backend. Once it has any, receipts must be signed by one of them. Without any,
+    nothing at a mirror is believed.
     """
 
     site: Site
@@ -39,7 +42,7 @@ class Remote:
     def verify(self, memory: Memory, cycle: int) -> Verified:
         """Download the ledger of a cycle and check it.
 
-        Raises NoAnswer, NotThere, LeadsElsewhere, Malformed, Difference or TwoLedgers.
+        Raises NoAnswer, NotThere, NotAsPublished, LeadsElsewhere, Malformed, Difference or TwoLedgers.
         """
         head = self.read_head(self.site, cycle)
         self._compare(head)
@@ -48,10 +51,25 @@ class Remote:
             path = self.site.paths.ledger.format(cycle)
             self.site.download(path, file, most, LEDGER_SECONDS)
             file.seek(0)
-            verified = verify_ledger(read_chunks(file), memory, partial(self.read_head, self.site))
+            ask = partial(self.read_head, self.site)
+            # a mirror has ledgers alone
+            wanted = frozenset() if self.site.is_mirror else draw(head.lines)
+            verified = verify_ledger(read_chunks(file), memory, ask, wanted)
         if verified.ledger.cycle.cycle_id != cycle:
             raise Difference(1, "cycle_id", cycle, verified.ledger.cycle.cycle_id)
-        return verified
+        return replace(verified, compared=self._compare_samples(verified.ledger.samples, head))
+
+    def _compare_samples(self, samples: Sequence[Sample], head: Receipt) -> int:
+        """Compare what the backend says of single submissions with its ledger; return of how many."""
+        for compared, sample in enumerate(samples):
+            try:
+                check_sample(self.site, sample, head)
+            except NotAsPublished:
+                raise
+            except NoAnswer:
+                # the ledger is right; for one answer that is late the weights are not held up
+                return compared
+        return len(samples)
 
     def read_head(self, site: Site, cycle: int) -> Receipt:
         """Return the receipt of the first line of a cycle's ledger."""
@@ -60,7 +78,7 @@ class Remote:
             receipt = read_head(content, cycle)
         except ValueError as error:
             raise Malformed(f"{site.called} gives no sound receipt for cycle {cycle}. {error}") from error
-        if site.is_mirror and receipt.key not in self.keys:
+        if (site.is_mirror or self.keys) and receipt.key not in self.keys:
             raise Malformed(
                 f"{site.called} gives a receipt for cycle {cycle} that none of the backend's keys has signed."
             )

@@ -12,20 +12,26 @@ from app.audit.memory import Kept, Memory
 
 @dataclass(frozen=True)
 class Verified:
-    """A ledger that was found right, and how it is linked to those that were verified before."""
+    """A ledger that was found right, and how it is linked to those that were verified before.
+
+    The backend says the same of `compared` single submissions.
+    """
 
     ledger: Audited
     linked: Linked
+    compared: int = 0
 
 
-def verify_ledger(chunks: Iterable[bytes], memory: Memory, ask: ReadHead | None) -> Verified:
+def verify_ledger(
+    chunks: Iterable[bytes], memory: Memory, ask: ReadHead | None, wanted: frozenset[int] = frozenset()
+) -> Verified:
     """Check the bytes of a ledger, packed or not, and remember it. Nothing is remembered of a wrong one.
 
-    `ask` reads what the backend says of the first lines of ledgers; None if it is not to be asked. Raises
-    Difference, TwoLedgers, or what `ask` raises.
+    `ask` reads what the backend says of the first lines of ledgers; None if it is not to be asked. `wanted`
+    are numbers of lines to return as samples. Raises Difference, TwoLedgers, or what `ask` raises.
     """
     with memory.transaction():
-        ledger = audit(unpack(chunks), memory)
+        ledger = audit(unpack(chunks), memory, wanted=wanted)
         cycle = ledger.cycle
         head = ask(cycle.cycle_id) if ask else None
         kept = Kept(

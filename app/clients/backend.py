@@ -97,7 +97,7 @@ class Backend:
         if told := http_date(answer.headers.get("Date")):
             self._told = (told, time.monotonic())
         if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= 500:
-            said = _detail(answer, content)
+            said = find_detail(answer, content)
             wait = retry_after(answer.headers.get("Retry-After"))
             raise RetryableError(f"it answered {answer.status_code}: {said}", wait)
         if where := find_redirect(answer):
@@ -106,7 +106,7 @@ class Backend:
                 f"{self.url} redirects to {where}: if you trust that address, name it by --api-url.",
             )
         if not 200 <= answer.status_code < 300:
-            raise Refused(answer.status_code, _detail(answer, content))
+            raise Refused(answer.status_code, find_detail(answer, content))
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -115,7 +115,7 @@ class Backend:
             ) from error
 
 
-def _detail(answer: requests.Response, content: bytes) -> str:
+def find_detail(answer: requests.Response, content: bytes) -> str:
     """The sentence of a problem+json answer, with the fields that are wrong; of another, its reason."""
     try:
         problem = json.loads(content)

@@ -10,6 +10,7 @@ from urllib.parse import urljoin
 
 import requests
 
+from app.clients.backend import find_detail
 from app.clients.http import CHUNK_BYTES, exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError
 
@@ -20,6 +21,10 @@ class NoAnswer(Exception):
 
 class NotThere(Exception):
     """The site has no such thing; the message is a sentence."""
+
+
+class NotAsPublished(NoAnswer):
+    """The site itself says that it no longer has what it once published; the message is a sentence."""
 
 
 class LeadsElsewhere(Exception):
@@ -69,7 +74,7 @@ class Site:
         return self.paths is MIRROR_PATHS
 
     def read(self, path: str, max_bytes: int) -> bytes:
-        """Return what is at `path`. Raises NoAnswer, NotThere or LeadsElsewhere."""
+        """Return what is at `path`. Raises NoAnswer, NotThere, NotAsPublished or LeadsElsewhere."""
         deadline = time.monotonic() + self.seconds
         with self._answered(path), exchange("GET", self.url + path, deadline) as answer:
             content = read_bounded(answer, max_bytes, deadline)
@@ -78,6 +83,8 @@ class Site:
                 f"{self.called} redirects to {where}, and redirects are not followed. "
                 f"If you trust that address, name it by {self.option}."
             )
+        if answer.status_code == HTTPStatus.CONFLICT:
+            raise NotAsPublished(f"{self.called} says: {_printable(find_detail(answer, content))}")
         self._check_status(path, answer)
         return content
 
@@ -122,3 +129,8 @@ class Site:
             raise NotThere(f"{self.called} has no {path}.")
         if answer.status_code != HTTPStatus.OK:
             raise NoAnswer(f"{self.called} answered with status {answer.status_code}.")
+
+
+def _printable(text: str) -> str:
+    """`text` for a terminal: a stranger wrote it."""
+    return "".join(c if c.isprintable() else " " for c in text)

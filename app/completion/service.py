@@ -81,9 +81,11 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         return True
     if _is_held(cycle.id, settings):
         return False
+    drafted = ledger.draft(cycle.id)
+    # From here to the commit corrections wait. So what takes long in a large cycle comes before.
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)
-    ledger.record(cycle.id, settings.netuid, taken_at)
+    ledger.record(cycle.id, settings.netuid, taken_at, drafted)
     block_number = block.number if block else None
     webhooks.record_cycle(cycle.id, CycleCompleted(block_number=block_number))
     if recorded.uids:

@@ -20,11 +20,12 @@ from app.clients.vlm import Patience, Vlm
 from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.cycles.queries import find_current_hold
 from app.db import db, describe, is_away, pending_migrations
-from app.errors import TransientError
+from app.errors import TransientError, Unavailable
 from app.evaluation import breaker_queries
 from app.health import queries
 from app.ledger import queries as ledgers
 from app.metagraph import service as metagraph
+from app.mirror import service as mirror
 from app.prompts import queries as prompts
 from app.proofs.keys import load_key
 from app.queue import connect, count_queued, count_workers
@@ -91,6 +92,7 @@ class Doctor:
             "queue": self.backlog,
             "cycle": self.cycle,
             "ledgers": self.ledgers,
+            "mirror": self.mirror,
             "receipts": self.receipts,
             "prompts": self.prompts,
         }
@@ -372,14 +374,46 @@ class Doctor:
         return f"{found}; in {_span(left)} they move to the active one"
 
     def ledgers(self) -> str:
-        """Whether the files of ledgers come into storage."""
-        if late := ledgers.list_not_stored(older_than_seconds=MAX_WAIT_SECONDS):
+        """Whether the files of ledgers come into storage, and the database still gives them."""
+        if different := ledgers.list_different():
             raise Red(
-                f"{len(late)} not in storage, the first of cycle {late[0]}",
-                "Look at the scheduler's log for ledger_differs and storage_unavailable. The key of S3 must "
-                "be allowed to put objects under ledgers/: `kibotos storage init` prints the policy.",
+                f"the database no longer gives {len(different)} of them, the first of cycle {different[0]}",
+                f"Rows were changed by hand, or lost. Run: kibotos ledger check --cycle {different[0]}. "
+                "The file in storage is what was published.",
+            )
+        seconds = queries.get_backlog().oldest_ledger_seconds or 0
+        if seconds > MAX_WAIT_SECONDS:
+            raise Red(
+                f"that of a cycle which was completed {_ago(seconds)} is not in storage",
+                "Look at the scheduler's log for storage_unavailable. The key of S3 must be allowed to put "
+                "objects under ledgers/: `kibotos storage init` prints the policy.",
             )
         return "all are in storage"
+
+    def mirror(self) -> str:
+        """Whether the mirror has what it is to have, and whether strangers can read it."""
+        bucket = self._settings.mirror_bucket
+        if not bucket:
+            return "MIRROR_BUCKET is not set, so there is none"
+        try:
+            found = mirror.examine(self._settings, self._storage, MAX_WAIT_SECONDS)
+        except Unavailable as error:
+            raise Red(
+                f"the bucket {bucket} gives no answer: {error.detail}",
+                "The key of S3 must be allowed to read and write public/ there: `kibotos storage init` "
+                "prints the policy.",
+            ) from error
+        if found.late:
+            raise Red(
+                f"{bucket} lacks files of {len(found.late)} cycles, the first is {found.late[0]}",
+                "Look at the scheduler's log for tick_failed with tick=mirror.",
+            )
+        if not found.is_public:
+            raise Amber(
+                f"strangers cannot read public/ in {bucket}",
+                "Run: kibotos storage init. If another address serves it, look that that one answers.",
+            )
+        return f"{bucket} has all"
 
     def receipts(self) -> str:
         """Whether the key that signs receipts can be used, and is the one that is published."""

@@ -137,6 +137,14 @@ class _Work(Collector):
             backlog.webhooks_due_seconds or 0,
         )
         yield _gauge("webhooks_disabled", "Webhooks that are disabled", backlog.webhooks_disabled)
+        yield _gauge(
+            "oldest_ledger_seconds",
+            "Time since the first cycle was completed whose ledger is not in storage",
+            backlog.oldest_ledger_seconds or 0,
+        )
+        yield _gauge(
+            "ledgers_different", "Ledgers that the database no longer gives", backlog.ledgers_different
+        )
         yield _gauge("database_connections", "Connections to the database", backlog.connections)
         ages = GaugeMetricFamily("kibotos_tick_age_seconds", "Time since the last run", labels=["tick"])
         failures = GaugeMetricFamily("kibotos_tick_failed", "1 if the last run failed", labels=["tick"])

@@ -48,6 +48,12 @@ _BACKLOG = text("""
                AS webhooks_due_seconds,
            (SELECT count(*) FROM webhook_endpoints WHERE disabled_at IS NOT NULL AND removed_at IS NULL)
                AS webhooks_disabled,
+           (SELECT extract(epoch FROM now() - min(y.completed_at))::double precision FROM cycles y
+            WHERE y.status = 'COMPLETED' AND y.id >= (SELECT min(cycle_id) FROM ledgers)
+              AND NOT EXISTS (
+                  SELECT FROM ledgers l WHERE l.cycle_id = y.id AND l.stored_at IS NOT NULL))
+               AS oldest_ledger_seconds,
+           (SELECT count(*) FROM ledgers WHERE difference IS NOT NULL) AS ledgers_different,
            (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections
 """)
 _HAS_SCHEMA = text("SELECT to_regclass('schema_migrations') IS NOT NULL")
@@ -196,6 +202,9 @@ class Backlog:
     # as oldest_due_seconds, of deliveries to receivers that are well
     webhooks_due_seconds: float | None
     webhooks_disabled: int
+    # since the completion of the first cycle whose ledger is not in storage; None: there is none
+    oldest_ledger_seconds: float | None
+    ledgers_different: int
     connections: int
 
 

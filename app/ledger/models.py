@@ -1,6 +1,6 @@
 """What is kept of a ledger, and what stands in one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from pydantic import BaseModel
@@ -27,7 +27,8 @@ class Basis:
 class Ledger:
     """A recorded ledger: its root, the number of its lines, and the roots of its chunks.
 
-    `first_ids` are the submissions that the chunks begin with, as far as they have any.
+    `first_ids` are the submissions that the chunks begin with, as far as they have any. `difference` is what
+    the last comparison with the database has found, None: nothing.
     """
 
     cycle_id: int
@@ -36,6 +37,29 @@ class Ledger:
     chunk_roots: list[bytes]
     first_ids: list[int]
     basis: Basis
+    difference: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is kept of some lines in a row: their root, their number, and the first submission among them."""
+
+    root: bytes
+    lines: int
+    first_id: int | None
+
+
+@dataclass
+class Draft:
+    """The roots of parts that were read before their cycle completed, with the first submission of each.
+
+    They are right but for what was corrected after `last_correction_id`. `last_id` is the last submission.
+    """
+
+    last_correction_id: int = 0
+    roots: list[bytes] = field(default_factory=list)
+    first_ids: list[int] = field(default_factory=list)
+    last_id: int = 0
 
 
 @dataclass(frozen=True)

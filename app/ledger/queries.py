@@ -39,7 +39,7 @@ _GET_CYCLE = text(f"""
     SELECT id AS cycle_id, {_TIME.format("started_at")} AS started_at,
            {_TIME.format("closed_at")} AS closed_at, {_TIME.format("completed_at")} AS completed_at,
            block_number, block_number_is_current, last_correction_id
-    FROM cycles WHERE id = :cycle_id AND status = 'COMPLETED'
+    FROM cycles WHERE id = :cycle_id
 """)
 _FIND_PAGE_END = text("""
     SELECT max(id) FROM (
@@ -77,6 +77,10 @@ _LIST_SUBMISSIONS = text(f"""
                coalesce(own.final_score, {_SCORE.format("s.final_score")}) AS effective_score
     ) line
     WHERE s.cycle_id = :cycle_id AND s.id BETWEEN :first_id AND :last_id ORDER BY s.id
+""")
+_LIST_CORRECTED_AFTER = text("""
+    SELECT DISTINCT c.submission_id FROM corrections c JOIN submissions s ON s.id = c.submission_id
+    WHERE c.id > :correction_id AND s.cycle_id = :cycle_id
 """)
 # What was decided since the cycle before was completed: what that one took account of has ids up to its last
 # correction.
@@ -135,18 +139,23 @@ _INSERT = text("""
 """)
 _FIND = text("""
     SELECT l.cycle_id, l.root, l.lines, l.chunk_roots, l.chunk_first_ids, l.previous_cycle_id,
-           p.root AS previous_root, l.netuid, l.metagraph_at, l.neurons
+           p.root AS previous_root, l.netuid, l.metagraph_at, l.neurons, l.difference
     FROM ledgers l LEFT JOIN ledgers p ON p.cycle_id = l.previous_cycle_id WHERE l.cycle_id = :cycle_id
 """)
 _FIND_STORED = text("SELECT root, stored_at FROM ledgers WHERE cycle_id = :cycle_id")
-_LIST_NOT_STORED = text("""
-    SELECT l.cycle_id FROM ledgers l JOIN cycles y ON y.id = l.cycle_id
-    WHERE l.stored_at IS NULL AND y.completed_at <= now() - make_interval(secs => :older_than_seconds)
-    ORDER BY l.cycle_id
-""")
+_LIST_NOT_STORED = text("SELECT cycle_id FROM ledgers WHERE stored_at IS NULL ORDER BY cycle_id")
 _RECORD_STORED = text("""
     UPDATE ledgers SET stored_at = now() WHERE cycle_id = :cycle_id AND stored_at IS NULL
 """)
+_FIND_LEAST_COMPARED = text("""
+    SELECT cycle_id FROM ledgers
+    WHERE compared_at IS NULL OR compared_at <= now() - make_interval(secs => :older_than_seconds)
+    ORDER BY compared_at NULLS FIRST, cycle_id LIMIT 1
+""")
+_RECORD_COMPARISON = text("""
+    UPDATE ledgers SET compared_at = now(), difference = :difference WHERE cycle_id = :cycle_id
+""")
+_LIST_DIFFERENT = text("SELECT cycle_id FROM ledgers WHERE difference IS NOT NULL ORDER BY cycle_id")
 _FIND_PLACE = text("""
     SELECT s.id, s.cycle_id, coalesce(y.status = 'COMPLETED', false) AS is_completed
     FROM submissions s LEFT JOIN cycles y ON y.id = s.cycle_id WHERE s.uuid = :uuid
@@ -161,7 +170,7 @@ _INSERT_KEY = text("INSERT INTO signing_keys (key) VALUES (:key)")
 
 
 def get_cycle(cycle_id: int, basis: Basis) -> CycleLine:
-    """The line of a completed cycle itself."""
+    """The line of the cycle itself."""
     row = db.session.execute(_GET_CYCLE, {"cycle_id": cycle_id}).mappings().one()
     return CycleLine(
         format=FORMAT,
@@ -180,6 +189,12 @@ def list_submissions(cycle_id: int, first_id: int, limit: int) -> list[tuple[int
         return []
     rows = _fetch(_LIST_SUBMISSIONS, cycle_id=cycle_id, first_id=first_id, last_id=last_id)
     return [(id, line.encode()) for id, line in rows]
+
+
+def list_corrected_after(cycle_id: int, correction_id: int) -> list[int]:
+    """The submissions of a cycle that have corrections after the given one."""
+    rows = _fetch(_LIST_CORRECTED_AFTER, cycle_id=cycle_id, correction_id=correction_id)
+    return [id for (id,) in rows]
 
 
 def list_late_corrections(cycle_id: int, last_correction_id: int) -> list[LateCorrectionLine]:
@@ -251,6 +266,7 @@ def find(cycle_id: int) -> Ledger | None:
             metagraph_at=row.metagraph_at,
             neurons=[NeuronLine(*neuron) for neuron in row.neurons],
         ),
+        difference=row.difference,
     )
 
 
@@ -260,13 +276,27 @@ def find_stored(cycle_id: int) -> tuple[str, datetime | None] | None:
     return None if row is None else (row.root, row.stored_at)
 
 
-def list_not_stored(older_than_seconds: float = 0) -> list[int]:
-    """The cycles whose ledgers are not in storage yet, though they were completed so long ago."""
-    return list(db.session.scalars(_LIST_NOT_STORED, {"older_than_seconds": older_than_seconds}))
+def list_not_stored() -> list[int]:
+    """The cycles whose ledgers are not in storage yet."""
+    return list(db.session.scalars(_LIST_NOT_STORED))
 
 
 def record_stored(cycle_id: int) -> None:
     execute(_RECORD_STORED, cycle_id=cycle_id)
+
+
+def find_least_compared(older_than_seconds: float) -> int | None:
+    """The cycle whose ledger was compared with the database the longest time ago, if it is so long ago."""
+    return fetch_value(_FIND_LEAST_COMPARED, older_than_seconds=older_than_seconds)
+
+
+def record_comparison(cycle_id: int, difference: str | None) -> None:
+    execute(_RECORD_COMPARISON, cycle_id=cycle_id, difference=difference)
+
+
+def list_different() -> list[int]:
+    """The cycles whose ledgers the database no longer gave when they were last compared."""
+    return list(db.session.scalars(_LIST_DIFFERENT))
 
 
 def find_place(uuid: UUID) -> Place | None:

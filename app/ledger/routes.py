@@ -30,9 +30,16 @@ def get_ledger(cycle_id: int) -> Response:
 
 
 @blueprint.get(f"/v1/cycles/{_ID}/ledger/head")
-@spec.validate(resp=Answers(HTTP_200=ReceiptOut, HTTP_404=Problem), skip_validation=True, tags=["ledger"])
+@spec.validate(
+    resp=Answers(HTTP_200=ReceiptOut, HTTP_404=Problem, HTTP_409=Problem),
+    skip_validation=True,
+    tags=["ledger"],
+)
 def get_ledger_head(cycle_id: int) -> Response:
-    """Return the receipt of the first line of a cycle's ledger, which names the ledger before it."""
+    """Return the receipt of the first line of a cycle's ledger, which names the ledger before it.
+
+    409 if the database no longer gives the ledger that was published.
+    """
     return _show(service.get_head(cycle_id, current_app.extensions["settings"]))
 
 

@@ -3,8 +3,13 @@
 A ledger is recorded once, in the transaction that completes its cycle. Its file is put into storage later.
 """
 
+import os
 import tempfile
+import time
 from bisect import bisect_right
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BufferedIOBase
 from pathlib import Path
@@ -17,7 +22,7 @@ from app.config import ConfigError, Settings
 from app.db import db
 from app.errors import Conflict, NotFound, Unavailable
 from app.ledger import contents, queries
-from app.ledger.models import Basis, Ledger
+from app.ledger.models import Basis, Draft, Ledger, Part
 from app.proofs.keys import SigningKey, load_key
 from app.proofs.merkle import inclusion_proof, root_of
 from app.proofs.packing import pack
@@ -26,16 +31,37 @@ from app.proofs.receipts import FORMAT, Receipt
 log = structlog.get_logger(__name__)
 
 DOWNLOAD_SECONDS = 3600
+# how long ledgers are compared with the database in a tick, and how often each of them
+COMPARE_SECONDS = 2.0
+COMPARE_EVERY_SECONDS = 6 * 3600.0
+_ROW = "its row in the table ledgers"
 
 
 class Differs(Conflict):
-    """The database no longer gives the lines that were published."""
+    """The database no longer gives the ledger that was published. `what` is where it differs first."""
+
+    def __init__(self, cycle_id: int, what: str):
+        super().__init__(
+            f"The database no longer gives the ledger that was published for cycle {cycle_id}: rows were "
+            f"changed by hand, or lost. What differs first is {what}. The file in storage is what was "
+            f"published; kibotos ledger check --cycle {cycle_id} compares again."
+        )
+        self.cycle_id = cycle_id
+        self.what = what
 
 
-def record(cycle_id: int, netuid: int | None, metagraph_at: datetime | None) -> None:
+def draft(cycle_id: int) -> Draft:
+    """Read what can be read of a cycle's ledger before it completes, while corrections need not wait."""
+    return contents.draft(cycle_id)
+
+
+def record(
+    cycle_id: int, netuid: int | None, metagraph_at: datetime | None, drafted: Draft | None = None
+) -> None:
     """Record the ledger of a cycle that has just been completed, with all its results. The caller commits.
 
     `netuid` is None if registration was not checked. Else the metagraph in the database is what was used.
+    With the draft of a large cycle it is done in a moment.
     """
     previous_cycle_id, previous_root = queries.find_last() or (None, None)
     basis = Basis(
@@ -45,15 +71,21 @@ def record(cycle_id: int, netuid: int | None, metagraph_at: datetime | None) -> 
         metagraph_at=metagraph_at,
         neurons=[] if netuid is None else queries.list_neurons(),
     )
-    lines, roots, first_ids = 0, [], []
-    for chunk in contents.read_chunks(cycle_id, basis):
-        lines += len(chunk.lines)
-        roots.append(chunk.root)
-        if chunk.first_id is not None:
-            first_ids.append(chunk.first_id)
-    ledger = Ledger(cycle_id, root_of(roots).hex(), lines, roots, first_ids, basis)
+    ledger = _compose(cycle_id, basis, list(contents.finish(cycle_id, basis, drafted or Draft())))
     queries.insert(ledger)
-    log.info("ledger_recorded", cycle_id=cycle_id, root=ledger.root, lines=lines)
+    log.info("ledger_recorded", cycle_id=cycle_id, root=ledger.root, lines=ledger.lines)
+
+
+def _compose(cycle_id: int, basis: Basis, parts: Sequence[Part]) -> Ledger:
+    roots = [part.root for part in parts]
+    return Ledger(
+        cycle_id=cycle_id,
+        root=root_of(roots).hex(),
+        lines=sum(part.lines for part in parts),
+        chunk_roots=roots,
+        first_ids=[part.first_id for part in parts if part.first_id is not None],
+        basis=basis,
+    )
 
 
 def write(cycle_id: int, file: BufferedIOBase) -> Ledger:
@@ -62,19 +94,47 @@ def write(cycle_id: int, file: BufferedIOBase) -> Ledger:
     Raises Differs at the first ones that are not those that were published.
     """
     ledger = _get(cycle_id)
-    number = 0
+    parts = []
     for number, chunk in enumerate(contents.read_chunks(cycle_id, ledger.basis)):
-        if [chunk.root] != ledger.chunk_roots[number : number + 1]:
-            first = number * contents.CHUNK
-            raise Differs(
-                f"The database no longer gives the ledger that was published for cycle {cycle_id}: rows were "
-                f"changed by hand, or lost. The first line that differs is one of {first} to "
-                f"{first + len(chunk.lines) - 1}, counted from 0. Compare with the file in storage."
-            )
+        if [chunk.part.root] != ledger.chunk_roots[number : number + 1]:
+            raise Differs(cycle_id, _name_lines(number, len(chunk.lines)))
+        parts.append(chunk.part)
         file.write(b"\n".join(chunk.lines) + b"\n")
-    if number + 1 != len(ledger.chunk_roots) or root_of(ledger.chunk_roots).hex() != ledger.root:
-        raise Differs(f"The row of cycle {cycle_id} in the table ledgers was changed by hand.")
+    if replace(_compose(cycle_id, ledger.basis, parts), difference=ledger.difference) != ledger:
+        raise Differs(cycle_id, _ROW)
     return ledger
+
+
+def _name_lines(chunk: int, lines: int) -> str:
+    first = chunk * contents.CHUNK
+    return f"one of the lines {first} to {first + lines - 1}, counted from 0"
+
+
+def compare(cycle_id: int) -> Ledger:
+    """Compare a recorded ledger with what the database gives, and remember the outcome. Raises Differs."""
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            ledger = write(cycle_id, nowhere)
+    except Differs as found:
+        _remember(found)
+        raise
+    queries.record_comparison(cycle_id, None)
+    db.session.commit()
+    return ledger
+
+
+def compare_some() -> None:
+    """Compare ledgers for some seconds, those first that were not compared for the longest time.
+
+    So a row that somebody changed by hand is found, and receipts of its cycle are refused.
+    """
+    deadline = time.monotonic() + COMPARE_SECONDS
+    while time.monotonic() < deadline:
+        cycle_id = queries.find_least_compared(COMPARE_EVERY_SECONDS)
+        if cycle_id is None:
+            return
+        with suppress(Differs):
+            compare(cycle_id)
 
 
 def store(cycle_id: int, storage: Storage) -> None:
@@ -87,6 +147,7 @@ def store(cycle_id: int, storage: Storage) -> None:
         db.session.rollback()
         storage.put_file(object_key(cycle_id, ledger.root), path, "application/zstd")
     queries.record_stored(cycle_id)
+    queries.record_comparison(cycle_id, None)
     db.session.commit()
     log.info("ledger_stored", cycle_id=cycle_id)
 
@@ -101,10 +162,16 @@ def store_all(storage: Storage) -> None:
     for cycle_id in not_stored:
         try:
             store(cycle_id, storage)
-        except Differs as error:
-            db.session.rollback()
+        except Differs as found:
             # the others may be in order
-            log.error("ledger_differs", cycle_id=cycle_id, error=str(error))
+            _remember(found)
+
+
+def _remember(found: Differs) -> None:
+    db.session.rollback()
+    queries.record_comparison(found.cycle_id, found.what)
+    db.session.commit()
+    log.error("ledger_differs", cycle_id=found.cycle_id, what=found.what)
 
 
 def object_key(cycle_id: int, root: str) -> str:
@@ -153,14 +220,16 @@ def get_receipt(uuid: UUID, settings: Settings) -> Receipt:
 
 
 def _prove(ledger: Ledger, number: int, submission_id: int | None) -> Receipt:
-    """The unsigned receipt of a submission's line in chunk `number`, or of the first line for None."""
+    """The unsigned receipt of a submission's line in chunk `number`, or of the first line for None.
+
+    Raises Differs if the database does not give this line, or did not give all lines when last compared.
+    """
+    if ledger.difference is not None:
+        raise Differs(ledger.cycle_id, ledger.difference)
     chunk = contents.read_chunk(ledger, number)
-    if chunk.root != ledger.chunk_roots[number] or submission_id not in chunk.ids:
+    if [chunk.part.root] != ledger.chunk_roots[number : number + 1] or submission_id not in chunk.ids:
         log.error("ledger_differs", cycle_id=ledger.cycle_id, chunk=number)
-        raise Unavailable(
-            f"The database no longer gives the ledger that was published for cycle {ledger.cycle_id}; tell "
-            "the operator to run `kibotos ledger check`."
-        )
+        raise Differs(ledger.cycle_id, _name_lines(number, len(chunk.lines)))
     place = chunk.ids.index(submission_id)
     proof = inclusion_proof(chunk.leaves, place) + inclusion_proof(ledger.chunk_roots, number)
     return Receipt(
@@ -227,7 +296,11 @@ def publish_key(settings: Settings) -> None:
 
 
 def _get(cycle_id: int) -> Ledger:
-    ledger = queries.find(cycle_id)
+    try:
+        ledger = queries.find(cycle_id)
+    except TypeError as error:
+        # its neurons are none
+        raise Differs(cycle_id, _ROW) from error
     if ledger is None:
         raise _explain_missing(cycle_id)
     return ledger

@@ -6,9 +6,13 @@ written is written by a later tick, whatever happened in between.
 
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 
 import structlog
 
+from app.clients.http import exchange
+from app.clients.retry import RetryableError
 from app.clients.storage import MIRROR_PREFIX, Storage
 from app.config import Settings
 from app.db import db
@@ -23,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 # A tick ends in time for the next; what is left comes then.
 TICK_SECONDS = 60.0
+PUBLIC_SECONDS = 10.0
 MAX_FILE_BYTES = 16 * 1024 * 1024
 _LATEST_WEIGHTS = f"{MIRROR_PREFIX}weights/latest.json"
 _LATEST_HEAD = f"{MIRROR_PREFIX}heads/latest.json"
@@ -40,6 +45,40 @@ def publish(settings: Settings, storage: Storage) -> None:
         publisher.publish_weights()
 
 
+@dataclass(frozen=True)
+class State:
+    """How the mirror stands: cycles that it should have by now and has not; whether strangers can read it."""
+
+    late: list[int]
+    is_public: bool
+
+
+def examine(settings: Settings, storage: Storage, seconds: float) -> State:
+    """Return how the mirror stands; what was completed in the last `seconds` may be missing.
+
+    Raises Unavailable while storage is away.
+    """
+    mirror = Storage(replace(settings, s3_bucket=settings.mirror_bucket))
+    # a bucket that is not there would look like one that is empty
+    mirror.check()
+    publisher = _Publisher(settings, storage, mirror)
+    missing = {*publisher.list_missing_weights(), *(cycle for cycle, _ in publisher.list_missing_ledgers())}
+    before = datetime.now(UTC) - timedelta(seconds=seconds)
+    late = [cycle for cycle in sorted(missing) if (queries.find_completed_at(cycle) or before) < before]
+    db.session.rollback()
+    return State(late, is_public=mirror.head(_LATEST_HEAD) is None or _is_public(mirror))
+
+
+def _is_public(mirror: Storage) -> bool:
+    """Whether a stranger, who signs nothing, can read the mirror."""
+    url = mirror.presign_get(_LATEST_HEAD, 60).partition("?")[0]
+    try:
+        with exchange("GET", url, time.monotonic() + PUBLIC_SECONDS) as answer:
+            return answer.status_code == HTTPStatus.OK
+    except RetryableError:
+        return False
+
+
 @dataclass
 class _Publisher:
     settings: Settings
@@ -48,14 +87,7 @@ class _Publisher:
     _deadline: float = field(default_factory=lambda: time.monotonic() + TICK_SECONDS)
 
     def publish_weights(self) -> None:
-        last = self._find_last_weights()
-        if last is None:
-            # older weights than the last are of no use to validators
-            newest = queries.find_last_weighted()
-            missing = [] if newest is None else [newest]
-        else:
-            missing = queries.list_weighted_after(last)
-        for cycle_id in missing:
+        for cycle_id in self.list_missing_weights():
             if time.monotonic() > self._deadline:
                 return
             answer = weights.describe_weights(weights.get_weighted_cycle(cycle_id)).model_dump_json()
@@ -67,7 +99,7 @@ class _Publisher:
             log.info("weights_mirrored", cycle_id=cycle_id)
 
     def publish_ledgers(self) -> None:
-        for cycle_id, root in queries.list_stored_after(self._find_last_ledger() or 0):
+        for cycle_id, root in self.list_missing_ledgers():
             if time.monotonic() > self._deadline:
                 return
             head = ledgers.get_head(cycle_id, self.settings).encode()
@@ -83,6 +115,17 @@ class _Publisher:
             self._put(f"heads/{cycle_id}.json", head, _FOR_EVER)
             self._put("heads/latest.json", head, _REVALIDATE)
             log.info("ledger_mirrored", cycle_id=cycle_id)
+
+    def list_missing_weights(self) -> list[int]:
+        last = self._find_last_weights()
+        if last is None:
+            # older weights than the last are of no use to validators
+            newest = queries.find_last_weighted()
+            return [] if newest is None else [newest]
+        return queries.list_weighted_after(last)
+
+    def list_missing_ledgers(self) -> list[tuple[int, str]]:
+        return queries.list_stored_after(self._find_last_ledger() or 0)
 
     def _put(self, name: str, content: bytes, cache_control: str) -> None:
         db.session.rollback()

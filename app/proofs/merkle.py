@@ -22,14 +22,15 @@ class Tree:
         # the roots of the complete subtrees that the leaves so far fall into, the largest first
         self._subtrees: list[bytes] = []
 
-    def append(self, leaf: bytes) -> None:
+    def append(self, node: bytes, size: int = 1) -> None:
+        """Append a leaf, or the root of a whole subtree of `size` leaves at a place that `size` divides."""
         subtrees = self._subtrees
-        self.size += 1
-        rest = self.size
+        self.size += size
+        rest = self.size // size
         while not rest & 1:
-            leaf = node_hash(subtrees.pop(), leaf)
+            node = node_hash(subtrees.pop(), node)
             rest >>= 1
-        subtrees.append(leaf)
+        subtrees.append(node)
 
     def root(self) -> bytes:
         if not self._subtrees:
@@ -38,6 +39,18 @@ class Tree:
         for left in reversed(lefts):
             root = node_hash(left, root)
         return root
+
+
+def subtrees_of(leaves: Sequence[bytes], place: int) -> list[tuple[bytes, int]]:
+    """What leaves from `place` on add to a Tree: the roots of the complete subtrees they form, with sizes."""
+    subtrees, start = [], 0
+    while rest := len(leaves) - start:
+        size = 1 << (rest.bit_length() - 1)
+        # the largest power of two that divides the place
+        size = min(size, (place + start) & -(place + start) or size)
+        subtrees.append((root_of(leaves[start : start + size]), size))
+        start += size
+    return subtrees
 
 
 def root_of(leaves: Sequence[bytes]) -> bytes:

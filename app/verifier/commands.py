@@ -1,5 +1,6 @@
 """`kibotos weights verify`: check a backend's ledger. It needs no server, no database and no account."""
 
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from app.audit.memory import Memory, UnusableMemory
 from app.audit.remote import Remote, check_published, read_chunks
 from app.audit.service import Verified, verify_ledger
 from app.clients.published import Malformed, Published, read_keys, read_weights
-from app.clients.sites import LeadsElsewhere, NoAnswer, NotThere, Site
+from app.clients.sites import LeadsElsewhere, NoAnswer, NotAsPublished, NotThere, Site
 from app.config import Settings
 
 
@@ -49,7 +50,8 @@ def verify(
     """Check the ledger of a cycle, without trusting the backend.
 
     Each signature, each score, each total, the weights, the root, and the chain of roots since the ledgers
-    that were verified before. Exits with 0 if all is right, with 1 and the first difference if something is
+    that were verified before. Then what the backend says of 16 submissions, drawn by lot: receipt, result and
+    report. Exits with 0 if all is right, with 1 and the first difference if something is
     not, and with 2 if it cannot be checked.
     """
     if file and (backend_url or mirror_url):
@@ -61,7 +63,7 @@ def verify(
     try:
         memory = Memory(state)
         verified = _verify_file(file, memory) if file else _verify_remote(backend, mirror_url, cycle, memory)
-    except (Difference, Malformed, TwoLedgers) as wrong:
+    except (Difference, Malformed, NotAsPublished, TwoLedgers) as wrong:
         raise click.ClickException(str(wrong)) from wrong
     except (LeadsElsewhere, NoAnswer, NotThere, UnusableMemory) as error:
         raise NotChecked(f"Nothing was checked. {error}") from error
@@ -77,7 +79,7 @@ def _verify_remote(backend: Site, mirror_url: str | None, cycle: int | None, mem
     mirror = Site.mirror(mirror_url) if mirror_url else None
     site, other = backend, mirror
     try:
-        memory.add_keys(read_keys(backend))
+        _keep_keys(memory, read_keys(backend))
         published = _find_weights(backend, cycle, memory)
     except NoAnswer as error:
         if mirror is None:
@@ -92,6 +94,13 @@ def _verify_remote(backend: Site, mirror_url: str | None, cycle: int | None, mem
     elif verified.ledger.weights:
         raise Difference(None, f"the published weights of cycle {number}", "those of its ledger", "none")
     return verified
+
+
+def _keep_keys(memory: Memory, keys: Collection[str]) -> None:
+    """Remember the backend's keys. Raises Difference if it no longer names one that it has named before."""
+    memory.add_keys(keys)
+    if forgotten := sorted(set(memory.list_keys()) - set(keys)):
+        raise Difference(None, "the backend's keys", f"{forgotten[0]} among them, as before", "others only")
 
 
 def _find_weights(site: Site, cycle: int | None, memory: Memory) -> Published | None:
@@ -112,6 +121,15 @@ def _say(verified: Verified) -> None:
         f"{ledger.lines} lines."
     )
     click.echo(f"Root {ledger.root}")
+    drawn = len(ledger.samples)
+    if verified.compared:
+        click.echo(f"The backend says the same of {verified.compared} submissions that were drawn by lot.")
+    if verified.compared < drawn:
+        click.echo(
+            f"It gave no answer about {drawn - verified.compared} of {drawn} submissions that were drawn by "
+            "lot. Verify again; if this goes on, ask its operator why.",
+            err=True,
+        )
     if linked.since is not None:
         click.echo(f"It is in one chain with cycle {linked.since}, with {linked.links} ledgers between them.")
     else:

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
+from app.db import db
+from app.ledger import service as ledger
 from app.version import VERSION
 from tests import factories
 from tests.processes import eventually
@@ -210,6 +213,25 @@ def test_metrics_tell_the_state_of_the_work(make_app):
     assert found[("kibotos_judge_token_budget",)] == 500
     assert found[("kibotos_redis_up",)] == 1
     assert found[("kibotos_queue_depth",)] == 0
+
+
+def test_metrics_tell_of_ledgers_that_are_late(client, app):
+    name = ("kibotos_oldest_ledger_seconds",)
+    with app.app_context():
+        # one that was completed before there were ledgers has none
+        factories.make_cycle("COMPLETED")
+        assert samples(client.get("/metrics"))[name] == 0
+        ledger.record(factories.make_cycle("COMPLETED"), None, None)
+        db.session.commit()
+        assert samples(client.get("/metrics"))[name] == pytest.approx(3600, abs=60)
+        db.session.execute(text("UPDATE ledgers SET stored_at = now()"))
+        db.session.commit()
+        assert samples(client.get("/metrics"))[name] == 0
+        # a later one must have a ledger
+        factories.make_cycle("COMPLETED")
+        found = samples(client.get("/metrics"))
+    assert found[name] == pytest.approx(3600, abs=60)
+    assert found[("kibotos_ledgers_different",)] == 0
 
 
 def test_metrics_tell_how_evaluations_go(client, app):

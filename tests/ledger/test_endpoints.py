@@ -12,13 +12,16 @@ from sqlalchemy import text
 from app.clients.chain import Chain
 from app.clients.storage import Storage
 from app.completion import service as completion
+from app.cycles import queries as cycles
 from app.db import db
 from app.errors import Unavailable
 from app.ledger import contents, queries, service
+from app.locks import CORRECTIONS
 from app.proofs.keys import create_key
 from app.proofs.lines import CycleLine, SubmissionLine
 from app.proofs.packing import unpack
 from app.proofs.receipts import read_receipt
+from app.weights import service as weights
 from tests.corrections.conftest import correct
 from tests.factories import insert, make_cycle, make_result, make_submission, tamper
 from tests.ledger.stranger import recompute, root_of
@@ -190,6 +193,62 @@ def test_receipts_in_a_cycle_of_several_chunks(client, settings, complete, conte
     assert len(recompute(file.getvalue())["submission"]) == count
 
 
+@pytest.mark.parametrize("count", [1, contents.CHUNK - 1, contents.CHUNK, 3 * contents.CHUNK + 7])
+def test_what_is_corrected_while_a_large_cycle_completes_is_in_its_ledger(context, count):
+    """The draft is read while corrections go on: it takes no lock, and what they change is read again."""
+    make_cycle("EVALUATING")
+    first = make_result(0.5, cycle_id=1)
+    copy_results(first, count - 1)
+    correct(first + count // 2, 0.3)
+    drafted = service.draft(1)
+    assert len(drafted.roots) == max(0, (count + 1) // contents.CHUNK - 1)
+    with db.engine.connect() as other:
+        lock = text("SELECT pg_try_advisory_xact_lock(:key)")
+        assert other.execute(lock, {"key": CORRECTIONS}).scalar_one()
+    db.session.rollback()
+    places = {0, 1, count // 3, contents.CHUNK - 2, contents.CHUNK - 1, 2 * contents.CHUNK - 1, count - 1}
+    corrected = sorted(place for place in places if place < count)
+    for place in corrected:
+        correct(first + place, 0.7)
+    recorded = weights.record(1, check_registration=False)
+    cycles.complete_cycle(1, cycles.clock(), None, [], recorded.last_correction_id)
+    service.record(1, None, None, drafted)
+    file = BytesIO()
+    # raises Differs if a single line is another one
+    assert service.write(1, file).lines == count + 4
+    lines = recompute(file.getvalue())["submission"]
+    assert [place for place, line in enumerate(lines) if line["effective_score"] == "0.7"] == corrected
+
+
+def test_a_row_that_was_changed_far_behind_is_found_by_comparing(
+    client, settings, complete, context, run_kibotos
+):
+    """A receipt needs one chunk alone, so only the comparison of all finds what is elsewhere."""
+    make_cycle("EVALUATING")
+    first = make_result(0.5, cycle_id=1)
+    copy_results(first, contents.CHUNK + 9)
+    complete()
+    head, changed = "/v1/cycles/1/ledger/head", first + contents.CHUNK + 5
+    service.compare_some()
+    assert queries.list_different() == [] and client.get(head).status_code == 200
+    tamper(changed, "video_hash = repeat('0', 64)")
+    # it is not compared again so soon
+    service.compare_some()
+    assert client.get(head).status_code == 200
+    db.session.execute(text("UPDATE ledgers SET compared_at = now() - interval '7 hours'"))
+    db.session.commit()
+    service.compare_some()
+    assert queries.list_different() == [1]
+    for path in (head, f"/v1/submissions/{uuid_of(first)}/receipt"):
+        answer = client.get(path)
+        assert answer.status_code == 409 and "one of the lines 512 to " in answer.json["detail"]
+    assert "kibotos_ledgers_different 1.0" in client.get("/metrics").text
+    tamper(changed, f"video_hash = (SELECT video_hash FROM submissions WHERE id = {first})")
+    result = run_kibotos("ledger", "check", "--cycle", "1", DATABASE_URL=settings.database_url)
+    assert result.exit_code == 0, result.output
+    assert client.get(head).status_code == 200
+
+
 def copy_results(submission_id, count):
     """Insert `count` submissions that are like the given one, with ids that follow."""
     for statement in (
@@ -235,8 +294,8 @@ def test_a_changed_row_is_noticed(client, settings, completed, run_kibotos, chan
     tamper(2, change)
     for id in (1, 2):
         answer = client.get(f"/v1/submissions/{uuid_of(id)}/receipt")
-        assert answer.status_code == 503 and "kibotos ledger check" in answer.json["detail"]
-    with pytest.raises(service.Differs, match="one of 0 to 11"):
+        assert answer.status_code == 409 and "kibotos ledger check" in answer.json["detail"]
+    with pytest.raises(service.Differs, match="one of the lines 0 to 11, counted from 0"):
         service.store(1, Storage(settings))
     # and does not keep others from being stored
     service.store_all(Storage(settings))

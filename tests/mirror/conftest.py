@@ -40,6 +40,21 @@ def app(make_app, mirror_settings):
     return make_app(**{name: getattr(mirror_settings, name) for name in fields})
 
 
+def signed_result(chance, uid, cycle, prompt):
+    """Insert a result of a submission that its miner has signed; return its id."""
+    key = miner(("validator", "one", "two")[uid])
+    values = {
+        "prompt_id": prompt,
+        "video_key": make_upload(miner_hotkey=key.ss58_address),
+        "video_hash": chance.randbytes(32).hex(),
+        "miner_uid": uid,
+        "miner_hotkey": key.ss58_address,
+    }
+    statement = submission_statement(key.ss58_address, uid, prompt, values["video_key"], values["video_hash"])
+    signature = bytes(key.sign(statement)).hex()
+    return make_result(round(chance.uniform(0.3, 1), 4), cycle_id=cycle, signature=signature, **values)
+
+
 @pytest.fixture
 def complete(app):
     """Completes a cycle with signed results, and runs the tick that stores and mirrors it."""
@@ -50,19 +65,7 @@ def complete(app):
             cycle = make_cycle("EVALUATING")
             prompt = make_prompt()
             for uid in miners:
-                key = miner(("validator", "one", "two")[uid])
-                values = {
-                    "prompt_id": prompt,
-                    "video_key": make_upload(miner_hotkey=key.ss58_address),
-                    "video_hash": chance.randbytes(32).hex(),
-                    "miner_uid": uid,
-                    "miner_hotkey": key.ss58_address,
-                }
-                statement = submission_statement(
-                    key.ss58_address, uid, prompt, values["video_key"], values["video_hash"]
-                )
-                signature = bytes(key.sign(statement)).hex()
-                make_result(round(chance.uniform(0.3, 1), 4), cycle_id=cycle, signature=signature, **values)
+                signed_result(chance, uid, cycle, prompt)
             completion.tick(app.extensions["settings"], Chain("ws://127.0.0.1:1"))
             store_ledgers()
         return cycle

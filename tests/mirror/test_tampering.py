@@ -1,0 +1,299 @@
+"""Whatever somebody changes in the database after a cycle is completed, `kibotos weights verify` finds it.
+
+And whatever a dishonest backend answers: one that stands before the true one and changes its answers.
+"""
+
+import json
+import random
+from threading import Thread
+
+import pytest
+import requests
+from flask import Flask, Response, request
+from sqlalchemy import text
+from werkzeug.serving import make_server
+
+from app.cycles import queries as cycles
+from app.db import db
+from app.ledger import service as ledgers
+from app.web.kept import Kept
+from app.weights import service as weights
+from jobs.tick import store_ledgers
+from tests.corrections.conftest import correct
+from tests.factories import insert, make_cycle, make_prompt, make_upload, miner
+from tests.mirror.conftest import signed_result
+
+REPORT = '{"version": 2, "checks": []}'
+
+
+@pytest.fixture
+def history(app):
+    """Two completed cycles; the second has a correction of its own, a late one, and a metagraph."""
+    chance = random.Random(14)
+    with app.app_context():
+        prompt = make_prompt()
+        make_prompt(id="other-prompt")
+        for uid, name in enumerate(("validator", "one", "two")):
+            insert("metagraph", uid=uid, hotkey=miner(name).ss58_address, validator_permit=uid == 0)
+        for number in (1, 2):
+            cycle = make_cycle("EVALUATING")
+            ids = [signed_result(chance, uid, cycle, prompt) for uid in (1, 2)]
+            for id in ids:
+                insert("verification_reports", submission_id=id, report=json.loads(REPORT))
+                db.session.execute(
+                    text("""UPDATE verification_reports
+                            SET report_hash = encode(sha256(report::text::bytea), 'hex')
+                            WHERE submission_id = :id"""),
+                    {"id": id},
+                )
+                db.session.commit()
+            if number == 2:
+                correct(ids[0], 0.25)
+                correct(ids[0] - 2, 0.75)
+            recorded = weights.record(cycle, check_registration=True)
+            now = cycles.clock()
+            cycles.complete_cycle(cycle, now, None, ["m"], recorded.last_correction_id)
+            ledgers.record(cycle, 5, now)
+            db.session.commit()
+        store_ledgers()
+    return ids[0]
+
+
+@pytest.fixture
+def verify(run_kibotos, tmp_path):
+    def run(url, *options, state="state"):
+        state = str(tmp_path / state)
+        return run_kibotos("weights", "verify", "--backend-url", url, "--state", state, *options)
+
+    return run
+
+
+OTHER = miner("other").ss58_address
+# columns that the ledger of cycle 2 rests on, each with another value; {} is the submission with a correction
+CHANGES = {
+    "submissions WHERE id = {}": {
+        "uuid": "gen_random_uuid()",
+        "miner_hotkey": f"'{OTHER}'",
+        "miner_uid": "77",
+        "prompt_id": "'other-prompt'",
+        "prompt_weight": "prompt_weight + 0.5",
+        "video_key": "'uploads/other'",
+        "video_hash": "repeat('0', 64)",
+        "submitted_at": "submitted_at + interval '1 microsecond'",
+        "signature": "repeat('0', 128)",
+        "final_score": "final_score - 0.0001",
+        "cycle_id": "1",
+    },
+    "evaluations WHERE submission_id = {}": {
+        "technical_score": "0.1234",
+        "relevance_score": "0.1234",
+        "quality_score": "0.1234",
+        "judge_model": "'another'",
+        "prompt_version": "'9'",
+    },
+    "verification_reports WHERE submission_id = {}": {
+        "report": "report || '{\"checks\": [1]}'",
+        "report_hash": "repeat('0', 64)",
+    },
+    **{
+        f"corrections WHERE id = {id}": {
+            "submission_id": other,
+            "kind": "'review'",
+            "final_score": "0.9999",
+            "points_change": "points_change + 1",
+            "accepted_change": "1",
+            "reason": "'Another.'",
+            "decided_by": "'Eve'",
+            "decided_at": "decided_at - interval '1 microsecond'",
+            "is_late": "NOT is_late",
+        }
+        for id, other in ((1, "{} + 1"), (2, "{} - 1"))
+    },
+    "cycles WHERE id = 2": {
+        "started_at": "started_at - interval '1 second'",
+        "closed_at": "closed_at - interval '1 microsecond'",
+        "completed_at": "completed_at + interval '1 microsecond'",
+        "last_correction_id": "1",
+    },
+    "miner_scores WHERE cycle_id = 2 AND miner_uid = 1": {
+        "miner_uid": "77",
+        "miner_hotkey": f"'{OTHER}'",
+        "total_submissions": "7",
+        "accepted_submissions": "0",
+        "adjustment": "adjustment + 0.1",
+        "total_score": "total_score + 0.1",
+        "holds_uid": "NOT holds_uid",
+    },
+    "computed_weights WHERE cycle_id = 2 AND miner_uid = 1": {
+        "miner_uid": "77",
+        "weight": "weight / 2",
+        "weight_u16": "weight_u16 - 1",
+    },
+    "ledgers WHERE cycle_id = 2": {
+        "root": "repeat('0', 64)",
+        "lines": "lines + 1",
+        "netuid": "6",
+        "metagraph_at": "metagraph_at + interval '1 second'",
+        "neurons": "jsonb_set(neurons, '{1,1}', neurons #> '{2,1}')",
+        "chunk_roots": "decode(repeat('00', 32), 'hex')",
+    },
+    "ledgers WHERE cycle_id = 1": {"root": "repeat('0', 64)"},
+}
+
+
+def as_owner(table, statement, **binds):
+    """Run a statement as only the owner of a table can, who switches its triggers off; return its row."""
+    db.session.execute(text(f"ALTER TABLE {table} DISABLE TRIGGER USER"))
+    row = db.session.execute(text(statement), binds).one()
+    db.session.execute(text(f"ALTER TABLE {table} ENABLE TRIGGER USER"))
+    db.session.commit()
+    return row
+
+
+def test_every_column_that_a_ledger_rests_on(app, history, verify, api):
+    assert verify(api, state="0").exit_code == 0
+    with app.app_context():
+        make_upload(video_key="uploads/other")
+        for place, columns in CHANGES.items():
+            table, condition = place.format(history).split(" WHERE ")
+            for column, value in columns.items():
+                value = value.replace("{}", str(history))
+                old, kind = db.session.execute(
+                    text(f"SELECT {column}::text, pg_typeof({column})::text FROM {table} WHERE {condition}")
+                ).one()
+                change = f"UPDATE {table} SET {column} = {value} WHERE {condition}"
+                (changed,) = as_owner(table, f"{change} RETURNING ctid::text")
+                app.extensions["kept"] = Kept()
+                result = verify(api, state=f"{table} {condition} {column}")
+                assert result.exit_code == 1, f"{change}: {result.output}"
+                back = (
+                    f"UPDATE {table} SET {column} = CAST(:old AS {kind}) WHERE ctid = CAST(:changed AS tid)"
+                )
+                as_owner(table, f"{back} RETURNING 1", old=old, changed=changed)
+        app.extensions["kept"] = Kept()
+    result = verify(api, state="0")
+    assert result.exit_code == 0, result.output
+    assert "says the same of 2 submissions that were drawn by lot" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "corrections WHERE id = 1",
+        "corrections WHERE id = 2",
+        "computed_weights WHERE cycle_id = 2 AND miner_uid = 1",
+        "miner_scores WHERE cycle_id = 2 AND miner_uid = 1",
+        "verification_reports WHERE submission_id = 3",
+    ],
+)
+def test_every_row_that_is_lost(app, history, verify, api, row):
+    with app.app_context():
+        as_owner(row.split()[0], f"DELETE FROM {row} RETURNING 1")
+    result = verify(api)
+    assert result.exit_code == 1, result.output
+    assert "no longer gives the ledger that was published for cycle 2" in result.stderr
+
+
+# a dishonest backend
+
+
+@pytest.fixture
+def lying(api):
+    """Starts a backend that passes requests on, and changes answers at paths that end so: its address."""
+    servers = []
+
+    def start(**lies):
+        app = Flask("liar")
+
+        @app.get("/<path:path>")
+        def answer(path):
+            true = requests.get(f"{api}/{path}", timeout=10, allow_redirects=False)
+            headers = {
+                name: true.headers[name] for name in ("Location", "Content-Type") if name in true.headers
+            }
+            content = true.content
+            for ending, change in lies.items():
+                if request.path.endswith(ending):
+                    changed = change(content)
+                    if isinstance(changed, int):
+                        return "", changed
+                    content = changed
+            return Response(content, true.status_code, headers)
+
+        server = make_server("127.0.0.1", 0, app, threaded=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield lambda lies: start(**lies)
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def swap(name):
+    """Swaps the values of uids 1 and 2 in one field of the published weights."""
+
+    def change(content):
+        answer = json.loads(content)
+        values = answer[name]
+        values["1"], values["2"] = values["2"], values["1"]
+        return json.dumps(answer).encode()
+
+    return change
+
+
+def put(**fields):
+    """Sets fields of an answer; `evaluation__x` is one within `evaluation`."""
+
+    def change(content):
+        answer = json.loads(content)
+        for name, value in fields.items():
+            *outer, inner = name.split("__")
+            (answer[outer[0]] if outer else answer)[inner] = value
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+    return change
+
+
+def test_a_backend_that_says_something_else_than_its_ledger(history, verify, api, lying, app, tmp_path):
+    with app.app_context():
+        rows = db.session.execute(text("SELECT uuid::text FROM submissions WHERE id IN (:a, :b) ORDER BY id"),
+                                  {"a": history, "b": history + 1}).all()  # fmt: skip
+        db.session.rollback()
+    corrected, other = (uuid for (uuid,) in rows)
+    path = f"/submissions/{other}"
+    receipt = requests.get(f"{api}/v1/submissions/{corrected}/receipt", timeout=10).content
+    unsigned = put(key=None, signed_at=None, signature=None)
+    lies = [
+        ({"/weights/latest": swap("weights")}, "The weight of uid 1, as it is published"),
+        ({"/weights/latest": swap("hotkeys")}, "The hotkey of uid 1, as it is published"),
+        ({"/weights/latest": put(ledger_root="0" * 64)}, "Ledger_root, as it is published"),
+        ({"/weights/latest": put(block_number=7)}, "Block_number, as it is published"),
+        # a true receipt, but of another line; one without a signature; none
+        ({f"{path}/receipt": lambda _: receipt}, "the index of its receipt"),
+        ({f"{path}/receipt": unsigned}, "the key of its receipt"),
+        ({f"{path}/receipt": lambda _: 404}, "one that the backend knows"),
+        ({path: put(evaluation__final_score=0.9999)}, "final_score, as the backend shows it"),
+        ({path: put(status="REJECTED")}, "status, as the backend shows it"),
+        ({path: put(miner_uid=9)}, "miner_uid, as the backend shows it"),
+        ({path: put(video_key="uploads/x")}, "video_key, as the backend shows it"),
+        ({f"/submissions/{corrected}": put(corrections=[])}, "corrections, as the backend shows it"),
+        ({f"{path}/report": lambda content: content + b" "}, "the hash of its report"),
+        ({"/ledger/head": unsigned}, "none of the backend's keys has signed"),
+        ({"/keys": put(keys=[])}, "expected 5"),
+    ]
+    assert verify(api).exit_code == 0
+    state = (tmp_path / "state").read_bytes()
+    for number, (lie, sentence) in enumerate(lies):
+        # as who has verified it before
+        (tmp_path / str(number)).write_bytes(state)
+        result = verify(lying(lie), state=str(number))
+        assert result.exit_code == 1, f"{lie}: {result.output}"
+        assert sentence in result.stderr
+    # what is not answered holds nobody up, but is said
+    result = verify(lying({"/receipt": lambda _: 503}))
+    assert result.exit_code == 0, result.output
+    assert "no answer about 2 of 2 submissions" in result.stderr
