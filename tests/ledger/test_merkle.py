@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.proofs.merkle import Tree, inclusion_proof, leaf_hash, node_hash, root_by_proof, root_of
+from app.proofs.merkle import (
+    Tree,
+    inclusion_proof,
+    leaf_hash,
+    node_hash,
+    root_by_proof,
+    root_of,
+    subtrees_of,
+)
 
 # the entries and roots of certificate-transparency's merkletree tests, which RFC 6962 and 9162 share
 ENTRIES = [
@@ -107,3 +115,16 @@ def test_a_leaf_is_no_node():
     """So nobody can show an inner node as an entry."""
     left, right = make(2)
     assert leaf_hash(left + right) != node_hash(left, right)
+
+
+@given(st.lists(st.integers(0, 40), max_size=8))
+def test_a_tree_grows_by_subtrees_as_by_leaves(sizes):
+    """Blocks of leaves of any size, each hashed for itself, give the tree that all leaves give one by one."""
+    leaves, tree = make(sum(sizes)), Tree()
+    for size in sizes:
+        place = tree.size
+        added = subtrees_of(leaves[place : place + size], place)
+        assert len(added) <= 12
+        for root, number in added:
+            tree.append(root, number)
+    assert (tree.size, tree.root()) == (len(leaves), root_of(leaves))
