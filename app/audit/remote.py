@@ -14,7 +14,7 @@ from app.audit.memory import Memory
 from app.audit.samples import check_sample, draw
 from app.audit.service import Verified, verify_ledger
 from app.clients.http import CHUNK_BYTES
-from app.clients.published import Malformed, Published
+from app.clients.published import Malformed, Published, read_weights
 from app.clients.sites import LeadsElsewhere, NoAnswer, NotAsPublished, NotThere, Site
 from app.proofs.lines import write_time
 from app.proofs.receipts import Receipt
@@ -59,6 +59,21 @@ class Remote:
             raise Difference(1, "cycle_id", cycle, verified.ledger.cycle.cycle_id)
         return replace(verified, compared=self._compare_samples(verified.ledger.samples, head))
 
+    def check_weights(self, published: Published, ledger: Audited) -> None:
+        """Check that weights are those of their ledger, and that the other site has no others.
+
+        Raises Difference.
+        """
+        check_published(published, ledger)
+        if self.other is None:
+            return
+        try:
+            theirs = read_weights(self.other, published.cycle_id, self.keys)
+        except (LeadsElsewhere, Malformed, NoAnswer, NotThere):
+            # as in _compare()
+            return
+        check_published(theirs, ledger, f"as it stands at the {self.other.name}")
+
     def _compare_samples(self, samples: Sequence[Sample], head: Receipt) -> int:
         """Compare what the backend says of single submissions with its ledger; return of how many."""
         for compared, sample in enumerate(samples):
@@ -102,7 +117,7 @@ def read_chunks(file: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def check_published(published: Published, ledger: Audited) -> None:
+def check_published(published: Published, ledger: Audited, where: str = "as it is published") -> None:
     """Check that the published weights are those of the ledger. Raises Difference."""
     cycle = ledger.cycle
     units = {weight.uid: weight.weight_u16 for weight in ledger.weights if weight.weight_u16}
@@ -123,4 +138,4 @@ def check_published(published: Published, ledger: Audited) -> None:
         pairs.append((f"the hotkey of uid {uid}", ledger.hotkeys.get(uid), published.hotkeys.get(uid)))
     for name, expected, found in pairs:
         if expected != found:
-            raise Difference(None, f"{name}, as it is published", expected, found)
+            raise Difference(None, f"{name}, {where}", expected, found)

@@ -11,7 +11,7 @@ from typing import Any
 from app.audit.chain import TwoLedgers
 from app.audit.difference import Difference
 from app.audit.memory import Memory, MemoryInUse
-from app.audit.remote import Remote, check_published
+from app.audit.remote import Remote
 from app.clients.chain import Chain, ChainError, OutcomeUnknown
 from app.clients.published import (
     Malformed,
@@ -178,7 +178,7 @@ class WeightSetter:
             other = self._mirror if site is self._backend else None
             remote = Remote(site, other, tuple(self._file.memory.keys))
             try:
-                check_published(published, remote.verify(ledgers, published.cycle_id).ledger)
+                remote.check_weights(published, remote.verify(ledgers, published.cycle_id).ledger)
                 self._verdict = None
             except (NoAnswer, NotThere, MemoryInUse) as error:
                 return Poll("ledger_unavailable", f"The ledger cannot be checked now. {error}")

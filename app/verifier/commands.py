@@ -9,7 +9,7 @@ import click
 from app.audit.chain import TwoLedgers
 from app.audit.difference import Difference
 from app.audit.memory import Memory, UnusableMemory
-from app.audit.remote import Remote, check_published, read_chunks
+from app.audit.remote import Remote, read_chunks
 from app.audit.service import Verified, verify_ledger
 from app.clients.published import Malformed, Published, read_keys, read_weights
 from app.clients.sites import LeadsElsewhere, NoAnswer, NotAsPublished, NotThere, Site
@@ -88,9 +88,10 @@ def _verify_remote(backend: Site, mirror_url: str | None, cycle: int | None, mem
         site, other = mirror, None
         published = _find_weights(mirror, cycle, memory)
     number = cycle or (published.cycle_id if published else 0)
-    verified = Remote(site, other, memory.list_keys()).verify(memory, number)
+    remote = Remote(site, other, memory.list_keys())
+    verified = remote.verify(memory, number)
     if published:
-        check_published(published, verified.ledger)
+        remote.check_weights(published, verified.ledger)
     elif verified.ledger.weights:
         raise Difference(None, f"the published weights of cycle {number}", "those of its ledger", "none")
     return verified

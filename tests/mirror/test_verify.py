@@ -1,6 +1,9 @@
 """`kibotos weights verify` against a real API and its mirror, and an operator who changes rows."""
 
+import dataclasses
 import io
+import json
+from pathlib import Path
 
 import pytest
 import requests
@@ -12,10 +15,13 @@ from app.audit.memory import Memory
 from app.audit.remote import check_published
 from app.audit.service import verify_ledger
 from app.clients.published import Published
+from app.clients.storage import Storage
 from app.db import db
 from app.errors import NotFound
 from app.ledger import service as ledgers
+from app.proofs.keys import load_key
 from app.proofs.packing import unpack
+from app.proofs.sealed import seal
 from app.web.kept import Kept
 from app.weights import service as weights
 from jobs.tick import store_ledgers
@@ -172,6 +178,26 @@ def test_api_and_mirror_must_say_the_same(app, verify, complete, api, mirror_url
     result = verify(api, "--mirror-url", mirror_url, state="other")
     assert result.exit_code == 1
     assert f"two different ledgers for cycle {cycle}" in result.stderr
+
+
+def test_weights_at_the_mirror_that_the_backend_has_signed_and_says_otherwise(
+    app, verify, complete, api, mirror_url, mirror_settings
+):
+    """It tells those who read the mirror something else than those who read the API."""
+    cycle = complete()
+    assert verify(api, "--mirror-url", mirror_url).exit_code == 0
+    answer = requests.get(f"{api}/v1/weights/{cycle}", timeout=10).json()
+    weights = answer["weights"]
+    weights["1"], weights["2"] = weights["2"], weights["1"]
+    content = seal("weights", json.dumps(answer), load_key(Path(mirror_settings.receipt_key_file)))
+    mirror = Storage(dataclasses.replace(mirror_settings, s3_bucket=mirror_settings.mirror_bucket))
+    mirror.put(f"public/weights/{cycle}.json", content, "application/json", "no-store")
+    result = verify(api, "--mirror-url", mirror_url)
+    assert result.exit_code == 1
+    assert "The weight of uid 1, as it stands at the mirror: expected " in result.stderr
+    # by whoever owns the bucket alone it is no evidence, and stops nobody
+    mirror.put(f"public/weights/{cycle}.json", content.replace(b"1", b"2"), "application/json", "no-store")
+    assert verify(api, "--mirror-url", mirror_url).exit_code == 0
 
 
 @pytest.mark.parametrize(
