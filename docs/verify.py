@@ -66,8 +66,7 @@ def read(text):
         except ValueError:
             right = False
         need(right, number, "form", f"a line of a ledger in canonical form, that may come after {last}", raw)
-        last = kind
-        rows[kind].append((number, line))
+        rows[last := kind].append((number, line))
         leaves.append(hashlib.sha256(b"\0" + raw).digest())
     need(last == "end" and line["lines"] == number, number, "lines", number, line)
     while len(leaves) > 1:
@@ -99,16 +98,17 @@ def check(text, past):
         right = verify("\n".join(parts).encode(), bytes.fromhex(s["signature"]), s["hotkey"], SR25519)
         need(right, number, "signature", "one over the statement", s["signature"])
         need(not {s["uuid"], s["video_key"]} & past["paid"].keys(), number, "uuid", "one that was not paid before", s["uuid"])
-        past["paid"] |= {s["uuid"]: id, s["video_key"]: id}
+        past["paid"] |= {s["uuid"]: (id, points, status == "SCORED"), s["video_key"]: None}
         miner = s["uid"], s["hotkey"]
         counts[miner] = [counts[miner][0] + 1, counts[miner][1] + (status == "SCORED")]
         earned[miner] += Fraction(s["prompt_weight"]) * points / 10000
     for number, s, c in ((number, s, s["correction"]) for number, s in rows["late_correction"]):
         was, was_scored = round(float(c["final_score"]) * 10000) - c["points_change"], (c["status"] == "SCORED") - c["accepted_change"]
         right = was_scored in (0, 1) and 0 <= was <= 10000 * was_scored and (c["status"] == "SCORED" or c["final_score"] == "0.0")
-        right = right and seen < c["id"] <= last_id and past["paid"].get(s["uuid"], s["cycle_id"]) == s["cycle_id"] < id
-        need(right, number, "correction", "one of a submission of a cycle before", s)
-        seen = c["id"]
+        right = right and seen < c["id"] <= last_id and past["paid"].get(s["uuid"], before := (s["cycle_id"], was, was_scored)) == before
+        need(right and s["cycle_id"] < id, number, "correction", "one of a result that a cycle before paid", s)
+        seen, after = c["id"], (s["cycle_id"], was + c["points_change"], was_scored + c["accepted_change"])
+        past["paid"] |= {s["uuid"]: after} if s["uuid"] in past["paid"] else {}
         late[s["hotkey"]] += Fraction(s["prompt_weight"]) * c["points_change"] / 10000 * s["is_paid"]
     uids, balances = {s["hotkey"]: s["uid"] for _, s in rows["neuron"]}, {s["hotkey"] for _, s in rows["balance"]}
     for kind, *names in (("neuron", "uid"), ("balance", "hotkey"), ("miner", "uid", "hotkey")):

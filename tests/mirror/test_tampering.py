@@ -3,8 +3,11 @@
 And whatever a dishonest backend answers: one that stands before the true one and changes its answers.
 """
 
+import io
 import json
 import random
+from contextlib import nullcontext
+from copy import deepcopy
 from threading import Thread
 
 import pytest
@@ -13,15 +16,21 @@ from flask import Flask, Response, request
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
+from app.audit.chain import TwoLedgers
+from app.audit.difference import Difference
+from app.audit.memory import Memory
 from app.cycles import queries as cycles
 from app.db import db
+from app.ledger import queries
 from app.ledger import service as ledgers
 from app.web.kept import Kept
 from app.weights import service as weights
 from jobs.tick import store_ledgers
+from tests.audit.test_second import second
 from tests.corrections.conftest import correct
 from tests.factories import insert, make_cycle, make_prompt, make_upload, miner
 from tests.mirror.conftest import signed_result
+from tests.mirror.test_verify import check, execute
 
 REPORT = '{"version": 2, "checks": []}'
 
@@ -192,6 +201,66 @@ def test_every_row_that_is_lost(app, history, verify, api, row):
     result = verify(api)
     assert result.exit_code == 1, result.output
     assert "no longer gives the ledger that was published for cycle 2" in result.stderr
+
+
+# what somebody changes before the ledger of cycle 2 is published anew; whether its lines contradict themselves
+REWRITTEN = [
+    ("UPDATE corrections SET final_score = 0.9999 WHERE id = 1", True),
+    ("UPDATE corrections SET points_change = points_change + 1 WHERE id = 1", True),
+    ("UPDATE corrections SET accepted_change = 1 WHERE id = 1", True),
+    ("UPDATE corrections SET status = 'REJECTED', final_score = 0 WHERE id = 1", True),
+    ("UPDATE corrections SET is_late = true WHERE id = 1", True),
+    ("DELETE FROM corrections WHERE id = 1", True),
+    ("UPDATE corrections SET points_change = points_change - 1 WHERE id = 2", True),
+    ("UPDATE corrections SET final_score = 0.9999 WHERE id = 2", True),
+    ("UPDATE corrections SET submission_id = submission_id + 1 WHERE id = 2", True),
+    ("DELETE FROM corrections WHERE id = 2", True),
+    ("UPDATE metagraph SET hotkey = 'nobody' WHERE uid = 1", True),
+    ("UPDATE metagraph SET uid = 9 WHERE uid = 1", True),
+    ("DELETE FROM metagraph WHERE uid = 1", True),
+    ("UPDATE cycles SET last_correction_id = 1 WHERE id = 2", True),
+    (
+        "UPDATE miner_scores SET adjustment = 0, total_score = total_score - adjustment WHERE cycle_id = 2",
+        True,
+    ),
+    # no rule says what these must be; who saw the ledger before finds them by its root
+    ("UPDATE corrections SET reason = 'Another.' WHERE id = 1", False),
+    ("UPDATE corrections SET decided_by = 'Eve', kind = 'review' WHERE id = 2", False),
+    ("UPDATE metagraph SET validator_permit = NOT validator_permit WHERE uid = 2", False),
+    ("UPDATE cycles SET block_number = 7, block_number_is_current = true WHERE id = 2", False),
+    ("UPDATE evaluations SET judge_model = 'another'", False),
+]
+
+
+def content(cycle):
+    file = io.BytesIO()
+    ledgers.write(cycle, file)
+    return file.getvalue()
+
+
+def test_corrections_and_metagraph_though_the_ledger_is_published_anew(app, history, tmp_path):
+    regular, known = tmp_path / "regular", tmp_path / "known"
+    with app.app_context():
+        check(Memory(regular), 1)
+        second(content(1), past := {"chain": None, "left": {}, "paid": {}})
+        # one who has verified the cycle before, and one who has verified this one, too
+        known.write_bytes(regular.read_bytes())
+        check(Memory(known), 2)
+        for number, (change, contradicts) in enumerate(REWRITTEN):
+            taken_at = queries.find(2).basis.metagraph_at
+            execute(change)
+            execute("DELETE FROM ledgers WHERE cycle_id = 2")
+            ledgers.record(2, 5, taken_at)
+            others = tmp_path / str(number)
+            others.write_bytes(regular.read_bytes())
+            with pytest.raises(Difference) if contradicts else nullcontext():
+                check(Memory(others), 2)
+            with pytest.raises(SystemExit) if contradicts else nullcontext():
+                second(content(2), deepcopy(past))
+            with pytest.raises((Difference, TwoLedgers)):
+                check(Memory(known), 2)
+            db.session.rollback()
+        check(Memory(known), 2)
 
 
 # a dishonest backend
