@@ -203,7 +203,7 @@ def test_every_row_that_is_lost(app, history, verify, api, row):
     assert "no longer gives the ledger that was published for cycle 2" in result.stderr
 
 
-# what somebody changes before the ledger of cycle 2 is published anew; whether its lines contradict themselves
+# what somebody changes before the ledger of cycle 2 is published anew; whether its lines then disagree
 REWRITTEN = [
     ("UPDATE corrections SET final_score = 0.9999 WHERE id = 1", True),
     ("UPDATE corrections SET points_change = points_change + 1 WHERE id = 1", True),
