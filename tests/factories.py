@@ -1,5 +1,6 @@
 """Rows for tests, written straight into the database and committed; and miners with real keys."""
 
+import functools
 import itertools
 import json
 import uuid
@@ -14,6 +15,7 @@ from app.db import db
 _serial = itertools.count(1)
 
 
+@functools.cache
 def miner(name: str = "miner") -> Keypair:
     """The sr25519 keypair of that name: the same one each time."""
     return Keypair.create_from_uri(f"//{name}")
