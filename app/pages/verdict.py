@@ -32,7 +32,7 @@ NAMES = {
     "perspective_correct": "The perspective is right",
     "demonstration_quality": "The demonstration is good",
     "training_utility": "A robot can learn from it",
-    "known": "Known from elsewhere",
+    "known": "Seen before",
     "cut": "Cuts",
     "still": "Seen by the judge",
 }
@@ -56,7 +56,7 @@ class Mark:
 class Lane:
     """Where in the video something is: `known` footage, a fault, a `cut`, or a `still` for the judge.
 
-    `tone`: "bad" if it rejects or costs the most, "warn" for a fault that costs points, "soft" for one that
+    `tone`: "bad" if it rejects or costs the most, "warn" for a fault that costs points, "mild" for one that
     does not, else "".
     """
 
@@ -102,7 +102,7 @@ def _strip(report: Report) -> Strip | None:
     spans["cut"] = [(seconds, seconds) for seconds in (measures.cuts if measures else ())]
     spans["still"] = [(still.seconds, still.seconds) for still in report.keyframes or ()]
     costly = {each.name for each in (report.quality.deductions if report.quality else ()) if each.points}
-    tones = {kind: "warn" if kind in costly else "soft" for kind in _FAULTS} | {"known": "bad"}
+    tones = {kind: "warn" if kind in costly else "mild" for kind in _FAULTS} | {"known": "bad"}
     lanes = [Lane(kind, tones.get(kind, ""), _marks(each, duration)) for kind, each in spans.items() if each]
     return Strip(duration, lanes, measures is None or measures.spans is not None)
 
