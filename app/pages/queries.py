@@ -79,9 +79,11 @@ _FIND_DETAILS = text("""
     SELECT
         (SELECT coalesce(json_object_agg(tenth, count), '{}') FROM (
             SELECT least(floor(final_score * 10)::integer, 9) AS tenth, count(*) AS count
-            FROM (SELECT final_score FROM submissions WHERE cycle_id = :cycle_id AND status = 'SCORED'
-                  ORDER BY id DESC LIMIT :most) latest
-            GROUP BY 1) spread) AS spread,
+            FROM (SELECT cycle_id, status, final_score FROM submissions
+                  -- with cycle_id = :cycle_id the planner would walk through all later cycles to come to it
+                  WHERE (cycle_id, id) <= (:cycle_id, 9223372036854775807)
+                  ORDER BY cycle_id DESC, id DESC LIMIT :most) latest
+            WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1) spread) AS spread,
         (SELECT root FROM ledgers WHERE cycle_id = :cycle_id) AS ledger_root,
         (SELECT coalesce(json_agg(row_to_json(decided) ORDER BY decided.id DESC), '[]') FROM (
             SELECT k.id, k.kind, k.status, k.final_score, k.decided_by, k.decided_at, k.is_late, s.uuid
@@ -236,10 +238,9 @@ class CycleRow:
 class CycleDetails:
     """What a cycle's page shows beside its scores.
 
-    `spread`: how many of the latest accepted submissions, up to COUNT_AT_MOST, have a final score in each
-    tenth of [0, 1]. `corrections`: those
-    that count in it, the latest first, each with id, kind, status, final_score, decided_by, decided_at,
-    is_late and the submission's uuid.
+    `spread`: how many of its latest COUNT_AT_MOST submissions are accepted, with a final score in each tenth
+    of [0, 1]. `corrections`: those that count in it, the latest first, each with id, kind, status,
+    final_score, decided_by, decided_at, is_late and the submission's uuid.
     """
 
     spread: dict[str, int]
