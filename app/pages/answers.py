@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Blueprint, Response, current_app, render_template, request
+from flask.sansio.blueprints import BlueprintSetupState
 
 from app.errors import DomainError, Forbidden, NotFound
 from app.version import VERSION
@@ -21,6 +22,11 @@ POLICY = (
 )
 _YEAR = "public, max-age=31536000, immutable"
 _GZIP_FROM_BYTES = 1000
+# embeddings, overrides and isolates of directions, and control characters but tabs and newlines
+_TURNING = dict.fromkeys(
+    [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+    + [code for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in "\t\n"]
+)
 # of a number and of a text that a report tells
 _MOST_SHOWN = 10**9
 _MOST_CHARACTERS = 120
@@ -33,6 +39,10 @@ def init_app(blueprint: Blueprint) -> None:
     ):  # fmt: skip
         blueprint.add_app_template_filter(function, name)
     blueprint.add_app_template_test(is_uuid, "uuid")
+
+    @blueprint.record_once
+    def finish(state: BlueprintSetupState) -> None:
+        state.app.jinja_env.finalize = _in_its_place
 
     @blueprint.context_processor
     def common() -> dict[str, Any]:
@@ -53,6 +63,14 @@ def init_app(blueprint: Blueprint) -> None:
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(math.ceil(error.retry_after))
         return response
+
+
+def _in_its_place(value: Any) -> Any:
+    """What a template shows, without the characters that would turn what follows it around.
+
+    To isolate a text is not enough: the end of its element would close what it has left open, and not itself.
+    """
+    return value.translate(_TURNING) if isinstance(value, str) else value
 
 
 def page(template: str, status: int = 200, **values: Any) -> Response:

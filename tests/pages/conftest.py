@@ -11,7 +11,7 @@ from tests.factories import insert, make_cycle, make_prompt, make_result, make_s
 # what somebody writes who hopes that a page takes it for markup
 MARKUP = '<script>alert(1)</script> <a href="https://evil.example">free</a> "><img src=x onerror=alert(2)>'
 # and who hopes that it runs out of its place, or turns its surroundings around
-WILD = f"\u202e\u2066{'W' * 60}ß{'m' * 200}\u202d שלום مرحبا {MARKUP}"
+WILD = f"\u202e\u2066\x1b[31m\x85{'W' * 60}ß{'m' * 200}\u202d שלום مرحبا {MARKUP}"
 
 
 def make_sheet():

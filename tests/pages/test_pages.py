@@ -40,6 +40,8 @@ def test_page_is_answered_with_what_keeps_it_harmless(client, story, path):
     # nobody's markup became ours, and no address that somebody wrote became a link
     assert "<script>alert" not in answer.text and "<img src=x" not in answer.text
     assert 'href="https://evil.example"' not in answer.text
+    # and nothing that somebody wrote turns around what stands behind it
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x00-\x08\x0b-\x1f\x7f-\x9f]", answer.text)
     assert not re.search(r'\sstyle=|\son\w+="|<style', answer.text)
 
 
