@@ -213,6 +213,7 @@ def test_review_is_decided_by_keyboard_alone(open_page):
     check_access(page)
     # the video is there, from storage, which the policy names
     until(page, "document.querySelector('video').readyState > 0")
+    until(page, "document.querySelector('img.sheet').naturalWidth === 960")
     # without a reason the key leads to its field
     page.keyboard.press("r")
     page.keyboard.type("It is a glass.")
