@@ -614,6 +614,13 @@ CREATE TABLE judge_usage (
     PRIMARY KEY (day, model)
 );
 
+-- Submissions, and showings of gold films, that have a contact sheet in storage, under sheets/{uuid}.webp.
+CREATE TABLE contact_sheets (
+    uuid       uuid PRIMARY KEY,
+    stored_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX contact_sheets_old ON contact_sheets (stored_at);
+
 -- What admins did, by the API or the pages: who (a token's name, or the name given at the login), what, to what.
 CREATE TABLE admin_actions (
     id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -32,7 +32,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.health.service import build_probes
     from app.ledger import routes as ledger
     from app.moderation import routes as moderation
-    from app.pages import admin
+    from app.pages import admin, links
     from app.pages import routes as pages
     from app.prompts import routes as prompts
     from app.reviews import routes as reviews
@@ -65,7 +65,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
     submitted = (submissions, appeals, evaluation, gold, reviews, moderation)
-    for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, admin):
+    for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, links, admin):
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:
         app.register_blueprint(blueprint)

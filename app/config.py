@@ -355,6 +355,9 @@ class Settings:
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
     )
+    retain_contact_sheets_days: float = _setting(
+        30.0, _number(0, 36_500), "days after which the pictures of a video on its page are deleted; 0: none"
+    )
     gold_rate: float = _setting(
         0.01, _number(0, 0.5), "gold films shown for each submission, while there are any; 0: none"
     )

@@ -10,6 +10,10 @@ foreign code.
 """
 
 import uuid
+import zlib
+from base64 import b64decode
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +23,7 @@ from redis import Redis, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Worker
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -30,6 +34,7 @@ log = structlog.get_logger(__name__)
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
 WEBHOOKS = "webhooks"
+QUEUES = (EVALUATIONS, TICKS, WEBHOOKS)
 
 EVALUATE_NEXT = "jobs.evaluate.evaluate_next"
 TICK_CYCLES = "jobs.tick.tick_cycles"
@@ -45,6 +50,8 @@ JOBS = frozenset(
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
+# of what a job said when it failed
+MAX_ERROR_BYTES = 200_000
 
 
 def connect(settings: Settings, **options: Any) -> Redis:
@@ -83,6 +90,17 @@ class WorkerState:
     last_heartbeat: datetime | None
     successful_jobs: int
     failed_jobs: int
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that ended with an exception, or whose worker was lost; `error` is its last line."""
+
+    id: str
+    queue: str
+    function: str
+    failed_at: datetime | None
+    error: str
 
 
 class JobRefused(Exception):
@@ -169,7 +187,7 @@ def count_workers(redis: Redis) -> int:
 
 def list_queues(redis: Redis) -> list[QueueState]:
     """The state of each queue. Raises RedisError if Redis is out of reach."""
-    queues = [open_queue(name, redis) for name in (EVALUATIONS, TICKS, WEBHOOKS)]
+    queues = [open_queue(name, redis) for name in QUEUES]
     return [
         QueueState(
             queue.name,
@@ -179,6 +197,48 @@ def list_queues(redis: Redis) -> list[QueueState]:
         )
         for queue in queues
     ]
+
+
+def list_failed(redis: Redis, limit: int) -> list[FailedJob]:
+    """The jobs of each queue that failed last, at most `limit` of each. Raises RedisError."""
+    failed = []
+    for name in QUEUES:
+        for id in open_queue(name, redis).failed_job_registry.get_job_ids(0, limit - 1, desc=True):
+            with suppress(NoSuchJobError):
+                job = ListedJob.fetch(id, redis)
+                failed.append(FailedJob(id, name, job.func_name or "", job.ended_at, _last_words(redis, id)))
+    return failed
+
+
+def _last_words(redis: Redis, job_id: str) -> str:
+    """The last line of the exception that a job ended with, or "". RQ would unpack it to any size."""
+    results: Any = redis.xrevrange(f"rq:results:{job_id}", count=1)
+    for _, result in results:
+        with suppress(KeyError, ValueError, zlib.error):
+            packed = b64decode(result[b"exc_string"])
+            told = zlib.decompressobj().decompress(packed, MAX_ERROR_BYTES).decode(errors="replace")
+            return told.strip().rpartition("\n")[2][:500]
+    return ""
+
+
+def requeue_failed(redis: Redis, queue: str, job_ids: Iterable[str]) -> int:
+    """Queue failed jobs of `queue` once more and return how many there were. Raises RedisError."""
+    registry, count = open_queue(queue, redis).failed_job_registry, 0
+    for id in job_ids:
+        with suppress(NoSuchJobError, InvalidJobOperation):
+            registry.requeue(ListedJob.fetch(id, redis))
+            count += 1
+    return count
+
+
+def forget_failed(redis: Redis, queue: str, job_ids: Iterable[str]) -> int:
+    """Delete failed jobs of `queue` and return how many there were. Raises RedisError."""
+    registry, count = open_queue(queue, redis).failed_job_registry, 0
+    for id in job_ids:
+        count += registry.remove(id)
+        with suppress(NoSuchJobError):
+            ListedJob.fetch(id, redis).delete()
+    return count
 
 
 def list_workers(redis: Redis) -> list[WorkerState]:

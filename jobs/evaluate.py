@@ -25,6 +25,7 @@ from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
+from app.sheets import service as sheets
 
 log = structlog.get_logger(__name__)
 
@@ -100,10 +101,13 @@ def evaluate_next() -> None:
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     for claim in claims:
         with Lease(app, claim, began) as lease:
-            _evaluate(claim, lease)
+            sheet = _evaluate(claim, lease)
+        extensions = app.extensions
+        sheets.keep(claim.submission_uuid, sheet, extensions["settings"], extensions["storage"])
 
 
-def _evaluate(claim: Claim, lease: Lease) -> None:
+def _evaluate(claim: Claim, lease: Lease) -> bytes:
+    """Evaluate a claimed submission, and record the result or release it. Return a result's contact sheet."""
     extensions = current_app.extensions
     settings, storage = extensions["settings"].for_judging(claim.is_appeal), extensions["storage"]
     structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
@@ -119,6 +123,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
             lambda *seen: _ride_out(lease, lambda: service.find_known_footage(claim, *seen)),
         )
         _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
+        return outcome.contact_sheet
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
     except TransientError as fault:
@@ -128,6 +133,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
     except Exception as error:
         log.exception("evaluation_failed")
         _release(claim, lease, TransientError(f"{type(error).__name__}: {error}"))
+    return b""
 
 
 def _release(claim: Claim, lease: Lease, fault: TransientError) -> None:

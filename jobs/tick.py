@@ -11,6 +11,7 @@ from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
 from app.reviews import service as reviews
+from app.sheets import service as sheets
 from app.webhooks import service as webhooks
 
 
@@ -23,8 +24,8 @@ def tick_cycles() -> None:
 def reconcile_evaluations() -> None:
     """Release expired leases, decide overdue reviews, queue what is due, and block evaluators in doubt.
 
-    Delete the objects of videos that were taken down. Gold films are put into the queue last, so that nothing
-    waits while storage copies one.
+    Delete the objects of videos that were taken down, and old contact sheets. What storage may take long for
+    comes last, so that nothing waits meanwhile.
     """
     extensions = current_app.extensions
     settings, redis, storage = extensions["settings"], extensions["redis"], extensions["storage"]
@@ -36,6 +37,7 @@ def reconcile_evaluations() -> None:
         reconcile.dispatch(redis, settings)
         evaluators.block_doubtful(settings)
         gold.plan(settings, storage)
+        sheets.delete_old(settings, storage)
 
     ticks.run("reconcile", work)
 

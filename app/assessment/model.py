@@ -92,6 +92,8 @@ class Outcome:
     fingerprint: tuple[FrameHash, ...] = field(default=(), repr=False)
     # packed, see app/video/features.py; empty from evaluators of before these
     features: bytes = field(default=b"", repr=False)
+    # a WebP, see app/video/sheet.py; empty if there is none
+    contact_sheet: bytes = field(default=b"", repr=False)
     reasoning: str = ""
 
     @property

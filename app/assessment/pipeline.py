@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+import structlog
+
 from app.assessment import formula, quality, technical
 from app.assessment.judge import JudgeQuestion
 from app.assessment.model import Brief, Claim, Declared, Outcome
 from app.assessment.report import (
     REPORT_VERSION,
     Check,
+    FaultSpan,
     JudgeAnswer,
     MeasuresPart,
     QualityPart,
@@ -33,15 +36,20 @@ from app.assessment.report import (
 from app.enums import Dependency
 from app.errors import ChangingVideo, TransientError, Unavailable
 from app.version import VERSION
-from app.video import control, ffmpeg
+from app.video import control, ffmpeg, sheet
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
 from app.video.frames import FrameHash
+from app.video.measures import joined
 from app.video.probe import Probe, probe
 from app.video.scan import Scan, scan
 
+log = structlog.get_logger(__name__)
+
 # stills the judge sees, besides the one at the peak of motion
 STILLS = 8
+# spans of a fault that a report tells
+MOST_SPANS = 12
 # The object was there when the submission was accepted, and miners cannot delete: that it is gone is believed
 # at this attempt only, minutes later.
 MISSING_BELIEVED_AT = 3
@@ -179,6 +187,7 @@ class _Run:
     quality: float = 0.0
     fingerprint: tuple[FrameHash, ...] = ()
     features: bytes = b""
+    contact_sheet: bytes = b""
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -241,6 +250,7 @@ class _Run:
         self.quality = quality.score(deductions)
         self.fingerprint = scanned.fingerprint
         self.features = scanned.features
+        self.contact_sheet = _drawn(scanned)
         self.report.frame_seed = self.frame_seed
         self.report.measures = _measured(scanned)
         self.report.quality = QualityPart(score=self.quality, deductions=deductions)
@@ -298,8 +308,18 @@ class _Run:
             report=self.report,
             fingerprint=self.fingerprint,
             features=self.features,
+            contact_sheet=self.contact_sheet,
             reasoning=answer.reasoning if answer else "",
         )
+
+
+def _drawn(scanned: Scan) -> bytes:
+    """Return the contact sheet, or b"": for people to look at, it must not cost anybody a result."""
+    try:
+        return sheet.draw(scanned.pictures)
+    except Exception:
+        log.exception("contact_sheet_not_drawn")
+        return b""
 
 
 def _describe(probed: Probe) -> VideoPart:
@@ -325,4 +345,9 @@ def _measured(scanned: Scan) -> MeasuresPart:
     }
     shares = {name: round(found.share, 4) for name, found in vars(scanned.faults).items()}
     cuts = [round(seconds, 3) for seconds in scanned.measures.cuts]
-    return MeasuresPart(frames=scanned.measures.frames, cuts=cuts, **means, **shares)
+    spans = [
+        FaultSpan(kind=name, start=round(start, 2), end=round(end, 2))
+        for name, found in vars(scanned.faults).items()
+        for start, end in joined(found.spans, MOST_SPANS)
+    ]
+    return MeasuresPart(frames=scanned.measures.frames, cuts=cuts, spans=spans, **means, **shares)

@@ -53,12 +53,21 @@ class TechnicalPart(Part):
     checks: list[Check]
 
 
+class FaultSpan(Part):
+    """A part of the video, in seconds, that has the fault `kind`, which is named as in the measures."""
+
+    kind: str
+    start: float
+    end: float
+
+
 class MeasuresPart(Part):
     """Measures of the video, mostly as shares of 1. Times are in seconds.
 
     `frames` is the number of moments that were looked at. `repeated`: shown before in the same video.
     `brief_shots`: in shots of less than a second. `drawn`: not filmed. `unhashable`: too little detail to be
-    recognised again. Old reports do not have these four.
+    recognised again. Old reports do not have these four. `spans` says where the faults are: at most 12 of a
+    kind, so near ones may be joined. Old reports do not have it.
     """
 
     frames: int
@@ -76,6 +85,7 @@ class MeasuresPart(Part):
     brief_shots: float | None = None
     drawn: float | None = None
     unhashable: float | None = None
+    spans: list[FaultSpan] | None = None
 
 
 class Deduction(Part):

@@ -19,12 +19,15 @@ from app.assessment.report import Report
 from app.enums import Category
 from app.fields import Id, RequestModel, ShortText, Text, Timestamp, storable
 from app.video.frames import FrameHash
+from app.video.sheet import MAX_BYTES as MAX_SHEET_BYTES
+from app.video.sheet import is_sheet
 
 MAX_METADATA_KIB = 64
 # What a report may take of that; the rest is the fingerprint's, which the search for duplicates needs.
 MAX_REPORT_KIB = 24
 # What the features of a video take besides, in base64; the database takes them and no report shows them.
 MAX_FEATURES_KIB = 576
+MAX_SHEET_CHARACTERS = -(-MAX_SHEET_BYTES // 3) * 4
 MAX_REASON = 2000
 FINDINGS = "kibotos"
 
@@ -107,6 +110,21 @@ def unpack_features(packed: str) -> bytes:
 def _check_features(value: str) -> str:
     unpack_features(value)
     return value
+
+
+def pack_sheet(sheet: bytes) -> str:
+    return base64.b64encode(sheet).decode()
+
+
+def unpack_sheet(packed: Any) -> bytes:
+    """Return a contact sheet, or b"" if it is no base64 of one: a result never fails because of it."""
+    if not isinstance(packed, str) or len(packed) > MAX_SHEET_CHARACTERS:
+        return b""
+    try:
+        sheet = base64.b64decode(packed, validate=True)
+    except ValueError:
+        return b""
+    return sheet if is_sheet(sheet) else b""
 
 
 PackedFeatures = Annotated[str, AfterValidator(_check_features)]
@@ -194,4 +212,6 @@ def show_outcome(claim: Claim, outcome: Outcome) -> dict[str, Any]:
                 "features": pack_features(outcome.features),
             }
         },
+        # not among the findings: an older backend, which knows nothing of it, bounds their size
+        "contact_sheet": pack_sheet(outcome.contact_sheet),
     }

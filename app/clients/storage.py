@@ -19,8 +19,13 @@ log = structlog.get_logger(__name__)
 
 # What begins with it is public, by the policy of `kibotos storage init`.
 MIRROR_PREFIX = "public/"
+SHEETS_PREFIX = "sheets/"
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 3
+
+
+class StorageRefused(Unavailable):
+    """Storage answered, and did not do what it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class _Endpoint:
 
 @contextmanager
 def _translated(missing_ok: bool = False) -> Iterator[None]:
-    """Turn what botocore raises into Unavailable; swallow a 404 if `missing_ok`."""
+    """Turn what botocore raises into Unavailable or StorageRefused; swallow a 404 if `missing_ok`."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -261,7 +266,7 @@ def _translated(missing_ok: bool = False) -> Iterator[None]:
         if missing_ok and status == 404:
             return
         log.warning("storage_unavailable", status=status, code=error.response.get("Error", {}).get("Code"))
-        raise Unavailable("Storage refused the request at the moment; try again shortly.") from error
+        raise StorageRefused("Storage refused the request at the moment; try again shortly.") from error
     except (BotoCoreError, Boto3Error) as error:
         # boto3's own error of an upload in parts tells in its message what storage said
         log.warning("storage_unavailable", error=f"{type(error).__name__}: {error}"[:500])

@@ -45,8 +45,9 @@ _COUNT_FAILURE = text(f"""
         probe_until = CASE WHEN {_TRIPS} THEN NULL ELSE b.probe_until END
     RETURNING open_until
 """)
-_LIST_FAILING = text("""
-    SELECT name, last_error FROM circuit_breakers WHERE open_until IS NULL ORDER BY name
+_LIST_FAULTS = text("""
+    SELECT name, open_until IS NOT NULL AS is_tripped, last_error FROM circuit_breakers
+    ORDER BY is_tripped DESC, name
 """)
 _DELETE = text("DELETE FROM circuit_breakers WHERE name = ANY(:names)")
 
@@ -62,8 +63,9 @@ class TrippedBreaker:
 
 
 @dataclass(frozen=True)
-class Failing:
+class Fault:
     name: str
+    is_tripped: bool
     last_error: str | None
 
 
@@ -72,9 +74,9 @@ def list_tripped(names: Sequence[str] = tuple(Dependency)) -> list[TrippedBreake
     return fetch_all(TrippedBreaker, _LIST_TRIPPED, names=list(names))
 
 
-def list_failing() -> list[Failing]:
-    """What has failed since its last success, but not often enough to trip its breaker."""
-    return fetch_all(Failing, _LIST_FAILING)
+def list_faults() -> list[Fault]:
+    """What has failed since its last success, first what failed often enough to trip its breaker."""
+    return fetch_all(Fault, _LIST_FAULTS)
 
 
 def take_probe(names: Sequence[str], probe_seconds: float) -> int:

@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from app.assessment.model import MAX_JUDGE_CALLS, Claim, Outcome
 from app.assessment.wire import (
@@ -17,6 +17,7 @@ from app.assessment.wire import (
     Score,
     unpack_features,
     unpack_fingerprint,
+    unpack_sheet,
 )
 from app.enums import Dependency
 from app.fields import JsonObject, RequestModel, Text, Whole, at_most_kib
@@ -27,6 +28,9 @@ Token = Annotated[UUID, Field(strict=False)]
 # anybody may read this later
 Reason = Annotated[
     Text, Field(min_length=1, max_length=2000), AfterValidator(lambda reason: stripped(reason)[:2000])
+]
+ContactSheet = Annotated[
+    bytes, BeforeValidator(unpack_sheet), WithJsonSchema({"type": "string", "contentEncoding": "base64"})
 ]
 # fields of the findings that look like keys: hashes, and names of models and programs
 _IDENTIFIERS = frozenset(
@@ -77,6 +81,12 @@ def _without_features(value: Any) -> Any:
 
 
 class SubmitIn(RequestModel):
+    """The result of a claimed submission.
+
+    `contact_sheet` is base64 of a WebP of at most 60,000 bytes: some pictures of the video, for its miner and
+    for admins. One that is anything else is left out, and the result counts all the same.
+    """
+
     submission_id: SubmissionId
     technical_score: Score
     relevance_score: Score
@@ -92,6 +102,7 @@ class SubmitIn(RequestModel):
         | None
     ) = None
     claim_token: Token | None = None
+    contact_sheet: ContactSheet = b""
 
 
 class JudgeCallsIn(RequestModel):

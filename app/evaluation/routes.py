@@ -11,6 +11,7 @@ from app.assessment.wire import unpack_features, unpack_fingerprint
 from app.enums import EvaluatedBy
 from app.errors import ChangingVideo, TransientError
 from app.evaluation import evaluators, models, service
+from app.sheets import service as sheets
 from app.web.api import Problem, spec
 from app.web.auth import require_evaluator
 
@@ -78,9 +79,9 @@ def submit(json: models.SubmitIn) -> models.SubmitOut:
         own = TransientError(f"{service.claimant(g.token)}: {fault}")
         service.release(claim, own, EvaluatedBy.EVALUATOR)
         return models.SubmitOut(success=True, submission_uuid=claim.submission_uuid, final_score=0.0)
-    verdict = service.record_reported(
-        claim, models.read_outcome(json), json.final_score, current_app.extensions["settings"], g.token
-    )
+    settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
+    verdict = service.record_reported(claim, models.read_outcome(json), json.final_score, settings, g.token)
+    sheets.keep(claim.submission_uuid, json.contact_sheet, settings, storage)
     return models.SubmitOut(
         success=True, submission_uuid=claim.submission_uuid, final_score=verdict.final_score
     )

@@ -352,12 +352,12 @@ def find_obstacle(settings: Settings) -> str | None:
     """A sentence that says why our workers evaluate nothing at the moment, or None if they do."""
     if not settings.has_judge:
         return "No judge is configured: submissions wait until VLM_API_URL is set."
-    tripped = breaker_queries.list_tripped()
-    if tripped:
-        names = " and ".join(item.name for item in tripped)
-        return f"Evaluations wait for {names} to recover: {tripped[0].last_error}"
-    for failing in breaker_queries.list_failing():
-        return f"The latest evaluation failed because of {failing.name}: {failing.last_error}"
+    if faults := breaker_queries.list_faults():
+        first = faults[0]
+        if not first.is_tripped:
+            return f"The latest evaluation failed because of {first.name}: {first.last_error}"
+        names = " and ".join(fault.name for fault in faults if fault.is_tripped)
+        return f"Evaluations wait for {names} to recover: {first.last_error}"
     budget = settings.vlm_daily_token_budget
     if budget and DatabaseMemory().tokens_today() >= budget:
         return "The judge's tokens for today are used up: evaluations continue at 0:00 UTC."

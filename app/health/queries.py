@@ -97,7 +97,8 @@ _CYCLE_COUNTS = text("""
     WHERE m.cycle_id = (SELECT id FROM cycles WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1)
     GROUP BY outcome.status
 """)
-_STAGES = text("""
+# of the :latest submissions that have a report, for each of the :stages
+SELECT_STAGES = """
     SELECT stage,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds::double precision) AS median,
            percentile_cont(0.95) WITHIN GROUP (ORDER BY seconds::double precision) AS p95
@@ -108,7 +109,8 @@ _STAGES = text("""
          LATERAL (SELECT stages ->> stage AS seconds
                   WHERE jsonb_typeof(stages -> stage) = 'number') measured
     GROUP BY stage ORDER BY stage
-""")
+"""
+_STAGES = text(SELECT_STAGES)
 _BREAKERS = text("""
     SELECT name, consecutive_failures, open_until IS NOT NULL AS is_tripped FROM circuit_breakers
 """)

@@ -188,18 +188,41 @@ def submit_video(
 @miner.command()
 @click.argument("uuid")
 @click.option("--watch", is_flag=True, help="Wait for the score.")
+@click.option(
+    "--open",
+    "wants_link",
+    is_flag=True,
+    help="Print a link to a page with the video. It is good for 15 minutes. Name the hotkey as well.",
+)
+@key_options
 @api_option
 @json_option
 @click.pass_context
-def status(ctx: click.Context, uuid: str, watch: bool, api_url: str | None, as_json: bool) -> None:
+def status(
+    ctx: click.Context,
+    uuid: str,
+    watch: bool,
+    wants_link: bool,
+    api_url: str | None,
+    as_json: bool,
+    **keys: Any,
+) -> None:
     """Show the status and the result of the submission UUID. Exits with 1 if it was rejected."""
     from app.clients.backend import Backend
+    from app.fields import printable
 
     settings: Settings = ctx.obj
+    hotkey = _hotkey(keys) if wants_link else None
     if watch:
-        ctx.exit(_watch(settings, api_url, uuid, as_json))
-    backend = Backend(api_url or settings.api_url)
-    ctx.exit(_show_submission(backend, backend.get(f"/v1/submissions/{uuid}"), as_json))
+        code = _watch(settings, api_url, uuid, as_json)
+    else:
+        backend = Backend(api_url or settings.api_url)
+        code = _show_submission(backend, backend.get(f"/v1/submissions/{uuid}"), as_json)
+    if hotkey:
+        backend = Backend(api_url or settings.api_url)
+        link = backend.post(f"/v1/submissions/{uuid}/video-link", {}, sign=hotkey.sign_request)
+        click.echo(f"{backend.url}{printable(link['path'])}", err=as_json)
+    ctx.exit(code)
 
 
 @miner.command()

@@ -28,7 +28,7 @@ _LIST_SAME_FILE = text("""
     ORDER BY other.id LIMIT :limit
 """)
 _LIST_DUE = text("""
-    SELECT t.submission_id, s.video_key FROM takedowns t JOIN submissions s ON s.id = t.submission_id
+    SELECT t.submission_id, s.uuid, s.video_key FROM takedowns t JOIN submissions s ON s.id = t.submission_id
     WHERE t.delete_at <= now() ORDER BY t.delete_at LIMIT :limit
 """)
 _NOTE_DELETED = text(f"""
@@ -54,6 +54,7 @@ class Submission:
 @dataclass(frozen=True)
 class Deletion:
     submission_id: int
+    uuid: UUID
     video_key: str
 
 

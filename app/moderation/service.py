@@ -24,6 +24,7 @@ from app.moderation.models import Takedown
 from app.moderation.queries import Submission
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
+from app.sheets import service as sheets
 from app.webhooks import service as webhooks
 from app.webhooks.events import Evaluated, TakenDown
 
@@ -62,7 +63,7 @@ def take_down(uuid: UUID, reason: str, by: str, evidence: dict[str, Any], storag
         log.warning("taken_down", submission=str(uuid), decided_by=by)
     db.session.rollback()
     # the tick tries again if this fails
-    is_deleted = submission.is_deleted or _delete(submission.id, submission.video_key, storage)
+    is_deleted = submission.is_deleted or _delete(submission.id, uuid, submission.video_key, storage)
     same_file = queries.list_same_file(submission.id, AT_MOST)
     db.session.rollback()
     return Takedown(uuid, is_deleted, same_file)
@@ -73,14 +74,18 @@ def delete_objects(storage: Storage) -> None:
     due = queries.list_due_deletions(AT_MOST)
     db.session.rollback()
     for each in due:
-        if not _delete(each.submission_id, each.video_key, storage):
+        if not _delete(each.submission_id, each.uuid, each.video_key, storage):
             break
 
 
-def _delete(submission_id: int, video_key: str, storage: Storage) -> bool:
-    """Delete an object, and note it. False if storage is away. No connection is held while it is asked."""
+def _delete(submission_id: int, uuid: UUID, video_key: str, storage: Storage) -> bool:
+    """Delete a video and its contact sheet, and note it. False if storage is away.
+
+    No connection is held while storage is asked.
+    """
     try:
         storage.delete(video_key)
+        sheets.forget(uuid, storage)
     except Unavailable as error:
         log.warning("object_not_deleted", submission_id=submission_id, reason=error.detail)
         return False

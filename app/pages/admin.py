@@ -2,7 +2,6 @@
 
 import json
 from typing import Any, TypeVar, cast, get_args
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from flask import Blueprint, Response, current_app, g, redirect, request, url_for
@@ -15,12 +14,12 @@ from app.assessment.report import Report
 from app.enums import Category, ReviewState
 from app.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
 from app.gold.service import describe_judge
-from app.pages import answers, queries, sessions, verdict
+from app.pages import answers, queries, sessions, submission_page, verdict
 from app.pages.sessions import require_session
 from app.prompts import service as prompts_service
 from app.prompts.models import NewPrompt, Prompt, PromptChange, PromptFilter
 from app.prompts.queries import list_prompts
-from app.queue import list_queues, list_workers
+from app.queue import QUEUES, forget_failed, list_failed, list_queues, list_workers, requeue_failed
 from app.reviews import service as reviews_service
 from app.web.api import describe_errors
 from app.web.auth import record
@@ -32,9 +31,9 @@ answers.init_app(blueprint)
 
 _PROMPTS_A_PAGE = 100
 _ACTIONS_A_PAGE = 100
-# for how long the video on a page can be watched
-_VIDEO_SECONDS = 900
+_FAILED_A_QUEUE = 50
 _MOST_NAME = 100
+_REDIS_AWAY = "Redis is out of reach; load the page again in a moment."
 
 
 @blueprint.context_processor
@@ -96,9 +95,32 @@ def queues() -> Response:
     """
     redis = current_app.extensions["redis"]
     try:
-        return answers.page("pages/queues.html", queues=list_queues(redis), workers=list_workers(redis))
+        return answers.page(
+            "pages/queues.html",
+            queues=list_queues(redis),
+            workers=list_workers(redis),
+            failed=list_failed(redis, _FAILED_A_QUEUE),
+        )
     except RedisError as error:
-        raise Unavailable("Redis is out of reach; load the page again in a moment.") from error
+        raise Unavailable(_REDIS_AWAY) from error
+
+
+@blueprint.post("/queues")
+@require_session
+def decide_failed() -> AnyResponse:
+    """Queue a failed job once more, or forget it; without a job all of its queue that the page shows."""
+    redis, form = current_app.extensions["redis"], request.form
+    queue, verb, job = form.get("queue", ""), form.get("verb"), form.get("job")
+    do = {"requeue": requeue_failed, "forget": forget_failed}.get(verb or "")
+    if queue not in QUEUES or do is None:
+        raise Conflict("Choose one of the buttons.")
+    try:
+        shown = [each.id for each in list_failed(redis, _FAILED_A_QUEUE) if each.queue == queue]
+        count = do(redis, queue, [id for id in shown if job in (None, id)])
+    except RedisError as error:
+        raise Unavailable(_REDIS_AWAY) from error
+    record(g.admin.name, f"{verb} failed jobs", f"{queue}: {count}")
+    return redirect(url_for("admin.queues"), 303)
 
 
 @blueprint.get("/judge")
@@ -196,6 +218,19 @@ def decide_review(uuid: UUID) -> AnyResponse:
     return redirect(url_for("admin.reviews"), 303)
 
 
+@blueprint.get("/submissions/<uuid:uuid>")
+@require_session
+def submission(uuid: UUID) -> Response:
+    """A submission with its video."""
+    return submission_page.show_with_video(uuid, url_for("admin.contact_sheet", uuid=uuid))
+
+
+@blueprint.get("/submissions/<uuid:uuid>/contact-sheet")
+@require_session
+def contact_sheet(uuid: UUID) -> Response:
+    return submission_page.send_sheet(uuid)
+
+
 def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", status: int = 200) -> Response:
     found, own = queries.find_submission(uuid), reviews_service.get_review(uuid)
     if found is None:
@@ -204,7 +239,9 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
     matches = (report.duplicates.matches if report.duplicates else None) or []
     other = _find_other(matches[0].submission_uuid) if matches else None
     storage = current_app.extensions["storage"]
-    videos = [storage.presign_get(key, _VIDEO_SECONDS) for key in (found.video_key, other) if key]
+    videos = [
+        storage.presign_get(key, submission_page.VIDEO_SECONDS) for key in (found.video_key, other) if key
+    ]
     response = answers.page(
         "pages/review.html",
         status,
@@ -218,9 +255,7 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
         is_open=own.state == ReviewState.OPEN,
         **verdict.describe(report),
     )
-    sources = {f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, videos)}
-    response.headers["Content-Security-Policy"] = f"{answers.POLICY}; media-src {' '.join(sorted(sources))}"
-    return response
+    return answers.with_videos(response, videos)
 
 
 def _find_other(uuid: str) -> str | None:

@@ -7,16 +7,20 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.assessment.report import StageSeconds
 from app.corrections.queries import JOIN_LAST
 from app.db import fetch_all, fetch_one, fetch_value
+from app.health.queries import SELECT_STAGES
 
 # Counts beyond this are shown as "10,000 or more": exact ones would cost more the more there is to count.
 COUNT_AT_MOST = 10_000
 CORRECTIONS_AT_MOST = 100
 # over how many of the latest evaluations acceptance and reasons are taken
 LATEST = 1000
+# and over how many the times of stages
+STAGES_OVER = 200
 
-_OVERVIEW = text("""
+_OVERVIEW = text(f"""
     SELECT c.id AS active_cycle_id, c.started_at AS active_started_at, c.ends_at AS active_ends_at,
         (SELECT count(*) FROM prompts WHERE is_active AND (expires_at IS NULL OR expires_at > now()))
             AS open_prompts,
@@ -41,15 +45,18 @@ _OVERVIEW = text("""
         -- the first words of a reason, up to where it becomes particular, say its kind
         (SELECT coalesce(json_agg(row_to_json(outcome) ORDER BY outcome.count DESC, outcome.reason), '[]')
          FROM (
-            SELECT coalesce(substring(rejection_reason FROM '^[^:.(0-9]{4,100}'), left(rejection_reason, 100))
-                       AS reason, count(*) AS count
-            FROM (SELECT rejection_reason FROM evaluations ORDER BY submission_id DESC LIMIT :latest) latest
+            SELECT coalesce(substring(rejection_reason FROM '^[^:.(0-9]{{4,100}}'),
+                            left(rejection_reason, 100)) AS reason, count(*) AS count
+            FROM (SELECT rejection_reason FROM evaluations ORDER BY submission_id DESC LIMIT :verdicts) latest
             GROUP BY 1) outcome) AS outcomes,
+        (SELECT coalesce(json_agg(row_to_json(took)), '[]') FROM ({SELECT_STAGES}) took) AS stages,
         (SELECT coalesce(json_agg(row_to_json(unfinished) ORDER BY unfinished.id), '[]') FROM (
             SELECT y.id, y.closed_at,
-                   (SELECT count(*) FROM submissions s WHERE s.cycle_id = y.id) AS submissions,
-                   (SELECT count(*) FROM submissions s
-                    WHERE s.cycle_id = y.id AND s.status IN ('PENDING', 'EVALUATING')) AS open
+                   (SELECT count(*) FROM (SELECT FROM submissions s WHERE s.cycle_id = y.id
+                                          LIMIT :most) counted) AS submissions,
+                   (SELECT count(*) FROM (SELECT FROM submissions s
+                                          WHERE s.cycle_id = y.id AND s.status IN ('PENDING', 'EVALUATING')
+                                          LIMIT :most) counted) AS open
             FROM cycles y WHERE y.status = 'EVALUATING') unfinished) AS unfinished
     FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE'
 """)
@@ -57,7 +64,8 @@ _LIST_CYCLES = text("""
     SELECT c.id, c.status, c.started_at, c.block_number,
         CASE WHEN c.status = 'COMPLETED' THEN recorded.miners END AS miners,
         CASE WHEN c.status = 'COMPLETED' THEN recorded.submissions
-             ELSE (SELECT count(*) FROM submissions s WHERE s.cycle_id = c.id) END AS submissions,
+             ELSE (SELECT count(*) FROM (SELECT FROM submissions s WHERE s.cycle_id = c.id
+                                         LIMIT :most) counted) END AS submissions,
         CASE WHEN c.status = 'COMPLETED' THEN recorded.accepted END AS accepted
     FROM cycles c, LATERAL (
         SELECT count(*) AS miners, coalesce(sum(total_submissions), 0)::bigint AS submissions,
@@ -71,7 +79,11 @@ _FIND_DETAILS = text("""
     SELECT
         (SELECT coalesce(json_object_agg(tenth, count), '{}') FROM (
             SELECT least(floor(final_score * 10)::integer, 9) AS tenth, count(*) AS count
-            FROM submissions WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1) spread) AS spread,
+            FROM (SELECT cycle_id, status, final_score FROM submissions
+                  -- with cycle_id = :cycle_id the planner would walk through all later cycles to come to it
+                  WHERE (cycle_id, id) <= (:cycle_id, 9223372036854775807)
+                  ORDER BY cycle_id DESC, id DESC LIMIT :most) latest
+            WHERE cycle_id = :cycle_id AND status = 'SCORED' GROUP BY 1) spread) AS spread,
         (SELECT root FROM ledgers WHERE cycle_id = :cycle_id) AS ledger_root,
         (SELECT coalesce(json_agg(row_to_json(decided) ORDER BY decided.id DESC), '[]') FROM (
             SELECT k.id, k.kind, k.status, k.final_score, k.decided_by, k.decided_at, k.is_late, s.uuid
@@ -135,7 +147,9 @@ _FIND_SUBMISSION = text(f"""
         coalesce(last.status, s.status) AS status, coalesce(last.final_score, s.final_score) AS final_score,
         e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
         e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
-        last.status IS NOT NULL AS is_corrected
+        last.status IS NOT NULL AS is_corrected, coalesce(last.decided_at, s.evaluated_at) AS result_at,
+        EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) AS is_taken_down,
+        EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id
     LEFT JOIN evaluations e ON e.submission_id = s.id
     LEFT JOIN verification_reports v ON v.submission_id = s.id
@@ -149,7 +163,7 @@ _FIND_SUBMISSION = text(f"""
         NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
         g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
         CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
-        g.report, NULL, NULL, false
+        g.report, NULL, NULL, false, g.evaluated_at, false, false
     FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
 _ACCEPTANCE = text("""
@@ -169,6 +183,11 @@ _FIND_NEXT_REVIEW = text(f"""
         FROM reviews own JOIN submissions o ON o.id = own.submission_id
         WHERE o.uuid = :after))
     ORDER BY r.waits_since, s.id LIMIT 1
+""")
+# a gold film gets the answers of a submission
+_FIND_HOTKEY_OF = text("""
+    SELECT miner_hotkey FROM submissions WHERE uuid = :uuid
+    UNION ALL SELECT miner_hotkey FROM gold_showings WHERE uuid = :uuid
 """)
 _FIND_VIDEO_KEY = text("SELECT video_key FROM submissions WHERE uuid = :uuid")
 _LIST_ACTIONS = text("""
@@ -193,13 +212,18 @@ class Overview:
     last_tick_at: datetime | None
     # how the latest evaluations ended: reason (None: accepted) and count, the most frequent first
     outcomes: list[dict[str, Any]]
+    # of each stage of the latest evaluations: stage, median, p95
+    stages: list[dict[str, Any]]
     # of each EVALUATING cycle: id, closed_at, submissions, open
     unfinished: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class CycleRow:
-    """A cycle in the list. What is not known before it is completed is None."""
+    """A cycle in the list. What is not known before it is completed is None.
+
+    Until then `submissions` are counted up to COUNT_AT_MOST.
+    """
 
     id: int
     status: str
@@ -214,9 +238,9 @@ class CycleRow:
 class CycleDetails:
     """What a cycle's page shows beside its scores.
 
-    `spread`: how many accepted submissions have a final score in each tenth of [0, 1]. `corrections`: those
-    that count in it, the latest first, each with id, kind, status, final_score, decided_by, decided_at,
-    is_late and the submission's uuid.
+    `spread`: how many of its latest COUNT_AT_MOST submissions are accepted, with a final score in each tenth
+    of [0, 1]. `corrections`: those that count in it, the latest first, each with id, kind, status,
+    final_score, decided_by, decided_at, is_late and the submission's uuid.
     """
 
     spread: dict[str, int]
@@ -301,6 +325,11 @@ class SubmissionPage:
     review_state: str | None
     review_reason: str | None
     is_corrected: bool
+    # since when the effective result stands
+    result_at: datetime | None
+    is_taken_down: bool
+    # a contact sheet in storage
+    has_sheet: bool
 
 
 @dataclass(frozen=True)
@@ -322,14 +351,21 @@ class Action:
 
 
 def get_overview() -> Overview:
-    overview = fetch_one(Overview, _OVERVIEW, most=COUNT_AT_MOST, latest=LATEST)
+    overview = fetch_one(
+        Overview,
+        _OVERVIEW,
+        most=COUNT_AT_MOST,
+        verdicts=LATEST,
+        latest=STAGES_OVER,
+        stages=list(StageSeconds.model_fields),
+    )
     assert overview is not None
     return overview
 
 
 def list_cycles(before: int | None, limit: int) -> list[CycleRow]:
     """The cycles before the given one (None: the newest of all), the newest first."""
-    return fetch_all(CycleRow, _LIST_CYCLES, before=before, limit=limit)
+    return fetch_all(CycleRow, _LIST_CYCLES, before=before, limit=limit, most=COUNT_AT_MOST)
 
 
 def get_details(cycle_id: int, last_correction_id: int | None) -> CycleDetails:
@@ -340,6 +376,7 @@ def get_details(cycle_id: int, last_correction_id: int | None) -> CycleDetails:
         cycle_id=cycle_id,
         last_correction_id=last_correction_id or 0,
         limit=CORRECTIONS_AT_MOST,
+        most=COUNT_AT_MOST,
     )
     assert details is not None
     return details
@@ -372,7 +409,7 @@ def find_submission(uuid: UUID) -> SubmissionPage | None:
 
 def list_acceptance() -> list[Acceptance]:
     """How many of the latest evaluations were accepted, by prompt."""
-    return fetch_all(Acceptance, _ACCEPTANCE, latest=10 * LATEST)
+    return fetch_all(Acceptance, _ACCEPTANCE, latest=2 * LATEST)
 
 
 def count_open_reviews() -> int:
@@ -383,6 +420,11 @@ def count_open_reviews() -> int:
 def find_next_review(after: UUID | None) -> UUID | None:
     """The submission whose review waits longest, of those that wait for less long than `after`'s."""
     return fetch_value(_FIND_NEXT_REVIEW, after=after)
+
+
+def find_hotkey_of(uuid: UUID) -> str | None:
+    """The hotkey that submitted a submission."""
+    return fetch_value(_FIND_HOTKEY_OF, uuid=uuid)
 
 
 def find_video_key(uuid: UUID) -> str | None:

@@ -8,17 +8,14 @@ from uuid import UUID
 from flask import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.appeals import queries as appeals
-from app.assessment.formula import FINAL_WEIGHTS
-from app.assessment.report import Report, StageSeconds
-from app.corrections.queries import list_corrections
+from app.assessment.report import StageSeconds
+from app.enums import Category
 from app.errors import NotFound
-from app.health.queries import list_stage_times
 from app.health.service import ask_redis, check_readiness, find_waiting
 from app.hotkeys import is_canonical
-from app.pages import answers, queries, verdict
+from app.pages import answers, links, queries, submission_page
 from app.prompts.models import PromptFilter
-from app.prompts.queries import list_prompts
+from app.prompts.queries import Prompt, list_categories, list_prompts
 from app.weights.models import MinerScore, RecordedScore, ScoredCycle
 from app.weights.queries import find_cycle
 from app.weights.service import list_scores
@@ -38,9 +35,10 @@ _DAY_SECONDS = 86_400
 _PROMPTS_SECONDS = 15
 _CYCLES_A_PAGE = 50
 _MINERS_A_PAGE = 100
+_PROMPTS_A_PAGE = 60
+_MOST_ID = 64
 _SUBMISSIONS_A_PAGE = 50
 _CYCLES_OF_A_MINER = 30
-_STAGES_OVER = 200
 # in the order in which an evaluation goes through them
 _STAGES = list(StageSeconds.model_fields)
 
@@ -60,7 +58,7 @@ def _render_overview() -> str:
         overview=overview,
         most=queries.COUNT_AT_MOST,
         waiting_because=find_waiting(extensions["settings"]),
-        stages=sorted(list_stage_times(_STAGES_OVER), key=lambda each: _STAGES.index(each.stage)),
+        stages=sorted(overview.stages, key=lambda each: _STAGES.index(each["stage"])),
         evaluated=sum(each["count"] for each in overview.outcomes),
         accepted=sum(each["count"] for each in overview.outcomes if each["reason"] is None),
         reasons=[each for each in overview.outcomes if each["reason"] is not None][:8],
@@ -75,13 +73,18 @@ def cycles() -> Response:
     """All cycles, the newest first."""
     before = request.args.get("before", type=int)
     before = before if before is not None and 0 < before < 2**63 else None
-    return answers.kept_page(("cycles", before), _RUNNING_SECONDS, lambda: _render_cycles(before))
+    if before is not None:
+        return answers.fresh(_render_cycles(before))
+    return answers.kept_page("cycles", _RUNNING_SECONDS, lambda: _render_cycles(None))
 
 
 def _render_cycles(before: int | None) -> str:
     rows = queries.list_cycles(before, _CYCLES_A_PAGE + 1)
     return render_template(
-        "pages/cycles.html", cycles=rows[:_CYCLES_A_PAGE], has_more=len(rows) > _CYCLES_A_PAGE
+        "pages/cycles.html",
+        cycles=rows[:_CYCLES_A_PAGE],
+        has_more=len(rows) > _CYCLES_A_PAGE,
+        most=queries.COUNT_AT_MOST,
     )
 
 
@@ -92,10 +95,10 @@ def cycle(cycle_id: int) -> Response:
     found = find_cycle(cycle_id)
     if found is None:
         raise NotFound("There is no such cycle; the list of cycles has all there are.")
+    if offset:
+        return answers.fresh(_render_cycle(found, offset))
     seconds = _DAY_SECONDS if found.completed_at else _RUNNING_SECONDS
-    return answers.kept_page(
-        ("cycle", cycle_id, found.status, offset), seconds, lambda: _render_cycle(found, offset)
-    )
+    return answers.kept_page(("cycle", cycle_id, found.status), seconds, lambda: _render_cycle(found, 0))
 
 
 def _render_cycle(cycle: ScoredCycle, offset: int) -> str:
@@ -121,6 +124,7 @@ def _render_cycle(cycle: ScoredCycle, offset: int) -> str:
         half=_holding_half(totals),
         categories=sorted(categories.items(), key=lambda item: -item[1]),
         details=details,
+        most=queries.COUNT_AT_MOST,
         tallest=max(details.spread.values(), default=0),
     )
 
@@ -185,31 +189,44 @@ def _moment(text: str) -> datetime:
 @blueprint.get("/submissions/<uuid:uuid>")
 def submission(uuid: UUID) -> Response:
     """A submission: its verdict and how it came about."""
-    found = queries.find_submission(uuid)
-    if found is None:
-        raise NotFound("There is no such submission; use the UUID that the miner got for it.")
-    return answers.page(
-        "pages/submission.html",
-        submission=found,
-        appeal=appeals.find(uuid),
-        corrections=list_corrections(uuid) if found.is_corrected else [],
-        weights=FINAL_WEIGHTS,
-        **verdict.describe(Report.read(found.report or {})),
-    )
+    return submission_page.show(uuid)
+
+
+@blueprint.get("/submissions/<uuid:uuid>/video")
+def video(uuid: UUID) -> Response:
+    """The same with its video, by a link of links.make_link()."""
+    token = request.args.get("token", "")
+    links.check(uuid, token)
+    return submission_page.show_with_video(uuid, url_for("pages.contact_sheet", uuid=uuid, token=token))
+
+
+@blueprint.get("/submissions/<uuid:uuid>/contact-sheet")
+def contact_sheet(uuid: UUID) -> Response:
+    links.check(uuid, request.args.get("token", ""))
+    return submission_page.send_sheet(uuid)
 
 
 @blueprint.get("/prompts")
 def prompts() -> Response:
     """What is wanted, by category."""
-    return answers.kept_page("prompts", _PROMPTS_SECONDS, _render_prompts)
+    category, after = request.args.get("category"), request.args.get("after")
+    if category not in (None, *Category):
+        raise NotFound("There is no such category; choose one of those on the page of prompts.")
+    if after is not None:
+        return answers.fresh(_render_prompts(category, after[:_MOST_ID]))
+    return answers.kept_page(("prompts", category), _PROMPTS_SECONDS, lambda: _render_prompts(category, None))
 
 
-def _render_prompts() -> str:
-    by_category: dict[str, list] = {}
-    for prompt in list_prompts(PromptFilter(), 1000):
+def _render_prompts(category: str | None, after: str | None) -> str:
+    rows = list_prompts(PromptFilter(category=category, after=after), _PROMPTS_A_PAGE + 1)
+    by_category: dict[str, list[Prompt]] = {}
+    for prompt in rows[:_PROMPTS_A_PAGE]:
         by_category.setdefault(prompt.category, []).append(prompt)
     return render_template(
         "pages/prompts.html",
         by_category=dict(sorted(by_category.items())),
+        categories=list_categories(),
+        category=category,
+        next=rows[_PROMPTS_A_PAGE - 1].id if len(rows) > _PROMPTS_A_PAGE else None,
         acceptance={each.prompt_id: each for each in queries.list_acceptance()},
     )

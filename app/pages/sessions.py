@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import wraps
 from hashlib import sha256
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import structlog
@@ -51,7 +52,7 @@ def log_in(token: str, name: str, response: Response) -> bool:
             f"try again in {LOCKED_SECONDS // 60} minutes.",
             LOCKED_SECONDS,
         )
-    number = find_token(token, _tokens())
+    number = find_token(token, admin_tokens())
     if number is None:
         _count_failures(1)
         log.warning("admin_login_failed", address=_address())
@@ -78,7 +79,7 @@ def log_out(response: Response) -> None:
 def find_session() -> Session | None:
     """The session that the request's cookie proves, or None."""
     cookie = request.cookies.get(COOKIE, "")
-    for number in range(1, len(_tokens()) + 1):
+    for number in range(1, len(admin_tokens()) + 1):
         try:
             return Session(**_serializer(number).loads(cookie, max_age=SESSION_SECONDS))
         except (BadSignature, TypeError):
@@ -104,21 +105,31 @@ def require_session(view: Callable) -> Callable:
     return guarded
 
 
-def _tokens() -> tuple[str, ...]:
+def admin_tokens() -> tuple[str, ...]:
     """The admins' tokens. Where none is needed, in development, an empty one does."""
     tokens = current_app.extensions["settings"].admin_token
     return tokens or (("",) if is_open() else ())
 
 
 def _serializer(number: int) -> URLSafeTimedSerializer:
-    key = sha256(b"kibotos admin session\n" + _tokens()[number - 1].encode()).digest()
+    key = sha256(b"kibotos admin session\n" + admin_tokens()[number - 1].encode()).digest()
     return URLSafeTimedSerializer(key, salt=COOKIE, signer_kwargs={"digest_method": sha256})
 
 
 def _address() -> str:
-    """The caller's address: what the proxy in front appended, so that nobody else is locked out with him."""
+    """The caller's address: what the proxy in front appended, so that nobody else is locked out with him.
+
+    A proxy calls from a private address. Whoever calls from another one could write there what he likes. Of
+    an IPv6 address the first half counts, since whoever has one has all with that half.
+    """
     forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    return (forwarded or request.remote_addr or "")[:100]
+    try:
+        # without one, over a socket on this machine
+        peer = ip_address(request.remote_addr or "127.0.0.1")
+        address = ip_address(forwarded) if forwarded and peer.is_private else peer
+    except ValueError:
+        return request.remote_addr or ""
+    return str(ip_network((address, 64), strict=False) if address.version == 6 else address)
 
 
 def _count_failures(more: int) -> int:

@@ -1,13 +1,14 @@
 """What makes a bucket fit for the videos: that it exists, and the rules and the policy it needs."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from app.clients.storage import MIRROR_PREFIX, Storage
+from app.clients.storage import MIRROR_PREFIX, SHEETS_PREFIX, Storage
 from app.clients.storage_faults import (
     NO_BUCKET,
     ErrorAnswer,
@@ -184,6 +185,16 @@ def expiry_rule(days: int) -> dict[str, Any]:
     }
 
 
+def sheets_rule(days: float) -> dict[str, Any]:
+    """The lifecycle rule that deletes contact sheets, should the scheduler not come to it."""
+    return {
+        "ID": "kibotos-expire-contact-sheets",
+        "Status": "Enabled",
+        "Filter": {"Prefix": SHEETS_PREFIX},
+        "Expiration": {"Days": math.ceil(days) + 1},
+    }
+
+
 def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, Any]:
     """The IAM policy of a key that can do what the service does, and no more."""
     arn = _arn(bucket, region)
@@ -206,6 +217,12 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 # to delete is for takedowns, and for what the doctor uploads
                 "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
                 "Resource": f"{arn}/{UPLOADS_PREFIX}*",
+            },
+            {
+                "Sid": "ContactSheets",
+                "Effect": "Allow",
+                "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
+                "Resource": f"{arn}/{SHEETS_PREFIX}*",
             },
             {
                 "Sid": "GoldFilms",

@@ -38,7 +38,7 @@ def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) 
     command says so and leaves it out. You can run it again without harm.
     """
     from app.clients.storage_faults import StorageFault
-    from app.storage.bucket import ABORT_RULE, Bucket, expiry_rule, make_policy
+    from app.storage.bucket import ABORT_RULE, Bucket, expiry_rule, make_policy, sheets_rule
 
     bucket = Bucket(settings)
     origins = origins or settings.cors_origins or ("*",)
@@ -54,6 +54,8 @@ def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) 
                 f"Rule that deletes uploads after {expire_days} days",
                 partial(bucket.add_lifecycle_rule, rule),
             )
+        kept = settings.retain_contact_sheets_days
+        _try("Rule that deletes old contact sheets", partial(bucket.add_lifecycle_rule, sheets_rule(kept)))
         if settings.mirror_bucket:
             mirror = Bucket(replace(settings, s3_bucket=settings.mirror_bucket))
             if settings.mirror_bucket != settings.s3_bucket:

@@ -5,13 +5,15 @@ A frame is an array of uint8, height x width, 0 black to 255 white.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
 GreyFrame = NDArray[np.uint8]
+# start and end in seconds
+Span = tuple[float, float]
 
 # a pixel this dark is black, this bright is burnt out
 BLACK_LEVEL = 24
@@ -133,15 +135,39 @@ def stretched(picture: NDArray[np.float32]) -> GreyFrame:
 
 @dataclass(frozen=True)
 class Found:
-    """How much of a video is of some kind, as a share of 1, and the second it begins at; None: unknown."""
+    """How much of a video is of some kind, as a share of 1, and where it is.
+
+    `at` is the second it begins at, and `spans` are its parts. None and empty: unknown.
+    """
 
     share: float
     at: float | None = None
+    spans: tuple[Span, ...] = ()
 
 
 def found(is_so: Sequence[bool], seconds: Sequence[float]) -> Found:
-    """Return how many of the moments are so, and the first of them."""
-    return Found(sum(is_so) / max(len(is_so), 1), next(compress(seconds, is_so), None))
+    """Return how many of the moments are so, and the spans of them.
+
+    A span goes from its first moment to the next that is not so, or to the last of all.
+    """
+    edges = [
+        index
+        for index in range(len(is_so) + 1)
+        if (index > 0 and is_so[index - 1]) != (index < len(is_so) and is_so[index])
+    ]
+    spans = tuple(
+        (seconds[first], seconds[min(past, len(seconds) - 1)])
+        for first, past in zip(edges[::2], edges[1::2], strict=True)
+    )
+    return Found(sum(is_so) / max(len(is_so), 1), spans[0][0] if spans else None, spans)
+
+
+def joined(spans: Sequence[Span], most: int) -> list[Span]:
+    """Return at most so many spans: those with the smallest gaps between them become one."""
+    by_gap = sorted(range(1, len(spans)), key=lambda index: spans[index - 1][1] - spans[index][0])
+    starts = sorted(by_gap[: most - 1])
+    edges = [0, *starts, len(spans)] if spans else []
+    return [(spans[first][0], spans[past - 1][1]) for first, past in pairwise(edges)]
 
 
 @dataclass(frozen=True)

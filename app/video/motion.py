@@ -6,6 +6,7 @@ or both. Noise does not count either: it changes every pixel on its own.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -82,8 +83,8 @@ def frozen(small: Frames, seconds: Sequence[float], cuts: Sequence[float]) -> Fo
     eye = _Eye(small, places)
     live = [eye.live_blocks(*small[index - SPACING : index + SPACING + 1 : SPACING]) for index in places]
     weights = [min(1.0, count / LIVE_BLOCKS) for count in live]
-    starts = (seconds[index - SPACING] for index, weight in zip(places, weights, strict=True) if not weight)
-    return Found(1 - fmean(weights), next(starts, None))
+    still = found([not weight for weight in weights], [seconds[index - SPACING] for index in places])
+    return replace(still, share=1 - fmean(weights))
 
 
 class _Eye:

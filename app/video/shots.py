@@ -50,7 +50,7 @@ class Shots:
     def brief_shots(self, duration: float) -> Found:
         """Return how much of a video is too brief to be a shot."""
         share = sum(end - start for start, end in self.brief) / duration if duration > 0 else 0.0
-        return Found(min(share, 1.0), self.brief[0][0] if self.brief else None)
+        return Found(min(share, 1.0), self.brief[0][0] if self.brief else None, self.brief)
 
 
 def find(thumbnails: Thumbnails, seconds: NDArray[np.float64], duration: float) -> Shots:

@@ -53,7 +53,8 @@ def role_of(path):
         return "admin"
     if path.startswith("/v1/evaluate/"):
         return "evaluator"
-    return "miner" if path == "/v1/upload/presign" or path.startswith("/v1/webhooks") else None
+    own = path == "/v1/upload/presign" or path.endswith("/video-link") or path.startswith("/v1/webhooks")
+    return "miner" if own else None
 
 
 def test_every_endpoint_is_for_the_role_of_the_contract(make_app, document):

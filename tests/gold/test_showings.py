@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+from bittensor import http_auth
 
 from app.appeals.models import reason_hash
 from app.assessment import wire
@@ -161,6 +162,9 @@ def test_an_appeal_and_a_receipt_of_a_gold_film_are_refused_like_a_submissions(f
         }
         answer = client.post(f"/v1/submissions/{row['submission_uuid']}/appeal", json=body)
         assert (answer.status_code, "Only the hotkey" in answer.json["detail"]) == (403, True)
+        path = f"/v1/submissions/{row['submission_uuid']}/video-link"
+        signed = http_auth.sign(stranger, method="POST", path=path, body=b"{}")
+        assert client.post(path, json={}, headers=signed).status_code == 403
         answer = client.get(f"/v1/submissions/{row['submission_uuid']}/receipt")
         assert (answer.status_code, "not completed yet" in answer.json["detail"]) == (409, True)
 

@@ -228,9 +228,8 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
             if command.startswith("kibotos miner submit "):
                 (key,) = re.findall(r"video_key: +(\S+)", printed)
                 command = re.sub(r"uploads/\S+", key, command)
-            if command.startswith("kibotos miner status"):
-                (submission,) = re.findall(r"Submitted: (\S+)", printed)
-                command = re.sub(UUID, submission, command)
+            if submitted := re.findall(r"Submitted: (\S+)", printed or ""):
+                (submission,) = submitted
             if command.startswith("kibotos miner receipt"):
                 with pytest.raises(Failed, match="not completed yet"):
                     guide.run(command.replace("0b9a2f6e-3a53-4c43-9d0c-1df0b0f2a001", submission))
@@ -239,11 +238,14 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
                 eventually(
                     lambda: guide.get("/v1/keys")["keys"] and "ledger_root" in guide.get("/v1/weights/1")
                 )
-            if command.startswith(("kibotos miner receipt", "kibotos miner appeal")):
+            if command.startswith(("kibotos miner status", "kibotos miner receipt", "kibotos miner appeal")):
                 command = re.sub(UUID, submission, command)
             printed = guide.run(command)
             if "--watch" in command:
                 assert "SCORED" in printed
+            if "--open" in command:
+                link = printed.split()[-1]
+                assert "<video" in requests.get(link, timeout=10).text
             if command.startswith("kibotos evaluate"):
                 assert "Technical checks" in printed
             if command.startswith("kibotos receipt verify"):

@@ -98,6 +98,16 @@ def test_one_command_from_a_file_to_a_score(mine, worker, wallet, videos):
     shown = mine("status", scored["submission_uuid"], signed=False)
     assert shown.exit_code == 0
     assert f"Final score: {scored['evaluation']['final_score']:.4f}" in shown.stdout
+    assert isinstance(scored["report"]["measures"]["spans"], list)
+
+    link = mine("status", scored["submission_uuid"], "--open").stdout.split()[-1]
+    page = requests.get(link, timeout=10)
+    assert page.ok and "<video controls" in page.text
+    eventually(lambda: rows("SELECT count(*) FROM contact_sheets") == [(1,)])
+    sheet = requests.get(link.replace("/video?", "/contact-sheet?"), timeout=10)
+    assert sheet.ok and sheet.content[:4] == b"RIFF" and len(sheet.content) <= 60_000
+    nameless = mine("status", scored["submission_uuid"], "--open", signed=False)
+    assert nameless.exit_code == 1 and "Name the hotkey" in nameless.output
 
 
 def test_a_rejected_submission_ends_with_1_and_its_reason(mine, worker, videos, vlm):

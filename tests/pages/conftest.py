@@ -1,6 +1,8 @@
 import json
+from io import BytesIO
 
 import pytest
+from PIL import Image
 
 from app.assessment.report import Report
 from app.db import db
@@ -8,6 +10,17 @@ from tests.factories import insert, make_cycle, make_prompt, make_result, make_s
 
 # what somebody writes who hopes that a page takes it for markup
 MARKUP = '<script>alert(1)</script> <a href="https://evil.example">free</a> "><img src=x onerror=alert(2)>'
+# and who hopes that it runs out of its place, or turns its surroundings around
+WILD = f"\u202e\u2066\x1b[31m\x85{'W' * 60}ß{'m' * 200}\u202d שלום مرحبا {MARKUP}"
+
+
+def make_sheet():
+    written = BytesIO()
+    Image.new("RGB", (960, 405), "teal").save(written, "WEBP")
+    return written.getvalue()
+
+
+SHEET = make_sheet()
 
 
 def make_report(**parts):
@@ -61,6 +74,12 @@ def make_report(**parts):
             "motion_peak": 0.9,
             "cuts": [4.0],
             "damaged": 0,
+            "spans": [
+                {"kind": "blurred", "start": 3.0, "end": 4.6},
+                {"kind": "blurred", "start": 8.0, "end": 8.4},
+                {"kind": "frozen", "start": 0.5, "end": 1.5},
+                {"kind": MARKUP, "start": 0.0, "end": 9.0},
+            ],
         },
         "quality": {
             "score": 0.93,
@@ -81,10 +100,10 @@ def make_report(**parts):
             "perspective_correct": 0.9,
             "demonstration_quality": 0.7,
             "training_utility": 0.6,
-            "reasoning": MARKUP,
+            "reasoning": WILD,
             "on_screen_text": "",
             "addresses_judge": False,
-            "model": "a-judge",
+            "model": f"a-judge {WILD}",
             "prompt_version": "judge-v1",
             "prompt_tokens": 1,
             "completion_tokens": 1,
@@ -109,63 +128,65 @@ def make_report(**parts):
 
 @pytest.fixture
 def story(app):
-    """A completed cycle, one that is evaluated and one that runs; returns uuids and hotkeys by name."""
     with app.app_context():
-        prompt = make_prompt(id="mug", scenario=f"Pick up a mug {MARKUP}", requirements={"min_fps": 24})
-        make_prompt(id="retired", is_active=False)
-        names = {"ada": miner("ada").ss58_address, "bob": miner("bob").ss58_address}
-        first = make_cycle("COMPLETED")
-        for rank, (name, hotkey) in enumerate(list(names.items())):
-            scored = make_result(
-                0.8 - rank / 10, cycle_id=first, prompt_id=prompt, miner_uid=rank, miner_hotkey=hotkey
-            )
-            insert("verification_reports", submission_id=scored, report=make_report())
-            insert(
-                "miner_scores",
-                cycle_id=first,
-                miner_uid=rank,
-                miner_hotkey=hotkey,
-                total_submissions=2,
-                accepted_submissions=1,
-                avg_score=0.8 - rank / 10,
-                total_score=0.8 - rank / 10,
-                scores_by_category=json.loads('{"manipulation": 0.8}'),
-                holds_uid=True,
-            )
-            insert("computed_weights", cycle_id=first, miner_uid=rank, weight=0.5, weight_u16=32_767 + rank)
-            names[f"{name}'s"] = scored
-        second = make_cycle("EVALUATING")
-        rejected = make_result(
-            status="REJECTED", cycle_id=second, prompt_id=prompt, miner_hotkey=names["ada"]
+        return tell_story()
+
+
+def tell_story():
+    """Insert a completed cycle, one that is evaluated and one that runs. Return uuids and hotkeys by name."""
+    prompt = make_prompt(id="mug", scenario=WILD, task=WILD[:200], requirements={"min_fps": 24})
+    make_prompt(id="retired", is_active=False)
+    names = {"ada": miner("ada").ss58_address, "bob": miner("bob").ss58_address}
+    first = make_cycle("COMPLETED")
+    for rank, (name, hotkey) in enumerate(list(names.items())):
+        scored = make_result(
+            0.8 - rank / 10, cycle_id=first, prompt_id=prompt, miner_uid=rank, miner_hotkey=hotkey
         )
+        insert("verification_reports", submission_id=scored, report=make_report())
         insert(
-            "corrections",
-            submission_id=rejected,
-            kind="review",
-            status="SCORED",
-            final_score=0.5,
-            points_change=5000,
-            accepted_change=1,
-            reason=MARKUP,
-            decided_by="Grace",
-            cycle_id=second,
-            is_late=False,
+            "miner_scores",
+            cycle_id=first,
+            miner_uid=rank,
+            miner_hotkey=hotkey,
+            total_submissions=2,
+            accepted_submissions=1,
+            avg_score=0.8 - rank / 10,
+            total_score=0.8 - rank / 10,
+            scores_by_category=json.loads('{"manipulation": 0.8}'),
+            holds_uid=True,
         )
-        third = make_cycle()
-        waiting = make_submission(
-            cycle_id=third,
-            prompt_id=prompt,
-            miner_hotkey=names["ada"],
-            last_fault=MARKUP,
-            attempts=1,
-            faults=1,
+        insert("computed_weights", cycle_id=first, miner_uid=rank, weight=0.5, weight_u16=32_767 + rank)
+        names[f"{name}'s"] = scored
+    second = make_cycle("EVALUATING")
+    rejected = make_result(status="REJECTED", cycle_id=second, prompt_id=prompt, miner_hotkey=names["ada"])
+    insert(
+        "corrections",
+        submission_id=rejected,
+        kind="review",
+        status="SCORED",
+        final_score=0.5,
+        points_change=5000,
+        accepted_change=1,
+        reason=WILD,
+        decided_by=f"Grace {WILD}"[:100],
+        cycle_id=second,
+        is_late=False,
+    )
+    third = make_cycle()
+    waiting = make_submission(
+        cycle_id=third,
+        prompt_id=prompt,
+        miner_hotkey=names["ada"],
+        last_fault=WILD,
+        attempts=1,
+        faults=1,
+    )
+    held = make_submission(prompt_id=prompt, miner_hotkey=names["bob"], held_at="now()")
+    insert("reviews", submission_id=held, reason=f"No judge could answer. {WILD}")
+    ids = {"scored": names["ada's"], "rejected": rejected, "waiting": waiting, "held": held}
+    for name, id in ids.items():
+        names[name] = str(
+            db.session.execute(db.text(f"SELECT uuid FROM submissions WHERE id = {id}")).scalar()
         )
-        held = make_submission(prompt_id=prompt, miner_hotkey=names["bob"], held_at="now()")
-        insert("reviews", submission_id=held, reason="No judge could answer.")
-        ids = {"scored": names["ada's"], "rejected": rejected, "waiting": waiting, "held": held}
-        for name, id in ids.items():
-            names[name] = str(
-                db.session.execute(db.text(f"SELECT uuid FROM submissions WHERE id = {id}")).scalar()
-            )
-        db.session.rollback()
-        return names
+    db.session.rollback()
+    return names

@@ -1,12 +1,15 @@
 """The pages of admins: who gets in, who does not, and what is written down of what they do."""
 
 import re
+import zlib
+from base64 import b64encode
 
 import pytest
 from sqlalchemy import text
 
 from app.db import db
-from app.queue import enqueue_evaluations
+from app.pages import sessions
+from app.queue import EVALUATIONS, ListedJob, enqueue_evaluations, open_queue
 from app.web.auth import token_name
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN, PRODUCTION, bearer
 from tests.factories import insert, make_prompt, make_result
@@ -111,7 +114,37 @@ def test_many_wrong_tokens_lock_their_address_out(client):
 
 
 @pytest.mark.parametrize(
-    "wanted", ["https://evil.example/", "//evil.example", "/admin/\\evil", "/admin//evil.example", ""]
+    ("peer", "forwarded", "counted_as"),
+    [
+        ("127.0.0.1", "203.0.113.5, 198.51.100.7", "198.51.100.7"),
+        ("10.0.0.9", "198.51.100.7", "198.51.100.7"),
+        ("10.0.0.9", "", "10.0.0.9"),
+        # whoever speaks to us without a proxy may claim anything
+        ("9.9.9.9", "10.1.1.1", "9.9.9.9"),
+        ("2620:fe:1:2:3::4", "10.1.1.1", "2620:fe:1:2::/64"),
+        ("10.0.0.9", "2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("10.0.0.9", "unknown", "10.0.0.9"),
+    ],
+)
+def test_nobody_chooses_the_address_that_is_locked_out(app, peer, forwarded, counted_as):
+    with app.test_request_context(
+        "/admin/login", environ_base={"REMOTE_ADDR": peer}, headers={"X-Forwarded-For": forwarded}
+    ):
+        assert sessions._address() == counted_as
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        "https://evil.example/",
+        "//evil.example",
+        "/admin/\\evil",
+        "/admin//evil.example",
+        "",
+        "javascript:alert(1)",
+        "\t/admin/",
+        "/\t/evil.example",
+    ],
 )
 def test_login_leads_to_our_own_pages_only(client, wanted):
     assert log_in(client, next=wanted).location == "/admin/"
@@ -201,6 +234,48 @@ def test_queues_show_what_waits(app, admin):
     text = admin.get("/admin/queues").text
     assert re.search(r'Evaluations</th><td class="n">3</td><td class="n">0</td><td class="n">0</td>', text)
     assert "No worker runs" in text
+
+
+@pytest.fixture
+def failed(app):
+    """Ids of two evaluations that failed, and the queue."""
+    redis = app.extensions["redis"]
+    enqueue_evaluations(redis, 2, 60)
+    queue = open_queue(EVALUATIONS, redis)
+    ids = queue.get_job_ids()
+    for id in ids:
+        queue.failed_job_registry.add(ListedJob.fetch(id, redis), 60)
+        queue.remove(id)
+        redis.xadd(
+            f"rq:results:{id}",
+            {"type": 2, "exc_string": b64encode(zlib.compress(b"Traceback\nValueError: <b>no</b> sense\n"))},
+        )
+    return queue, ids
+
+
+def test_failed_jobs_are_shown_queued_again_and_forgotten(app, admin, failed):
+    queue, (first, second) = failed
+    page = admin.get("/admin/queues").text
+    assert page.count("ValueError: &lt;b&gt;no&lt;/b&gt; sense") == 2 and "evaluate_next" in page
+    assert admin.send("/admin/queues", queue="evaluations", job=first, verb="requeue").status_code == 303
+    assert queue.get_job_ids() == [first]
+    assert queue.failed_job_registry.get_job_ids() == [second]
+    admin.send("/admin/queues", queue="evaluations", verb="forget")
+    assert queue.failed_job_registry.get_job_ids() == [] and queue.get_job_ids() == [first]
+    assert "forget failed jobs" in admin.get("/admin/log").text
+    for form in ({"queue": "evaluations", "verb": "run"}, {"queue": "x", "verb": "forget"}, {}):
+        assert admin.send("/admin/queues", **form).status_code == 409
+
+
+def test_a_hostile_failed_job_is_not_run_and_not_unpacked(app, admin, failed):
+    _, (first, second) = failed
+    redis = app.extensions["redis"]
+    redis.hset(f"rq:job:{first}", "data", zlib.compress(b"cos\nsystem\n(S'true'\ntR."))
+    bomb = b64encode(zlib.compress(bytes(50_000_000)))
+    redis.xadd(f"rq:results:{second}", {"type": 2, "exc_string": bomb})
+    page = admin.get("/admin/queues")
+    assert page.status_code == 200 and first not in page.text and second in page.text
+    assert len(page.data) < 100_000
 
 
 def test_judge_is_shown_beside_its_limit(admin):

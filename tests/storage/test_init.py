@@ -38,8 +38,11 @@ def test_it_makes_the_bucket_and_its_rules_and_prints_the_policy(init):
     assert [rule.get("AbortIncompleteMultipartUpload") for rule in rules] == [
         {"DaysAfterInitiation": 1},
         None,
+        None,
     ]
     assert rules[1]["Expiration"] == {"Days": 180}
+    # a day later than the scheduler
+    assert (rules[2]["Filter"], rules[2]["Expiration"]) == ({"Prefix": "sheets/"}, {"Days": 31})
 
 
 def test_twice_is_harmless_and_rules_of_others_stay(init):
@@ -55,7 +58,11 @@ def test_twice_is_harmless_and_rules_of_others_stay(init):
         assert result.exit_code == 0, result.output
         assert "is there already" in result.stderr
     rules = init.client.get_bucket_lifecycle_configuration(Bucket=init.bucket)["Rules"]
-    assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-abort-incomplete-uploads"]
+    assert [rule["ID"] for rule in rules] == [
+        "theirs",
+        "kibotos-abort-incomplete-uploads",
+        "kibotos-expire-contact-sheets",
+    ]
     rules = init.client.get_bucket_cors(Bucket=init.bucket)["CORSRules"]
     assert [rule["ID"] for rule in rules] == ["theirs", "kibotos-uploads"]
 
@@ -138,7 +145,7 @@ def test_what_a_store_does_not_offer_is_told_and_left_out(init, store, refusal):
     store.answer(refusal)
     result = init("--expire-days", "30", s3_endpoint=store.url)
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("left out, since this store does not offer it") == 3
+    assert result.stderr.count("left out, since this store does not offer it") == 4
     assert json.loads(result.stdout)["Statement"]
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from app.assessment import quality
 from app.video import motion, shots
-from app.video.measures import Faults, Found, blur, is_drawn, measure, stretched
+from app.video.measures import Faults, Found, blur, found, is_drawn, joined, measure, stretched
 
 chance = np.random.default_rng(1)
 # sharp edges everywhere
@@ -145,9 +145,11 @@ def test_what_moves_of_itself_is_a_film_even_before_a_moving_camera():
 def test_a_wait_counts_as_long_as_it_takes():
     frames = [with_hand(scene(0), 3 * min(number, 20)) for number in range(40)]
     small, seconds = film(frames)
-    found = motion.frozen(small, seconds, ())
-    assert found.share == pytest.approx(0.5, abs=0.1)
-    assert found.at == pytest.approx(2.5, abs=0.4)
+    still = motion.frozen(small, seconds, ())
+    assert still.share == pytest.approx(0.5, abs=0.1)
+    assert still.at == pytest.approx(2.5, abs=0.4)
+    [(start, end)] = still.spans
+    assert start == still.at and end == pytest.approx(4.4, abs=0.2)
 
 
 def thumbnails(numbers, seed=4):
@@ -194,11 +196,27 @@ def split(numbers, foreign=()):
 
 
 def test_one_foreign_frame_is_found_and_the_shot_goes_on():
-    found = split(range(100), foreign=[40])
-    assert found.starts == ()
-    assert found.brief == ((1.6, 1.64),)
-    assert found.is_brief(1.61) and not found.is_brief(1.64)
-    assert found.brief_shots(4.0) == Found(pytest.approx(0.01), 1.6)
+    film = split(range(100), foreign=[40])
+    assert film.starts == ()
+    assert film.brief == ((1.6, 1.64),)
+    assert film.is_brief(1.61) and not film.is_brief(1.64)
+    assert film.brief_shots(4.0) == Found(pytest.approx(0.01), 1.6, film.brief)
+
+
+def test_spans_go_from_the_first_moment_that_is_so_to_the_next_that_is_not():
+    seconds = [0.1, 0.3, 0.4, 0.6, 0.9]
+    assert found([False, True, True, False, False], seconds) == Found(0.4, 0.3, ((0.3, 0.6),))
+    assert found([True, False, True, False, True], seconds).spans == ((0.1, 0.3), (0.4, 0.6), (0.9, 0.9))
+    assert found([True] * 5, seconds) == Found(1.0, 0.1, ((0.1, 0.9),))
+    assert found([False] * 5, seconds) == found([], []) == Found(0.0)
+
+
+def test_of_many_spans_the_nearest_become_one():
+    spans = [(0.0, 1.0), (1.1, 2.0), (5.0, 6.0), (6.2, 7.0), (9.0, 9.0)]
+    assert joined(spans, 5) == joined(spans, 9) == spans
+    assert joined(spans, 3) == [(0.0, 2.0), (5.0, 7.0), (9.0, 9.0)]
+    assert joined(spans, 1) == [(0.0, 9.0)]
+    assert joined([], 3) == []
 
 
 def test_a_cut_starts_a_shot_and_a_short_shot_is_none():
