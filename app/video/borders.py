@@ -29,13 +29,13 @@ LEAST_COLOURED = 0.15
 LEAST_WIDTH = 0.02
 EDGE_LINES = 3
 EDGE_SHARE = 0.5
-# What is blurred has so little of the detail of the middle of the picture, and where it ends it has so much.
-BLURRED_DETAIL = 0.3
-SHARP_DETAIL = 0.6
-# grey levels: what has less detail in its middle cannot tell
-LEAST_DETAIL = 1.0
-# so far the border must go along with the picture, made larger and blurred, as a correlation
-LEAST_LIKENESS = 0.7
+# What is blurred changes from line to line, and where it ends by so many times as much, at least by so many
+# grey levels. It takes so much of the whole, at either side, at the most.
+SUDDEN = 2.5
+LEAST_STEP = 0.5
+MOST_BLURRED = 0.45
+# so far it must go along with the picture, made larger and blurred, as a correlation
+LEAST_LIKENESS = 0.9
 
 
 @dataclass(frozen=True)
@@ -111,34 +111,46 @@ def _sharp_edged(lines: NDArray[np.intp], shares: NDArray[np.float64]) -> NDArra
 
 def _without_blur(frames: GreyFrame) -> Inner:
     whole = _whole(frames)
-    height, width = frames.shape[1:]
-    if min(height, width) < 16:
-        return whole
     some = frames[:: max(1, len(frames) // 24)].astype(np.int16)
-    # along the lines: the edge of the picture is no detail of the line beside it
-    across = np.abs(some[:, :, 2:] - 2 * some[:, :, 1:-1] + some[:, :, :-2]).mean(axis=(0, 2))
-    down = np.abs(some[:, 2:] - 2 * some[:, 1:-1] + some[:, :-2]).mean(axis=(0, 1))
-    for rows, columns in ((_sharp(across), np.arange(width)), (np.arange(height), _sharp(down))):
-        inner = _between(rows, columns, whole, LEAST_COLOURED)
-        if inner != whole and _is_around(frames[:: max(1, len(frames) // 8)], inner):
-            return inner
-    return whole
+    down = np.abs(np.diff(some, axis=1)).mean(axis=(0, 2))
+    across = np.abs(np.diff(some, axis=2)).mean(axis=(0, 1))
+    top, bottom, left, right = (_smooth(steps) for steps in (down, down[::-1], across, across[::-1]))
+    found = [
+        Inner(top + more, whole.bottom - bottom - more, 0, whole.right)
+        for more in range(EDGE_LINES)
+        if min(top, bottom)
+    ] + [
+        Inner(0, whole.bottom, left + more, whole.right - right - more)
+        for more in range(EDGE_LINES)
+        if min(left, right)
+    ]
+    likest = max(found, key=lambda inner: _likeness(frames, inner), default=whole)
+    return likest if found and _likeness(frames, likest) >= LEAST_LIKENESS else whole
 
 
-def _is_around(frames: GreyFrame, inner: Inner) -> bool:
-    """Whether what lies around the picture looks like it, made larger and blurred."""
+def _smooth(steps: NDArray[np.float64]) -> int:
+    """Return how many lines from the edge on go over into each other, up to a sudden step; 0 without one."""
+    for at in range(max(2, round(LEAST_WIDTH * len(steps))), round(MOST_BLURRED * len(steps))):
+        if steps[at] >= SUDDEN * max(steps[: at - 1].max(), LEAST_STEP):
+            return at + 1
+    return 0
+
+
+def _likeness(frames: GreyFrame, inner: Inner) -> float:
+    """Return how much what lies around the picture is like it, made larger and blurred, as a correlation."""
     height, width = frames.shape[1:]
     around = np.ones((height, width), bool)
     inner.of(around)[:] = False
-    shown = np.stack([frame[around] for frame in frames]).ravel()
-    shape = inner.of(frames[0]).shape
-    covering = max(height / shape[0], width / shape[1])
-    for scale_y, scale_x in ((covering, covering), (height / shape[0], width / shape[1])):
-        larger = [_middle(inner.of(frame), scale_y, scale_x, height, width)[around] for frame in frames]
-        likeness = np.corrcoef(np.stack(larger).ravel(), shown)[0, 1] if shown.std() else 0.0
-        if likeness >= LEAST_LIKENESS:
-            return True
-    return False
+    some = frames[:: max(1, len(frames) // 4)]
+    shown = np.stack([frame[around] for frame in some]).ravel()
+    scale_y, scale_x = height / (inner.bottom - inner.top), width / (inner.right - inner.left)
+    covering = max(scale_y, scale_x)
+    likeness = 0.0
+    for scales in ((covering, covering), (scale_y, scale_x)):
+        larger = np.stack([_middle(inner.of(frame), *scales, height, width)[around] for frame in some])
+        if shown.std() and larger.std():
+            likeness = max(likeness, float(np.corrcoef(larger.ravel(), shown)[0, 1]))
+    return likeness
 
 
 def _middle(picture: GreyFrame, scale_y: float, scale_x: float, height: int, width: int) -> GreyFrame:
@@ -147,22 +159,6 @@ def _middle(picture: GreyFrame, scale_y: float, scale_x: float, height: int, wid
     blurred = cv2.GaussianBlur(cv2.resize(picture, size), (0, 0), max(size) / 40)
     top, left = (size[1] - height) // 2, (size[0] - width) // 2
     return np.asarray(blurred[top : top + height, left : left + width], np.uint8)
-
-
-def _sharp(detail: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the lines that are sharp, or all lines unless those on both sides of them are blurred."""
-    every = np.arange(len(detail))
-    third = len(detail) // 3
-    usual = float(np.median(detail[third : len(detail) - third]))
-    sharp = np.flatnonzero(detail > BLURRED_DETAIL * usual)
-    if usual < LEAST_DETAIL or not len(sharp):
-        return every
-    first, last = sharp[0], sharp[-1]
-    least = max(1, round(LEAST_WIDTH * len(detail)))
-    edges = detail[first : first + EDGE_LINES], detail[max(0, last + 1 - EDGE_LINES) : last + 1]
-    if min(first, len(detail) - 1 - last) < least or min(edge.max() for edge in edges) < SHARP_DETAIL * usual:
-        return every
-    return every[first : last + 1]
 
 
 def _between(rows: NDArray[np.intp], columns: NDArray[np.intp], whole: Inner, least: float) -> Inner:
