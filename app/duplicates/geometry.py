@@ -7,7 +7,6 @@ same at the same time, as in matching.py.
 
 from dataclasses import replace
 from functools import lru_cache
-from itertools import product
 from pathlib import Path
 
 import cv2
@@ -33,10 +32,6 @@ NEIGHBOURS = 3
 ANGLES = 8
 STORED_KEYS = 1200
 WANTED_KEYS = 1800
-# a shaken copy lies elsewhere at each moment, by at most so many pixels of a glance; so many placements are
-# tried like that
-SWAY = 3
-SWAYED = 2
 # glances of which less than this share is on the other's picture say nothing
 LEAST_OVERLAP = 0.15
 # what both show must be so long, in seconds and as a share of the video
@@ -109,17 +104,16 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
     mirrored = replace(one, glances=one.glances[:, :, ::-1], views=one.mirrored)
     placed = [(one, False, placement) for placement in _placements(one.views, other.views)]
     placed += [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
-    for sway, tried in ((0, placed), (SWAY, placed[:SWAYED])):
-        for shown, is_mirrored, placement in tried:
-            spans = tuple(
-                replace(span, mirrored=is_mirrored)
-                for span in _compare(shown, other, placement, sway)
-                if span.end - span.start >= min(SHORTEST, duration / 2)
-            )
-            if _seconds(spans) > _seconds(best):
-                best = spans
-            if _seconds(best) >= ENOUGH * duration:
-                return best
+    for shown, is_mirrored, placement in placed:
+        spans = tuple(
+            replace(span, mirrored=is_mirrored)
+            for span in _compare(shown, other, placement)
+            if span.end - span.start >= min(SHORTEST, duration / 2)
+        )
+        if _seconds(spans) > _seconds(best):
+            best = spans
+        if _seconds(best) >= ENOUGH * duration:
+            break
     return best if _seconds(best) >= LEAST_SHARE * duration else ()
 
 
@@ -197,11 +191,8 @@ def _distinct(placements: list[Placement]) -> list[Placement]:
     return kept
 
 
-def _compare(one: Features, other: Features, placement: Placement, sway: int) -> tuple[Span, ...]:
-    """Lay the glances of one video on those of the other, and find what they show at the same time.
-
-    Each may lie up to `sway` pixels beside the placement.
-    """
+def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span, ...]:
+    """Lay the glances of one video on those of the other, and find what they show at the same time."""
     height, width = other.glances.shape[1:]
     scale = np.diag([1000 / GLANCE_SIDE, 1000 / GLANCE_SIDE, 1.0])
     laid = np.linalg.inv(scale) @ placement @ scale
@@ -217,16 +208,12 @@ def _compare(one: Features, other: Features, placement: Placement, sway: int) ->
         ]
     )
     inside = inside & ~_covered(mine, other.glances)
-    if sway:
-        around = np.ones((2 * sway + 1, 2 * sway + 1), np.uint8)
-        inside = np.asarray(cv2.erode(inside.astype(np.uint8), around, borderValue=0), bool)
     if inside.mean() < LEAST_OVERLAP:
         return ()
-    details = _details(other.glances, inside)
-    rows, its = _vectors(_details(mine, inside), inside), _vectors(details, inside)
-    ways = product(range(-sway, sway + 1), repeat=2)
-    apart = np.min([_apart(rows, _vectors(np.roll(details, way, (1, 2)), inside)) for way in ways], axis=0)
-    return matching.find_spans(one.seconds, other.seconds, apart, _apart(rows, rows), _apart(its, its))
+    rows, its = (_normalised(glances, inside) for glances in (mine, other.glances))
+    return matching.find_spans(
+        one.seconds, other.seconds, _apart(rows, its), _apart(rows, rows), _apart(its, its)
+    )
 
 
 def _covered(mine: NDArray[np.uint8], its: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -238,21 +225,17 @@ def _covered(mine: NDArray[np.uint8], its: NDArray[np.uint8]) -> NDArray[np.bool
     return cv2.dilate(covered, np.ones((3, 3), np.uint8)).astype(bool)
 
 
-def _details(glances: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Each glance without what is broad in it."""
+def _normalised(glances: NDArray[np.uint8], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Each glance's pixels inside, without what is broad in it, as a vector of length 1."""
     weights = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 5) + 1e-3
-    details = []
+    vectors = []
     for glance in glances:
         fine = cv2.GaussianBlur(glance.astype(np.float32), (0, 0), 0.7)
-        details.append(fine - cv2.GaussianBlur(np.where(inside, fine, 0), (0, 0), 5) / weights)
-    return np.array(details, np.float32)
-
-
-def _vectors(details: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The pixels inside, of each glance as a vector of length 1."""
-    pixels = details[:, inside]
-    pixels -= pixels.mean(axis=1, keepdims=True)
-    return pixels / np.maximum(np.linalg.norm(pixels, axis=1, keepdims=True), 1.0)
+        broad = cv2.GaussianBlur(np.where(inside, fine, 0), (0, 0), 5) / weights
+        pixels = (fine - broad)[inside]
+        pixels -= pixels.mean()
+        vectors.append(pixels / max(float(np.linalg.norm(pixels)), 1.0))
+    return np.array(vectors, np.float32)
 
 
 def _apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -72,8 +72,8 @@ def test_all_tools_at_hand_agree(name, evaluated):
     assert re.sub(r"\d+", "N", one.rejection_reason or "") == re.sub(
         r"\d+", "N", other.rejection_reason or ""
     )
-    assert one.technical_score == pytest.approx(other.technical_score, abs=0.01)
-    assert one.quality_score == pytest.approx(other.quality_score, abs=0.01)
+    assert one.technical_score == pytest.approx(other.technical_score, abs=0.001)
+    assert one.quality_score == pytest.approx(other.quality_score, abs=0.001)
 
 
 def test_the_sets_of_tools_are_different_programs():
