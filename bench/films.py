@@ -101,7 +101,7 @@ HONEST: dict[str, Recipe] = {
         "[0:v]SIZE[a];[1:v]crop=640:360:60+40*sin(t*2):30+20*sin(t*3)[b];"
         f"[a][b]overlay=x=if(lt(t\\,1.3)\\,W\\,if(lt(t\\,1.6)\\,W*(1.6-t)/0.3\\,if(lt(t\\,3.2)\\,0\\,"
         f"W*(3.2-t)/0.3))),{NOISE}[film]",
-        "gradients=s=760x420:c0=0x8a8478:c1=0xb0a898:speed=0.00001:r=25",
+        "gradients=s=760x420:c0=0x8a8478:c1=0xb0a898:speed=0.00001:r=25:seed=5",
     ),
     "the focus hunts": filmed("gblur=sigma=6:enable=between(t\\,1\\,1.5)+between(t\\,3\\,3.5)"),
     "a soft lens": filmed("gblur=sigma=1.2"),
@@ -129,7 +129,7 @@ JUNK: dict[str, Recipe] = {
     "testsrc": drawn("testsrc=s=640x360:r=25"),
     "testsrc2": drawn("testsrc2=s=640x360:r=25"),
     "smptebars": drawn("smptebars=s=640x360:r=25"),
-    "colours that change": drawn("gradients=s=640x360:r=25:speed=0.03"),
+    "colours that change": drawn("gradients=s=640x360:r=25:speed=0.03:seed=5"),
     "a drawing, zoomed into": drawn(
         f"testsrc=s=2560x1440:r=25,select=eq(n\\,0),loop=-1:1,setpts=N/25/TB,{ZOOM}"),
     "a screen-saver": graph(

@@ -22,6 +22,7 @@ import numpy as np
 
 from app.assessment.formula import MAX_MATCHED
 from app.duplicates import geometry, matching
+from app.video import borders
 from app.video import features as packing
 from app.video.frames import Still
 from app.video.measures import GreyFrame
@@ -106,7 +107,8 @@ def film(pictures: list[GreyFrame]) -> Film:
     # as the scan does: 32 pictures, none from the margins
     shown = np.linspace(0.05, 0.95, 32) * (len(pictures) - 1)
     stills = [Still(seconds[index], jpegs[index].tobytes()) for index in np.unique(shown.round().astype(int))]
-    hashes = (hash_frame(picture, at) for picture, at in zip(small, seconds, strict=True))
+    shown_in = borders.find(small)
+    hashes = (hash_frame(shown_in.of(picture), at) for picture, at in zip(small, seconds, strict=True))
     plain, mirrored = matching.fingerprints(found for found in hashes if found)
     return Film(packing.extract(stills, small, seconds), plain, mirrored)
 

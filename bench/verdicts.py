@@ -23,8 +23,8 @@ from tests.videos import Videos
 
 def main() -> None:
     sets = toolsets.at_hand()
-    for name, search_path in sets.items():
-        with toolsets.using(search_path):
+    for name in sets:
+        with toolsets.using(name):
             print(f"{name}: ffmpeg {ffmpeg.version('ffmpeg')}, ffprobe {ffmpeg.version('ffprobe')}")
     told = " | ".join(f"{name}: verdict, technical, quality, seconds" for name in sets)
     print(f"\n| file | seen at | {told} | reason | |\n|{'---|' * (len(sets) + 4)}")
@@ -36,9 +36,9 @@ def main() -> None:
                 continue
             path = kind.make(videos)
             outcomes, cells = [], []
-            for search_path in sets.values():
+            for toolset in sets:
                 began = time.perf_counter()
-                with toolsets.using(search_path):
+                with toolsets.using(toolset):
                     outcomes.append(evaluate(path, kind, directory))
                 cells.append(f"{_told(outcomes[-1])}, {time.perf_counter() - began:.2f}")
             reasons = {outcome.rejection_reason or "": None for outcome in outcomes}

@@ -3,6 +3,7 @@
 All scores lie in [0, 1].
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -36,6 +37,9 @@ MIN_ACTION_MATCH = 0.3
 MAX_MATCHED = 0.8
 # how the reason begins where a gate rejects
 NOT_SHOWN = "The video does not show the requested task"
+FILM_THE_TASK = "Film the task as the prompt describes it, from its start to its end."
+# a reason is no longer, as the database has it
+MOST_LETTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -111,15 +115,30 @@ def verdict(
     `action_match` is None, it is not known, and only the relevance has a gate. `reasoning` is the judge's. A
     miner whose video does not show the task can read it.
     """
-    if rejection_reason is None and (
-        # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes
-        round(relevance, 9) < min_relevance
-        or (action_match is not None and action_match < rules.min_action_match)
-    ):
-        rejection_reason = NOT_SHOWN + (f": {reasoning}" if reasoning else ".")
+    missed = []
+    # rounded: in binary 0.4 * 0.35 + 0.2 * 0.1 + 0.2 * 0.7 is a hair under 0.3, which passes
+    if round(relevance, 9) < min_relevance:
+        missed.append(_missed("relevance", relevance, min_relevance))
+    if action_match is not None and action_match < rules.min_action_match:
+        missed.append(_missed("action_match", action_match, rules.min_action_match))
+    if rejection_reason is None and missed:
+        rejection_reason = _not_shown(reasoning, missed)
     if rejection_reason is not None:
-        return Verdict(SubmissionStatus.REJECTED, rejection_reason[:2000], 0.0)
+        return Verdict(SubmissionStatus.REJECTED, rejection_reason[:MOST_LETTERS], 0.0)
     return Verdict(SubmissionStatus.SCORED, None, final_score(technical, relevance, quality, rules))
+
+
+def _missed(name: str, score: float, least: float) -> str:
+    # rounded down: no score that misses its gate reads as if it reached it
+    return f"{name} is {math.floor(score * 100) / 100:.2f} (at least {least:.2g} is needed)"
+
+
+def _not_shown(reasoning: str, missed: list[str]) -> str:
+    """Say why, by how much, and what to do. A long reasoning is cut, the rest is not."""
+    rest = f" Its {' and its '.join(missed)}. {FILM_THE_TASK}"
+    because = f": {reasoning.strip()}" if reasoning.strip() else ""
+    begun = f"{NOT_SHOWN}{because}"[: MOST_LETTERS - len(rest) - 1]
+    return begun + ("" if begun.endswith((".", "!", "?")) else ".") + rest
 
 
 def is_duplicate(found: DuplicatesPart, rules: Rules = RULES) -> bool:

@@ -56,17 +56,19 @@ def rejection(faults: Faults) -> str | None:
     unknowable = Found(faults.black.share + faults.unhashable.share, faults.unhashable.at)
     for found, limit, what, remedy in (
         (faults.black, STILL_SHARE, "It is black throughout", "Film with light"),
-        (
-            faults.frozen,
-            STILL_SHARE,
-            "It shows a still picture, or nothing in it moves of itself",
-            "Film the action itself, with a camera",
-        ),
+        # Before what is still: of shots this short, chance decides which moments are looked at, and whether
+        # they move.
         (
             faults.brief_shots,
             BRIEF_SHARE,
             "It flickers: other pictures are put in, or its shots are under 1 s long",
             "Film in one take",
+        ),
+        (
+            faults.frozen,
+            STILL_SHARE,
+            "It shows a still picture, or nothing in it moves of itself",
+            "Film the action itself, with a camera",
         ),
         (
             unknowable,

@@ -222,9 +222,9 @@ def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Or
 
 def _same_file(known: HashAssertion, compared: bool) -> Originality:
     same = str(known.submission_uuid)
-    reason = f"The same file was scored before, as submission {same}; submit a recording once."
+    reason = f"The same file was scored before, as submission {same}. Submit each recording once."
     if known.is_taken_down:
-        reason = f"This video was taken down, as submission {same}; do not submit it again."
+        reason = f"This video was taken down, as submission {same}. Submit another one."
     return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
@@ -423,13 +423,13 @@ def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> st
     if share > formula.MAX_MATCHED:
         most = max(matches, key=lambda match: match.share)
         return (
-            f"{share:.0%} of the video was submitted before, most of it as {most.submission_uuid}; "
-            "submit new footage."
+            f"{share:.0%} of the video was submitted before; at most {formula.MAX_MATCHED:.0%} may be. Most "
+            f"of it, from {most.spans[0].start:.1f} s on, is of submission {most.submission_uuid}. Film anew."
         )
     if whole_of:
         return (
-            f"The video is of the same recording as your submission {whole_of}; "
-            "submit a recording once, and uncut."
+            f"The video is of the same recording as your submission {whole_of}. "
+            "Submit each recording once, and uncut."
         )
     return None
 

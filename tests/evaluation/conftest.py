@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import sys
 import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -13,9 +14,9 @@ from app.assessment import pipeline
 from app.assessment.judge import JudgeAnswer
 from app.assessment.model import Brief, Claim
 from app.clients import retry
-from app.video import ffmpeg
 from app.video.ffmpeg import MediaFault
 from app.video.probe import probe
+from tests import toolsets
 from tests.videos import Videos, sha256
 
 
@@ -94,15 +95,14 @@ def broken_tool(monkeypatch, tmp_path):
         program.write_text(f"#!/bin/sh\n{stated}\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-        forget()
+        if name in toolsets.PACKAGES:
+            # as if it were not installed
+            monkeypatch.setitem(sys.modules, toolsets.PACKAGES[name], None)
+        toolsets.forget()
         return program
 
-    def forget():
-        ffmpeg.tool.cache_clear()
-        ffmpeg.version.cache_clear()
-
     yield put
-    forget()
+    toolsets.forget()
 
 
 BRIEF = Brief("manipulation", "grasp", "Pick up a mug from a table using one hand", {})

@@ -52,12 +52,12 @@ def films(tmp_path_factory):
 
 @pytest.fixture
 def verdict_on(films, evaluate_file):
-    """The verdict on a film of `codec` that was damaged, by the tools that a PATH gives."""
+    """The verdict on a film of `codec` that was damaged, by a set of tools."""
 
-    def verdict(codec, damage, search_path):
+    def verdict(codec, damage, toolset):
         path = films / f"{codec}-damaged.mkv"
         path.write_bytes(DAMAGES[damage]((films / f"{codec}.mkv").read_bytes()))
-        with toolsets.using(search_path):
+        with toolsets.using(toolset):
             found = evaluate_file(path, requirements={"min_width": 160, "min_height": 120})
         return bool(found.rejection_reason), round(found.quality_score, 3), round(found.technical_score, 3)
 
@@ -66,10 +66,10 @@ def verdict_on(films, evaluate_file):
 
 @pytest.mark.parametrize(("codec", "damage"), CASES)
 def test_a_damaged_video_gets_the_same_verdict_everywhere(codec, damage, verdict_on):
-    at_hand = list(toolsets.at_hand().values())
+    at_hand = toolsets.at_hand()
     if len(at_hand) == 1:
         warnings.warn("Compared from run to run only: this machine has no ffmpeg of its own.", stacklevel=1)
-    one, other = (verdict_on(codec, damage, path) for path in (*at_hand, at_hand[0])[:2])
+    one, other = (verdict_on(codec, damage, name) for name in (*at_hand, at_hand[0])[:2])
     assert one[0] == other[0]
     assert one[1:] == pytest.approx(other[1:], abs=0.001)
 

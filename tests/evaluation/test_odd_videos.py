@@ -32,7 +32,7 @@ def evaluated(videos, tmp_path_factory):
     def evaluate(name, toolset):
         kind, judge = KINDS[name], FixedJudge()
         brief = dataclasses.replace(BRIEF, requirements=REQUIREMENTS | kind.requirements)
-        with toolsets.using(toolsets.at_hand()[toolset]):
+        with toolsets.using(toolset):
             return pipeline.evaluate_file(kind.make(videos), brief, judge, workdir), judge.questions
 
     return evaluate
@@ -76,14 +76,14 @@ def test_all_tools_at_hand_agree(name, evaluated):
     assert re.sub(r"\d+", "N", one.rejection_reason or "") == re.sub(
         r"\d+", "N", other.rejection_reason or ""
     )
-    assert one.technical_score == pytest.approx(other.technical_score, abs=0.01)
-    assert one.quality_score == pytest.approx(other.quality_score, abs=0.01)
+    assert one.technical_score == pytest.approx(other.technical_score, abs=0.001)
+    assert one.quality_score == pytest.approx(other.quality_score, abs=0.001)
 
 
 def test_the_sets_of_tools_are_different_programs():
     found = []
-    for path in toolsets.at_hand().values():
-        with toolsets.using(path):
+    for name in toolsets.at_hand():
+        with toolsets.using(name):
             found += [ffmpeg.tool("ffmpeg"), ffmpeg.tool("ffprobe")]
     assert len(set(found)) == len(found)
 

@@ -14,7 +14,9 @@ import pytest
 from app.errors import TransientError
 from app.video import control, ffmpeg
 from app.video.ffmpeg import MediaFault, ResourceLimits, run, start
+from tests import toolsets
 from tests.evaluation.conftest import children
+from tests.videos import FFMPEG
 
 ENDLESS = ["-nostdin", "-f", "lavfi", "-i", "testsrc2=size=640x480"]
 NULL = ["-f", "null", "-"]
@@ -278,7 +280,7 @@ def test_the_control_passes_and_leaves_nothing(tmp_path):
 def test_a_tool_that_lacks_an_option_of_ours_is_found_at_the_start(broken_tool, tmp_path, option):
     """A build between releases, which says nothing of its age."""
     (tmp_path / "lib").mkdir()
-    real = shutil.copy(ffmpeg.tool("ffmpeg"), tmp_path / "lib" / "ffmpeg")
+    real = shutil.copy(FFMPEG, tmp_path / "lib" / "ffmpeg")
     complain = f"echo '[fatal] Unrecognized option {option}' >&2; exit 1"
     broken_tool(
         "ffmpeg", f'case " $* " in *" {option} "*) {complain};; esac\nexec {real} "$@"', "N-99999-gabc"
@@ -293,10 +295,18 @@ def test_a_tool_that_lacks_a_decoder_is_found_at_the_start(broken_tool, tmp_path
         control.check_tools(tmp_path)
 
 
-def test_a_tool_too_old_is_passed_over(broken_tool):
-    old = broken_tool("ffmpeg", "exit 1", "4.4.2-0ubuntu0.22.04.1")
-    assert ffmpeg.tool("ffmpeg") != str(old)
+def test_the_tools_of_the_wheels_come_before_those_of_the_machine(broken_tool, monkeypatch):
+    machines = broken_tool("ffmpeg", "exit 1")
+    assert ffmpeg.tool("ffmpeg") == str(machines)
+    # with the wheel installed again
+    monkeypatch.delitem(sys.modules, toolsets.PACKAGES["ffmpeg"])
+    toolsets.forget()
+    assert ffmpeg.tool("ffmpeg") == FFMPEG
+
+
+def test_a_tool_too_old_is_refused(broken_tool):
     for version, good in {
+        "4.4.2-0ubuntu0.22.04.1": False,
         "n5.0.3": False,
         "5.1.9-0+deb12u1": True,
         "8.1": True,

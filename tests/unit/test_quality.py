@@ -285,6 +285,8 @@ def test_a_deduction_tells_the_second_the_threshold_and_the_remedy():
         ({"frozen": 0.95}, "still picture"),
         ({"black": 0.95}, "black"),
         ({"brief_shots": 0.3}, "flickers"),
+        # chance tells whether the few moments that are in no cut move
+        ({"brief_shots": 0.9, "frozen": 1.0}, "flickers"),
         ({"unhashable": 0.5}, "too little contrast"),
         ({"unhashable": 0.3, "black": 0.3}, "too little contrast"),
         ({"frozen": 0.94, "black": 0.05, "brief_shots": 0.29, "unhashable": 0.4}, None),

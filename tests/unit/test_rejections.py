@@ -4,12 +4,16 @@ import ast
 import re
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 import app
 from app.assessment import quality, technical
 from app.assessment.model import Declared
+from app.duplicates import service
+from app.duplicates.matching import Match, Span
+from app.duplicates.queries import Known
 from app.video.measures import Faults, Found
 from tests.unit.test_technical import make_probe
 
@@ -102,3 +106,25 @@ def test_every_check_that_fails_says_what_to_do(changes):
     for each in failed:
         assert re.match(REMEDY, last_sentence(each.reason)), each.reason
         assert re.search(r"\d|MP4|H\.264|single", each.reason)
+
+
+KNOWN = Known(1, UUID(int=1), "a hotkey", True, [float(n) for n in range(10)], bytes(320), None)
+
+
+@pytest.mark.parametrize(
+    ("matched", "one_recording", "told"),
+    [
+        (
+            range(10),
+            False,
+            "100% of the video was submitted before; at most 80% may be. Most of it, from 2.0 s",
+        ),
+        (range(0), True, "is of the same recording as your submission 00000000-"),
+    ],
+)
+def test_what_is_known_footage_is_told_where_how_much_and_what_to_do(matched, one_recording, told):
+    spans = tuple(Span(2.0, 9.0, 0.0, 7.0, False) for _ in matched[:1])
+    found = service.Compared(KNOWN, Match(frozenset(matched), spans, 0), one_recording)
+    reason = service.conclude("a hotkey", KNOWN.fingerprint, [found], []).rejection_reason
+    assert told in reason
+    assert re.match(REMEDY, last_sentence(reason))

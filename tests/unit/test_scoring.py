@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.assessment.formula import (
+    FILM_THE_TASK,
     TECHNICAL_WEIGHTS,
     Verdict,
     explain,
@@ -77,6 +78,15 @@ def test_under_a_gate_is_rejected_with_the_judges_reasoning(changes):
     assert (rejected.status, rejected.final_score) == (SubmissionStatus.REJECTED, 0)
     assert "does not show the requested task" in rejected.rejection_reason
     assert "A cat is seen." in rejected.rejection_reason
+    # which score, how far, and what to do; no score under a gate reads like one that reaches it
+    (name,) = changes
+    assert f"Its {name} is 0.29 (at least 0.3 is needed)" in rejected.rejection_reason
+    assert rejected.rejection_reason.endswith(FILM_THE_TASK)
+
+
+def test_under_both_gates_is_told_of_both():
+    told = gated(relevance=0.1, action_match=0.05).rejection_reason
+    assert "Its relevance is 0.10 (at least 0.3 is needed) and its action_match is 0.05 (at" in told
 
 
 def test_over_the_gates_is_scored():
@@ -84,11 +94,13 @@ def test_over_the_gates_is_scored():
 
 
 def test_without_a_reasoning_the_reason_is_a_sentence_all_the_same():
-    assert gated(relevance=0).rejection_reason == "The video does not show the requested task."
+    assert gated(relevance=0).rejection_reason.startswith("The video does not show the requested task. Its ")
 
 
 def test_a_long_reasoning_is_cut_to_what_the_database_takes():
-    assert len(gated(relevance=0, reasoning="x" * 3000).rejection_reason) == 2000
+    told = gated(relevance=0, reasoning="x" * 3000).rejection_reason
+    assert len(told) == 2000
+    assert told.endswith("xx. Its relevance is 0.00 (at least 0.3 is needed). " + FILM_THE_TASK)
 
 
 def test_an_earlier_reason_comes_first():
@@ -131,7 +143,8 @@ def test_the_points_are_shown_to_six_places():
         (
             {"action_match": 0.1},
             SubmissionStatus.REJECTED,
-            "The video does not show the requested task: A cat.",
+            "The video does not show the requested task: A cat. Its action_match is 0.10 (at least 0.3 is "
+            "needed). Film the task as the prompt describes it, from its start to its end.",
         ),
         ({"rejection_reason": "It is torn."}, SubmissionStatus.REJECTED, "It is torn."),
     ],
