@@ -25,6 +25,7 @@ from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
+from app.video import painting
 
 log = structlog.get_logger(__name__)
 
@@ -117,6 +118,7 @@ def _evaluate(claim: Claim, lease: Lease) -> None:
             Path(tempfile.gettempdir()),
             lease.check,
             lambda *seen: _ride_out(lease, lambda: service.find_known_footage(claim, *seen)),
+            painting.painter(settings),
         )
         _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
     except LeaseLost as lost:
