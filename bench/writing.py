@@ -11,6 +11,7 @@ still.
 
 import argparse
 import difflib
+import gzip
 import resource
 import subprocess
 import sys
@@ -34,6 +35,7 @@ from app.video.writing import Array, Painter
 from bench.writing_stills import LONG_SIDE, SCRIPTS, Attack, Line, Maker, all_of
 
 OPENCV = Path("/usr/share/doc/opencv-doc/examples/data")
+OPENCV_HTML = Path("/usr/share/doc/opencv-doc/opencv4/html")
 # what can be seen of these has no writing
 WITHOUT_WRITING = """
     aero1 aero3 aloeL apple baboon building butterfly ela_original fruits home orange rubberwhale1
@@ -131,8 +133,8 @@ class Tally:
     worst: list[tuple[int, int]] = field(default_factory=list)
 
 
-def count_gone(attack: Attack, painted: Array, mask: Array) -> tuple[int, int]:
-    """How many of the letters are gone, and how many there were."""
+def find_gone(attack: Attack, painted: Array, mask: Array) -> tuple[Array, int]:
+    """Return which letters are gone, by their numbers, and how many there were."""
     letters = attack.letters
     count = int(letters.max()) + 1
     wide = cv2.dilate(letters.astype(np.float32), np.ones((7, 7), np.uint8)).astype(np.int32)
@@ -147,7 +149,7 @@ def count_gone(attack: Attack, painted: Array, mask: Array) -> tuple[int, int]:
         left = np.maximum(left, np.abs(means(letters, channel) - means(ring, channel)))
     there = np.bincount(letters.ravel(), minlength=count)[1:] > 0
     gone = (means(letters, mask.astype(np.float64)) >= COVERED) | (left <= LEVELS_LEFT)
-    return int((gone[1:] & there).sum()), int(there.sum())
+    return np.flatnonzero(gone[1:] & there) + 1, int(there.sum())
 
 
 def load(path: Path) -> Array:
@@ -171,6 +173,14 @@ def film(path: Path, count: int) -> list[Array]:
     return [fit(frames[index]) for index in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
+def zipped_film(name: str, count: int) -> list[Array]:
+    """Frames of a film of hands that is packed in OpenCV's documentation."""
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+        file.write(gzip.decompress((OPENCV_HTML / f"{name}.mp4.gz").read_bytes()))
+        file.flush()
+        return film(Path(file.name), count)
+
+
 def backgrounds() -> list[Array]:
     """Stills without writing."""
     pictures = [load(next(OPENCV.glob(f"{name}.*"))) for name in WITHOUT_WRITING.split()]
@@ -184,17 +194,24 @@ def backgrounds() -> list[Array]:
     return [*pictures, *(frame for path, count in films for frame in film(Path(path), count))]
 
 
-def read_all(attacks: list[Attack], painted: list[Array]) -> dict[str, Tally]:
-    """Read every line of every still before and after, and keep the best of what any reader made of it."""
+def read_all(
+    attacks: list[Attack], painted: list[Array], left: list[Array], before: bool
+) -> dict[str, Tally]:
+    """Read the lines of which a letter is `left`, and keep the best of what any reader made of each.
+
+    With `before`, every line is read before it was painted as well, at one scale.
+    """
     recogniser = Recogniser()
     tallies: dict[str, Tally] = defaultdict(Tally)
     jobs: dict[str, list[tuple[Array, tuple[int, int, bool]]]] = defaultdict(list)
     best: dict[tuple[int, int, bool], int] = defaultdict(int)
     for number, attack in enumerate(attacks):
         for index, line in enumerate(attack.lines):
-            for after, still in ((False, attack.still), (True, painted[number])):
-                # that it could be read at all is seen at one scale
-                for height in SCALES if after else SCALES[1:2]:
+            looks = [(False, attack.still, SCALES[1:2])] if before else []
+            if upright(left[number], line, SCALES[0]).any():
+                looks.append((True, painted[number], SCALES))
+            for after, still, scales in looks:
+                for height in scales:
                     cut = upright(still, line, height)
                     key = (number, index, after)
                     best[key] = max(best[key], count_read(line.text, recogniser.read(cut)))
@@ -237,23 +254,27 @@ def main() -> None:
     )
     parser.add_argument("--every", type=int, default=1, help="take every n-th of them only")
     parser.add_argument("--sheet", type=Path, help="draw 100 of them before and after, as a PNG")
-    parser.add_argument("--no-reading", action="store_true", help="do not read, which takes longest")
+    parser.add_argument("--before", action="store_true", help="read before painting as well")
     options = parser.parse_args()
 
-    honest = backgrounds()
+    grounds = backgrounds()
     labels = [load(OPENCV / name) for name in WITH_LABELS]
-    attacks = all_of(Maker(honest, labels), options.rounds)[:: options.every]
+    attacks = all_of(Maker(grounds, labels), options.rounds)[:: options.every]
     painter = Painter(painting.models())
     began = time.process_time()
     results = [next(painter.paint([attack.still])) for attack in attacks]
     seconds = (time.process_time() - began) / len(attacks)
     painted = [result for result, _ in results]
-    tallies = defaultdict(Tally) if options.no_reading else read_all(attacks, painted)
-    for attack, (result, mask) in zip(attacks, results, strict=True):
+    found = [find_gone(attack, result, mask) for attack, (result, mask) in zip(attacks, results, strict=True)]
+    left = [
+        255 * (~np.isin(attack.letters, [0, *gone])).astype(np.uint8)
+        for attack, (gone, _) in zip(attacks, found, strict=True)
+    ]
+    tallies = read_all(attacks, painted, left, options.before)
+    for attack, (gone, letters) in zip(attacks, found, strict=True):
         tally = tallies[attack.kind]
         tally.stills += 1
-        gone, letters = count_gone(attack, result, mask)
-        tally.gone += gone
+        tally.gone += len(gone)
         tally.letters += letters
     print("| kind | stills | letters read before | read after | letters gone |")
     print("|---|---|---|---|---|")
@@ -267,7 +288,8 @@ def main() -> None:
         for read, number in sorted(tally.worst, reverse=True)[:2]:
             print(f"left: {kind}, {attacks[number].script}, no. {number}: {read} letters", file=sys.stderr)
 
-    shares = sorted(float(painter.find(still).mean()) for still in honest)
+    honest = [*grounds, *(still for name in ("box", "cup") for still in zipped_film(name, 8))]
+    shares = sorted(float(next(painter.paint([still]))[1].mean()) for still in honest)
     over = sum(share > 0.02 for share in shares)
     print(
         f"\nHonest stills: {len(shares)}; painted median {shares[len(shares) // 2]:.2%}, mean "

@@ -36,6 +36,9 @@ LIBRARIES = ("numpy", "cv2", "onnxruntime")
 # A still takes a quarter of a second, and the start half of one; on a slow machine some times that. On the
 # wall a scan of 750 s and two runs of this fit into a job's time.
 LIMITS = ResourceLimits(cpu_seconds=30, wall_seconds=60, file_bytes=2**24, memory_bytes=2**31)
+# The C library keeps the memory of large arrays for the next ones, and asks the kernel for none anew. This
+# saves a sixth of the time.
+KEEP = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
 REPAIR = "Install kibotos' requirements again: pip install -r requirements.txt."
 
 
@@ -126,7 +129,7 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
             stderr=log,
             process_group=0,
             pass_fds=(status.fileno(),),
-            env={"PATH": os.defpath, "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1"},
+            env={"PATH": os.defpath, "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1", **KEEP},
         )
         try:
             process.wait(limits.wall_seconds)

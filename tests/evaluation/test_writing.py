@@ -32,6 +32,12 @@ def scene(videos, tmp_path_factory):
     return cv2.imread(str(path))
 
 
+def find(painter, picture):
+    """Where writing is found in one picture."""
+    ((_, mask),) = painter.paint([picture])
+    return mask
+
+
 def written(points, **how):
     """A mask of `WORDS` in the middle of a still."""
     mask = Image.new("L", SIZE)
@@ -67,18 +73,18 @@ WRITING = {
 def test_writing_is_covered(painter, scene, kind):
     ink = WRITING[kind]
     picture = on(scene, ink, (0, 255, 255) if kind == "small" else (255, 255, 255))
-    mask = painter.find(picture)
+    mask = find(painter, picture)
     assert mask[np.asarray(ink) > 128].mean() > 0.99
     assert mask.mean() < 0.6
 
 
 def test_letters_of_another_pattern_alone_are_covered(painter):
     """Stripes against stripes, as bright as they are."""
-    ink = written(62)
+    ink = written(44)
     y, x = np.mgrid[: SIZE[1], : SIZE[0]]
     stripes = np.where(np.asarray(ink) > 128, np.sin(x - y), np.sin(x + y))
     picture = np.repeat((128 + 30 * stripes)[..., np.newaxis], 3, axis=2).astype(np.uint8)
-    assert painter.find(picture)[np.asarray(ink) > 128].mean() > 0.9
+    assert find(painter, picture)[np.asarray(ink) > 128].mean() > 0.9
 
 
 def test_a_code_is_covered(painter, scene):
@@ -88,22 +94,22 @@ def test_a_code_is_covered(painter, scene):
     picture[40 : 40 + side, 60 : 60 + side] = cv2.resize(code, (side, side), interpolation=cv2.INTER_NEAREST)[
         ..., np.newaxis
     ]
-    assert painter.find(picture)[44 : 36 + side, 64 : 56 + side].mean() > 0.97
+    assert find(painter, picture)[44 : 36 + side, 64 : 56 + side].mean() > 0.97
 
 
 def test_a_faint_caption_over_a_whole_video_is_covered_in_each_still(painter, scene):
     """In most of the stills by themselves it is not found."""
     ink = np.asarray(written(30)) > 128
     dim = scene * 0.6
-    moved = [np.roll(dim, (shift * 37, shift * 91), (0, 1)) for shift in range(9)]
+    moved = [np.roll(dim, (shift * 37, shift * 91), (0, 1)) for shift in range(6)]
     faint = [np.clip(each + ink[..., np.newaxis] * 30.0, 0, 255).astype(np.uint8) for each in moved]
-    assert np.mean([painter.find(each)[ink].mean() for each in faint]) < 0.7
+    assert np.mean([find(painter, each)[ink].mean() for each in faint[:3]]) < 0.7
     for _, mask in painter.paint(faint):
         assert mask[ink].mean() > 0.85
 
 
 def test_a_scene_without_writing_is_left(painter, scene):
-    assert painter.find(scene).mean() < 0.01
+    assert find(painter, scene).mean() < 0.01
 
 
 def test_faint_writing_is_smoothed_away():
@@ -135,6 +141,20 @@ def test_nothing_or_everything_can_be_covered(scene, whole):
     mask = np.full(scene.shape[:2], whole, np.uint8)
     filled = writing.fill(scene, mask)
     assert (filled == scene).all() if not whole else np.ptp(filled) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "seen_again", "is_painted"),
+    [((40, 90), 0.0, False), ((40, 90), 0.9, True), ((40, 200), 0.0, True), ((12, 40), 0.0, True)],
+    ids=["a thing", "a large letter", "a line", "a small word"],
+)
+def test_what_is_large_and_no_line_must_be_seen_again(size, seen_again, is_painted):
+    likely = np.zeros((400, 768), np.float32)
+    patch = np.s_[100 : 100 + size[0], 100 : 100 + size[1]]
+    likely[patch] = 1.0
+    again = np.zeros_like(likely)
+    again[patch] = seen_again
+    assert writing.grow(likely, writing.IN_FULL, again).any() == is_painted
 
 
 def test_no_number_of_decoys_keeps_writing_from_being_painted():
