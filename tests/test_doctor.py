@@ -277,7 +277,7 @@ def test_work_that_waits_too_long_is_red(examine, at_work, app):
 def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
     result = run_kibotos("doctor", **environment(settings))
     lines = result.stdout.splitlines()
-    assert sum(line.startswith(("ok ", "RED", "warn")) for line in lines) == 14
+    assert sum(line.startswith(("ok ", "RED", "warn")) for line in lines) == 16
     assert any(line.startswith("RED  judge") for line in lines)
 
 

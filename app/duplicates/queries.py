@@ -1,16 +1,20 @@
 """SQL on the fingerprints of known videos."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
-from app.duplicates.matching import Fingerprint
 from app.locks import FINGERPRINTS, MINER_RESULTS
+
+if TYPE_CHECKING:
+    from app.duplicates.matching import Fingerprint
 
 # of the videos that have a key, so many are looked at: where there are more, the key tells nothing
 MAX_SHARING = 200
@@ -240,6 +244,11 @@ class Compared:
 
 
 def _fingerprint(seconds: list[float], hashes: memoryview) -> Fingerprint:
+    # numpy takes 11 MB: a web process that compares no videos does not need it
+    import numpy as np
+
+    from app.duplicates.matching import Fingerprint
+
     return Fingerprint(np.array(seconds, np.float32), np.frombuffer(hashes, np.uint8).reshape(-1, 32))
 
 

@@ -50,12 +50,11 @@ def add(
     scores again for more of them.
     """
     from app.clients.storage import Storage
+    from app.gold import films
 
     scores = HumanScores(action_match, perspective, demonstration, training)
     with command_app(settings).app_context():
-        service.add(
-            file, prompt_id, scores, accepted, by, copies, settings, Storage(settings), tell=click.echo
-        )
+        films.add(file, prompt_id, scores, accepted, by, copies, settings, Storage(settings), tell=click.echo)
 
 
 @gold.command("list")

@@ -3,6 +3,7 @@
 Whoever writes an event gives its facts. What is known of the submission is added in SQL.
 """
 
+from functools import cache
 from typing import ClassVar, Literal
 from uuid import UUID
 
@@ -93,6 +94,7 @@ _OF: dict[type[BaseModel], tuple[type[Facts], ...]] = {
 MINERS_EVENTS = tuple(facts.event for facts in _OF[OfSubmission])
 
 
+@cache
 def messages() -> dict[str, type[BaseModel]]:
     """The body that is sent for each event, for its documentation."""
     result = {}

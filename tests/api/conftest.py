@@ -64,13 +64,17 @@ def signed_submission(keypair, prompt_id, video_key, /, **changes):
 class DocumentedClient(FlaskClient):
     """Fails the test if an endpoint answers with a status that the OpenAPI document does not name."""
 
+    paths = None
+
     def open(self, *args, **kwargs):
         answer = super().open(*args, **kwargs)
         path, method = answer.request.path, answer.request.method
         with suppress(HTTPException), self.application.app_context():
             rule, _ = self.application.url_map.bind("").match(path, method, return_rule=True)
             pattern = re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule.rule)
-            operation = openapi.document()["paths"].get(pattern, {}).get(method.lower())
+            # every application has the same, and to write it takes a while
+            DocumentedClient.paths = DocumentedClient.paths or openapi.document()["paths"]
+            operation = DocumentedClient.paths.get(pattern, {}).get(method.lower())
             assert not operation or str(answer.status_code) in operation["responses"], (
                 pattern,
                 answer.status,

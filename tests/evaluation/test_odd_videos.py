@@ -19,6 +19,8 @@ from tests.odd_videos import KINDS, REQUIREMENTS
 from tests.videos import footage
 
 PREFERRED, *OTHERS = toolsets.at_hand()
+# a kind's tests share its evaluations, so one process runs them (pytest --dist loadgroup)
+EACH_KIND = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in KINDS]
 
 
 @pytest.fixture(scope="session")
@@ -36,10 +38,12 @@ def evaluated(videos, tmp_path_factory):
     return evaluate
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_every_kind_gets_its_verdict(name, evaluated):
+@pytest.mark.parametrize("name", EACH_KIND)
+def test_every_kind_gets_its_verdict(name, evaluated, videos):
     kind = KINDS[name]
     outcome, questions = evaluated(name, PREFERRED)
+    # no path of ours is told
+    assert str(videos.directory) not in str(outcome.report)
 
     if kind.reason:
         assert re.search(kind.reason, outcome.rejection_reason or ""), outcome.rejection_reason
@@ -61,7 +65,7 @@ def test_every_kind_gets_its_verdict(name, evaluated):
     assert found == pytest.approx(kind.video, rel=0.01)
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", EACH_KIND)
 def test_all_tools_at_hand_agree(name, evaluated):
     if not OTHERS:
         warnings.warn("Not compared: this machine has no ffmpeg and ffprobe of its own.", stacklevel=1)
@@ -82,11 +86,6 @@ def test_the_sets_of_tools_are_different_programs():
         with toolsets.using(path):
             found += [ffmpeg.tool("ffmpeg"), ffmpeg.tool("ffprobe")]
     assert len(set(found)) == len(found)
-
-
-def test_no_path_of_ours_is_told(evaluated, videos):
-    for name in KINDS:
-        assert str(videos.directory) not in str(evaluated(name, PREFERRED)[0].report)
 
 
 @pytest.fixture

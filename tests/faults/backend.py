@@ -142,6 +142,10 @@ class Backend:
         )
         return found[0][0] if found else None
 
+    def count_open(self):
+        [[count]] = self.ask("SELECT count(*) FROM submissions WHERE status IN ('PENDING', 'EVALUATING')")
+        return count
+
     def is_evaluated(self, id):
         return bool(self.ask("SELECT 1 FROM evaluations WHERE submission_id = %s", id))
 

@@ -18,6 +18,7 @@ SCENARIOS = {
     "Pour water into a glass": {"action_match": 0.6, "training_utility": 0.4},
     "Open a drawer": {"action_match": 0.1},
 }
+MOST_OPEN = 10
 HOPELESS = "prompt-2"
 MINERS = [miner(name) for name in ("Alice", "Bob", "Charlie", "Dave")]
 
@@ -33,7 +34,10 @@ class Accepted:
 
 
 class Miner(threading.Thread):
-    """Submits a video every `pause` seconds until `stop`; each request is repeated until it is answered."""
+    """Submits a video every `pause` seconds until `stop`; each request is repeated until it is answered.
+
+    Waits while too many submissions are open: a slow machine gets fewer of them, not more that wait.
+    """
 
     def __init__(self, uid, backend, videos, seed, pause):
         super().__init__(daemon=True)
@@ -54,6 +58,8 @@ class Miner(threading.Thread):
             self._submit(number)
             number += 1
             self._stopping.wait(self._pause)
+            while self._backend.count_open() > MOST_OPEN and not self._stopping.wait(0.5):
+                pass
 
     def video(self, number):
         """A video like no other: two seconds of moving noise."""

@@ -8,7 +8,7 @@ from app.assessment import pipeline
 from app.assessment.formula import relevance_score
 from app.enums import EvaluatedBy
 from app.evaluation import service as evaluation
-from app.gold import queries, service
+from app.gold import films, queries
 from app.video.probe import probe
 from tests.evaluation.conftest import FixedJudge
 from tests.factories import make_submission
@@ -85,8 +85,8 @@ def test_a_film_is_added_shown_judged_and_retired(kibotos, videos, show, storage
 @pytest.mark.parametrize(("container", "codec"), [("mov", "h264"), ("mkv", "h265"), ("avi", "h264")])
 def test_copies_of_every_container_are_made(videos, tmp_path, container, codec):
     path = videos.make(seconds=2, container=container, codec=codec)
-    times = service._check_room(path, 2, set())
-    made = [copy for _, copy in service._make_copies(path, times, 2, set(), tmp_path)]
+    times = films._check_room(path, 2, set())
+    made = [copy for _, copy in films._make_copies(path, times, 2, set(), tmp_path)]
     assert len({copy.video_hash for copy in made}) == 2
     assert all(1.7 < copy.duration_sec <= 2 for copy in made)
 
