@@ -296,6 +296,9 @@ class Settings:
         0.0, _number(0, 1e6), "US dollars per million prompt tokens; reports and metrics show the cost"
     )
     vlm_completion_price: float = _setting(0.0, _number(0, 1e6), "US dollars per million completion tokens")
+    paint_writing: bool = _setting(
+        True, _flag, "false: the judge sees what is written in videos, and may be taken in by it"
+    )
     vlm_daily_token_budget: int = _setting(
         0,
         _integer(0, 10**12),

@@ -26,6 +26,7 @@ from app.errors import TransientError
 from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
 from app.sheets import service as sheets
+from app.video import painting
 
 log = structlog.get_logger(__name__)
 
@@ -121,6 +122,7 @@ def _evaluate(claim: Claim, lease: Lease) -> bytes:
             Path(tempfile.gettempdir()),
             lease.check,
             lambda *seen: _ride_out(lease, lambda: service.find_known_footage(claim, *seen)),
+            painting.painter(settings),
         )
         _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
         return outcome.contact_sheet

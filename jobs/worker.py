@@ -38,7 +38,7 @@ from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
 from app.queue import EVALUATIONS, ListedJob, connect
-from app.video import control
+from app.video import control, painting
 from jobs.processes import Child, die_with_parent, supervise
 
 log = structlog.get_logger(__name__)
@@ -216,6 +216,8 @@ def run(settings: Settings, count: int = 1) -> None:
     """
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
+    if settings.paint_writing:
+        painting.check()
     if not settings.has_judge:
         log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
     if count == 1:

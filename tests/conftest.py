@@ -87,9 +87,15 @@ def seaweed(services):
 
 @pytest.fixture(scope="session")
 def settings(postgres, valkey, seaweed):
-    """A development configuration of the three servers, without a judge."""
+    """A development configuration of the three servers, without a judge.
+
+    Nothing is painted, which would take seconds a video: the tests of the painter see to that.
+    """
     settings = Settings.from_environ(
-        {"APP_ENV": "development"} | postgres.environ | valkey.environ | seaweed.environ
+        {"APP_ENV": "development", "PAINT_WRITING": "false"}
+        | postgres.environ
+        | valkey.environ
+        | seaweed.environ
     )
     Storage(settings).ensure_bucket()
     return settings

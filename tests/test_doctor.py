@@ -92,8 +92,9 @@ def at_work(app, redis):
 
 
 def test_a_sound_installation_is_green(examine, at_work, vlm):
-    findings = examine()
+    findings = examine(paint_writing=True)
     assert reds(findings) == set()
+    assert "paints it over" in findings["painter"]["detail"]
     assert findings["database"]["detail"].startswith("PostgreSQL 18.")
     assert "PUT, GET and DELETE" in findings["storage"]["detail"]
     assert ", ffprobe " in findings["ffmpeg"]["detail"]
@@ -108,6 +109,7 @@ def test_an_idle_installation_says_what_to_run(examine):
     assert findings["scheduler"]["advice"] == "Run: kibotos scheduler"
     assert "kibotos worker" in findings["workers"]["advice"]
     assert "kibotos prompts load" in findings["prompts"]["advice"]
+    assert "Leave PAINT_WRITING out" in findings["painter"]["advice"]
 
 
 @pytest.mark.parametrize(

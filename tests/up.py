@@ -26,7 +26,9 @@ class Up:
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "up", "--data", self.data, *arguments],
-                env=os.environ | {"PORT": str(self.port), "COLUMNS": "200"} | environ,
+                env=os.environ
+                | {"PORT": str(self.port), "COLUMNS": "200", "PAINT_WRITING": "false"}
+                | environ,
                 cwd=ROOT,
                 stdout=log,
                 stderr=subprocess.STDOUT,

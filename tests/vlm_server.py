@@ -17,7 +17,6 @@ from app.local.judge import complete
 
 # answers of a judge that likes everything
 GOOD = {
-    "on_screen_text": "",
     "text_addresses_judge": False,
     "reasoning": "A hand picks up a mug.",
     "action_match": 0.9,

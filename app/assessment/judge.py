@@ -1,7 +1,8 @@
 """The judge: a vision language model scores what a video's frames show of the task.
 
-Text of a frame, a scenario or a requirement reaches the model as data. The model transcribes the text that it
-sees before it scores. Text that speaks to the judge is reported, whatever the scores are.
+Text of a scenario or a requirement reaches the model as data. Writing in the frames does not reach it: it was
+painted over, unless the prompt's requirements say that writing matters. Then the model says whether any of it
+speaks to the judge, and a person looks.
 
 A failure is either the judge's fault or the video's. Known pictures, sent in the same form, show which.
 """
@@ -24,7 +25,6 @@ from app.assessment import known_pictures
 from app.assessment.formula import MIN_ACTION_MATCH
 from app.assessment.judge_reply import SCORES, Flaw, Reply, parse_reply
 from app.assessment.model import MAX_JUDGE_CALLS, Brief, CallCounter
-from app.assessment.prompt_injection import addresses_judge
 from app.assessment.report import JudgeAnswer
 from app.clients.vlm import InputRefused, Patience, Vlm
 from app.clients.vlm_answer import Completion
@@ -38,13 +38,12 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-PROMPT_VERSION = "judge-v1"
+PROMPT_VERSION = "judge-v2"
 
 NEAR_GATE = 0.05
 ASKINGS_NEAR_GATE = 3
 TRIES_PER_ASKING = 3
 MAX_ANSWER_TOKENS = 1500
-MAX_TEXT = 1000
 CONTROL = "A large black digit stands still on a white card."
 CONTROL_DIGITS = "316982457"
 CONTROL_PATIENCE = Patience(attempts=1, attempt_seconds=60, seconds=0)
@@ -172,14 +171,13 @@ class Judge:
         if self._near_gate(replies[0]):
             replies += [self._ask(question, asking, bill) for asking in range(1, ASKINGS_NEAR_GATE)]
         replies.sort(key=lambda reply: reply.relevance)
-        texts = list(dict.fromkeys(reply.on_screen_text for reply in replies if reply.on_screen_text))
         size = self._size(question, bill)
         return JudgeAnswer(
             **{name: statistics.median(getattr(reply, name) for reply in replies) for name in SCORES},
             reasoning=replies[len(replies) // 2].reasoning,
-            on_screen_text="\n".join(texts)[:MAX_TEXT],
+            # backends of before judge-v2 require it of a remote evaluator
+            on_screen_text="",
             addresses_judge=any(reply.text_addresses_judge for reply in replies),
-            reads_like_address=any(addresses_judge(reply.on_screen_text) for reply in replies),
             model=self._vlm.model,
             prompt_version=PROMPT_VERSION,
             prompt_tokens=sum(call.prompt_tokens for call in bill.completions),

@@ -55,7 +55,7 @@ _Score = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 
 
 class Reply(BaseModel):
-    """The JSON object the model answers with, in this order: it reads, then explains, then scores."""
+    """The JSON object the model answers with, in this order: it explains before it scores."""
 
     model_config = ConfigDict(
         title="judgement",
@@ -65,7 +65,6 @@ class Reply(BaseModel):
         json_schema_extra={"additionalProperties": False, "description": "Judgement of one video."},
     )
 
-    on_screen_text: _Words
     text_addresses_judge: Annotated[bool, BeforeValidator(_truth)]
     reasoning: _Words
     action_match: _Score

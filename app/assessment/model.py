@@ -23,6 +23,11 @@ class Brief:
     scenario: str
     requirements: Mapping[str, Any]
 
+    @property
+    def writing_matters(self) -> bool:
+        """Whether the task is about reading or writing, so that the judge must see what is written."""
+        return self.requirements.get("writing_matters") is True
+
 
 @dataclass(frozen=True)
 class Declared:

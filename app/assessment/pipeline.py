@@ -36,11 +36,12 @@ from app.assessment.report import (
 from app.enums import Dependency
 from app.errors import ChangingVideo, TransientError, Unavailable
 from app.version import VERSION
-from app.video import control, ffmpeg, sheet
+from app.video import control, ffmpeg, painting, sheet
 from app.video.download import Missing, download
 from app.video.ffmpeg import MediaFault
-from app.video.frames import FrameHash
+from app.video.frames import FrameHash, Still
 from app.video.measures import joined
+from app.video.painting import Painted
 from app.video.probe import Probe, probe
 from app.video.scan import Scan, scan
 
@@ -56,6 +57,8 @@ MISSING_BELIEVED_AT = 3
 
 # The precheck: why a video with these frames and packed features will be rejected for known footage, or None.
 FindKnown = Callable[[tuple[FrameHash, ...], bytes], str | None]
+# Paints the writing in stills over.
+Paint = Callable[[list[Still]], list[Painted]]
 
 
 class Assessor(Protocol):
@@ -71,16 +74,17 @@ def evaluate(
     workdir: Path,
     check_lease: Callable[[], None],
     find_known: FindKnown = lambda frames, features: None,
+    paint: Paint | None = painting.paint,
 ) -> Outcome:
     """Download the video of `claim` from what `open_url` returns, and evaluate it.
 
     Works in a directory of its own under `workdir`, which is gone in the end. `check_lease` is called often,
-    so it must be cheap; what it raises ends the evaluation. `find_known` is asked before the judge. Raises
-    TransientError where the video is not to blame.
+    so it must be cheap; what it raises ends the evaluation. `find_known` is asked before the judge. Without
+    `paint` the judge sees what is written in the video. Raises TransientError if the video is not to blame.
     """
     with _directory(workdir) as directory:
         file = directory / "video"
-        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known)
+        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known, paint)
         run.frame_seed = frame_seed(claim)
         try:
             with run.stage("download"):
@@ -108,13 +112,19 @@ def frame_seed(claim: Claim) -> str:
     return hashlib.sha256(claim.frame_seed.bytes).hexdigest()
 
 
-def evaluate_file(file: Path, brief: Brief, judge: Assessor | None, workdir: Path) -> Outcome:
+def evaluate_file(
+    file: Path,
+    brief: Brief,
+    judge: Assessor | None,
+    workdir: Path,
+    paint: Paint | None = painting.paint,
+) -> Outcome:
     """Evaluate a local file as if it had been submitted, with nothing wrong declared. Raises TransientError.
 
-    Without a judge the outcome has a relevance of 0.
+    Without a judge the outcome has a relevance of 0, and nothing is painted.
     """
     with _directory(workdir) as directory:
-        run = _Run(brief, None, judge, lambda: None, directory, file)
+        run = _Run(brief, None, judge, lambda: None, directory, file, paint=paint)
         run.digest = run.frame_seed = _sha256(file)
         if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
             return run.reject(
@@ -179,6 +189,7 @@ class _Run:
     directory: Path
     path: Path
     find_known: FindKnown = lambda frames, features: None
+    paint: Paint | None = painting.paint
     digest: str = ""
     frame_seed: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
@@ -188,6 +199,8 @@ class _Run:
     fingerprint: tuple[FrameHash, ...] = ()
     features: bytes = b""
     contact_sheet: bytes = b""
+    # the share of each still, by its seconds, that was painted over
+    covered: dict[float, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -226,8 +239,15 @@ class _Run:
                 self._confirm()
             self._check(probed, str(fault))
             return self.reject(technical.rejection(self.checks) or str(fault))
+        if self.judge and self.paint and not self.brief.writing_matters:
+            with self.stage("paint"):
+                frames = self._painted(frames, self.paint)
         self.report.keyframes = [
-            StillPart(seconds=frame.seconds, sha256=hashlib.sha256(frame.jpeg).hexdigest())
+            StillPart(
+                seconds=frame.seconds,
+                sha256=hashlib.sha256(frame.jpeg).hexdigest(),
+                painted=self.covered.get(frame.seconds),
+            )
             for frame in frames
         ]
         if self.judge is None:
@@ -262,6 +282,17 @@ class _Run:
         if reason := quality.rejection(scanned.faults):
             raise MediaFault(reason)
 
+    def _painted(self, frames: list[Still], paint: Paint) -> list[Still]:
+        """Return the stills without writing. If that covered much of them, it costs quality."""
+        painted = paint(frames)
+        self.covered = {each.still.seconds: each.covered for each in painted}
+        written = quality.written(self.covered)
+        assert self.report.quality
+        deductions = [*self.report.quality.deductions, written]
+        self.quality = quality.score(deductions)
+        self.report.quality = QualityPart(score=self.quality, deductions=deductions)
+        return [each.still for each in painted]
+
     def _confirm(self) -> None:
         """Raise TransientError unless the failure is the video's: its bytes are intact and the tools work."""
         if _sha256(self.path) != self.digest:
@@ -276,14 +307,9 @@ class _Run:
             answer.demonstration_quality,
             answer.training_utility,
         )
-        reason = None
         if answer.addresses_judge:
-            relevance = 0.0
-            reason = "Text in the video speaks to the judge; a person will review the submission."
-            self.report.review = reason
-        elif answer.reads_like_address:
-            self.report.review = "Text in the video may speak to the judge, though the judge did not say so."
-        return self._outcome(relevance, reason, answer)
+            self.report.review = "The judge says that writing in the video speaks to it. The score stands."
+        return self._outcome(relevance, None, answer)
 
     def reject(self, reason: str) -> Outcome:
         """Return the outcome of a video that the judge is not asked about."""

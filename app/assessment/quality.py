@@ -1,5 +1,7 @@
 """The quality score: 1, minus a deduction for each fault that was measured. Pure rules."""
 
+from collections.abc import Mapping
+
 from app.assessment.report import Deduction
 from app.video.measures import Faults, Found
 
@@ -9,6 +11,8 @@ STILL_SHARE = 0.95
 # recognised.
 BRIEF_SHARE = 0.3
 UNKNOWABLE_SHARE = 0.5
+# Painted-over writing may take this share of what the judge sees. More hides what is done.
+WRITTEN_SHARE = 0.35
 
 # name, permitted share of the video, factor for the share above it, what to tell the miner, the remedy
 _RULES = (
@@ -45,6 +49,29 @@ def _reason(found: Found, what: str, threshold: float, remedy: str) -> str:
     at = "" if found.at is None else f", from {found.at:.1f} s on"
     told = f"{found.share:.0%} of the video {what}{at}; {threshold:.0%} is allowed."
     return f"{told} {remedy}." if found.share > threshold else told
+
+
+def written(covered: Mapping[float, float]) -> Deduction:
+    """Return what writing costs: nothing up to WRITTEN_SHARE, above it the whole share that it takes.
+
+    `covered` has the share of each still, by its seconds, that was painted over.
+    """
+    share = sum(covered.values()) / len(covered)
+    told = f"{share:.0%} of what the judge sees is writing, which was painted over"
+    if too_much := share > WRITTEN_SHARE:
+        at = ", ".join(f"{seconds:.1f}" for seconds, part in covered.items() if part > WRITTEN_SHARE)
+        told += f", most of it at {at} s" if at else ""
+    told += f"; {WRITTEN_SHARE:.0%} is allowed."
+    return Deduction(
+        name="written",
+        value=round(share, 4),
+        threshold=WRITTEN_SHARE,
+        factor=1.0,
+        points=round(share, 4) if too_much else 0.0,
+        reason=f"{told} Film without captions, and without screens or papers that fill the picture."
+        if too_much
+        else told,
+    )
 
 
 def score(found: list[Deduction]) -> float:

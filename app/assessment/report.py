@@ -89,7 +89,10 @@ class MeasuresPart(Part):
 
 
 class Deduction(Part):
-    """A deduction from the quality: `points` is `factor` times the part of `value` above `threshold`."""
+    """A deduction from the quality: `points` is `factor` times the part of `value` above `threshold`.
+
+    For `written`, the whole value counts as soon as it is above the threshold.
+    """
 
     name: str
     value: float
@@ -105,20 +108,26 @@ class QualityPart(Part):
 
 
 class StillPart(Part):
-    """A still that the judge saw: its time in seconds, and the SHA-256 of its JPEG."""
+    """A still that the judge saw: its time in seconds, and the SHA-256 of its JPEG.
+
+    `painted` is the share of it that was painted over because there was writing. It is null in old reports,
+    and where the prompt's requirements say `writing_matters`.
+    """
 
     seconds: float
     sha256: str
+    painted: float | None = None
 
 
 class JudgeAnswer(Part):
-    """The judge's four scores in [0, 1], its reasoning, and the text that it read in the video.
+    """The judge's four scores in [0, 1], and its reasoning.
 
-    `addresses_judge`: the judge says that this text speaks to it. `reads_like_address`: our patterns say so;
-    they alone decide nothing. `raw` has the answers, one for each time the judge was asked. The scores are
-    their medians. The tokens are those of all requests, and `cost_usd` is their cost. It is 0 if the answers
-    were remembered. `pictures` is the number of stills that the judge saw. Their longer side had at most
-    `picture_size` pixels.
+    `addresses_judge`: the judge says that writing in the video speaks to it. Up to the prompt `judge-v1` the
+    judge also wrote down what it read, as `on_screen_text`, and `reads_like_address` was the opinion of
+    patterns; later answers have "" and false there. `raw` has the answers, one for each time the judge was
+    asked. The scores are their medians. The tokens are those of all requests, and `cost_usd` is their cost.
+    It is 0 if the answers were remembered. `pictures` is the number of stills that the
+    judge saw. Their longer side had at most `picture_size` pixels.
     """
 
     action_match: float
@@ -126,7 +135,7 @@ class JudgeAnswer(Part):
     demonstration_quality: float
     training_utility: float
     reasoning: str
-    on_screen_text: str
+    on_screen_text: str = ""
     addresses_judge: bool
     model: str
     prompt_version: str
@@ -187,6 +196,7 @@ class StageSeconds(Part):
     scan: float | None = None
     known: float | None = None
     stills: float | None = None
+    paint: float | None = None
     judge: float | None = None
     confirm: float | None = None
 

@@ -30,7 +30,7 @@ from app.prompts import queries as prompts
 from app.proofs.keys import load_key
 from app.queue import connect, count_queued, count_workers
 from app.redaction import masked_in
-from app.video import control, ffmpeg
+from app.video import control, ffmpeg, painting
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
@@ -85,6 +85,7 @@ class Doctor:
             "redis": self.redis,
             "storage": self.storage,
             "ffmpeg": self.ffmpeg,
+            "painter": self.painter,
             "judge": self.judge,
             "chain": self.chain,
             "scheduler": self.scheduler,
@@ -231,6 +232,19 @@ class Doctor:
                 "what a hostile video can do without them.",
             )
         return f"{found}, confined by Landlock and seccomp"
+
+    def painter(self) -> str:
+        """Have writing painted over as a worker does."""
+        if not self._settings.paint_writing:
+            raise Amber(
+                "PAINT_WRITING is false, so the judge sees what is written in videos",
+                "Leave PAINT_WRITING out. Otherwise videos can tell the judge which scores to give.",
+            )
+        try:
+            painting.check()
+        except TransientError as error:
+            raise Red(error.reason, "Then restart workers and evaluators.") from error
+        return "finds writing and paints it over, before the judge sees it"
 
     def judge(self) -> str:
         """Show the judge nine pictures, and check that it sees all of them and answers in the right form."""

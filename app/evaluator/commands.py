@@ -18,7 +18,7 @@ from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
 from app.evaluator.judge_calls import RemoteCounter
 from app.evaluator.runner import EvaluatorRunner
-from app.video import control
+from app.video import control, painting
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ def evaluate(
     judge = Judge(Vlm(settings), settings) if settings.has_judge else None
     with tempfile.TemporaryDirectory() as directory:
         brief = Brief(prompt["category"], prompt["task"], prompt["scenario"], prompt["requirements"])
-        outcome = pipeline.evaluate_file(file, brief, judge, Path(directory))
+        outcome = pipeline.evaluate_file(file, brief, judge, Path(directory), painting.painter(settings))
     report, is_rejected = outcome.report, False
     if judge or outcome.rejection_reason:
         verdict = formula.verdict_of(outcome, settings.min_relevance)
@@ -101,6 +101,8 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     logs.configure(settings.log_level, settings.log_format)
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
+    if settings.paint_writing:
+        painting.check()
     token = settings.evaluator_token[0] if settings.evaluator_token else None
     backend = Backend(api_url or settings.api_url, token)
     # each shared, for what it learns of its server
@@ -111,7 +113,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
         vlm, way = vlms[claim.is_appeal], ways[claim.is_appeal]
         return Judge(vlm, way, counter=RemoteCounter(backend, claim))
 
-    runner = EvaluatorRunner(backend, judge_for, batch_size)
+    runner = EvaluatorRunner(backend, judge_for, painting.painter(settings), batch_size)
 
     def stop(number: int, _frame: object) -> None:
         runner.stop()

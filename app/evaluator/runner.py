@@ -51,9 +51,16 @@ class _Handle(BaseModel):
 class EvaluatorRunner:
     """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
 
-    def __init__(self, backend: Backend, judge_for: Callable[[Claim], pipeline.Assessor], batch_size: int):
+    def __init__(
+        self,
+        backend: Backend,
+        judge_for: Callable[[Claim], pipeline.Assessor],
+        paint: pipeline.Paint | None,
+        batch_size: int,
+    ):
         self._backend = backend
         self._judge_for = judge_for
+        self._paint = paint
         self._batch_size = batch_size
         self._faults_in_a_row = 0
         # submissions whose result the backend refused: the judge is not paid for them again
@@ -138,7 +145,9 @@ class EvaluatorRunner:
 
         try:
             judge, find_known = self._judge_for(claim), partial(self._find_known, claim)
-            outcome = pipeline.evaluate(claim, lambda: url, judge, directory, check_lease, find_known)
+            outcome = pipeline.evaluate(
+                claim, lambda: url, judge, directory, check_lease, find_known, self._paint
+            )
             self._submit(claim, outcome)
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))

@@ -86,7 +86,10 @@ class ListVersion:
 
 
 class RequirementLimits(RequestModel):
-    """Limits that a prompt may set instead of the defaults. Other keys are for people and the judge."""
+    """What a prompt may set instead of the defaults. Other keys are for people and the judge.
+
+    `writing_matters`: the task is about reading or writing, so the judge sees the frames with their writing.
+    """
 
     min_width: Annotated[Whole, Field(ge=1, le=65536)] | None = None
     min_height: Annotated[Whole, Field(ge=1, le=65536)] | None = None
@@ -95,6 +98,7 @@ class RequirementLimits(RequestModel):
     min_duration: Annotated[float, Field(ge=0, le=86400)] | None = None
     max_duration: Annotated[float, Field(gt=0, le=86400)] | None = None
     max_file_size_mb: Annotated[float, Field(gt=0, le=5000)] | None = None
+    writing_matters: bool | None = None
 
 
 def _check_limits(value: dict[str, Any]) -> dict[str, Any]:

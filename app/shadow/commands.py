@@ -17,6 +17,7 @@ from app.config import ConfigError, Settings
 from app.db import command_app
 from app.shadow import service
 from app.shadow.rules import read_rules
+from app.video import painting
 
 # a large video takes so long to download
 URL_SECONDS = 3600
@@ -64,6 +65,7 @@ def shadow(
             judge_anew = service.by_judge(
                 lambda key: storage.presign_get(key, URL_SECONDS, public=False),
                 lambda: Judge(vlm, asked),
+                painting.painter(settings),
                 settings.min_relevance,
                 Path(directory),
             )

@@ -198,6 +198,7 @@ def _find_fault(result: StoredResult) -> str | None:
 def by_judge(
     open_url: Callable[[str], str],
     make_judge: Callable[[], pipeline.Assessor],
+    paint: pipeline.Paint | None,
     min_relevance: float,
     workdir: Path,
 ) -> JudgeAnew:
@@ -216,7 +217,12 @@ def by_judge(
         claim = _claim(result)
         try:
             outcome = pipeline.evaluate(
-                claim, lambda: open_url(result.video_key), make_judge(), workdir, lambda: None
+                claim,
+                lambda: open_url(result.video_key),
+                make_judge(),
+                workdir,
+                lambda: None,
+                paint=paint,
             )
         except TransientError as error:
             log.warning("not_judged", submission=str(result.submission_uuid), reason=error.reason)

@@ -185,7 +185,13 @@ def cases():
         "0001-01-01T00:00:00+23:59",
     ):
         yield admin(f"expires_at {bad}", PROMPT | {"expires_at": bad})
-    for limit in ({"min_width": -1}, {"max_duration": 0}, {"min_fps": "15"}, {"max_file_size_mb": True}):
+    for limit in (
+        {"min_width": -1},
+        {"max_duration": 0},
+        {"min_fps": "15"},
+        {"max_file_size_mb": True},
+        {"writing_matters": "yes"},
+    ):
         yield admin(f"requirements {limit}", PROMPT | {"requirements": limit})
     change = "/v1/admin/prompts/open"
     yield admin("change is_active to a string", {"is_active": "yes"}, path=change, method="PATCH")

@@ -124,7 +124,7 @@ def test_production_takes_no_word_of_the_offline_judge(arena, evaluator, chance,
     uuid = evaluator.submit("lucky")
     answer = JudgeAnswer(
         **dict.fromkeys(SCORES, 1.0),
-        **dict.fromkeys(("reasoning", "on_screen_text", "prompt_version"), ""),
+        **dict.fromkeys(("reasoning", "prompt_version"), ""),
         **{
             "addresses_judge": False,
             "model": OFFLINE_MODEL,
@@ -143,7 +143,7 @@ def test_production_takes_no_word_of_the_offline_judge(arena, evaluator, chance,
     assert arena.submission(uuid)["evaluation"] is None
 
 
-def test_a_long_transcription_is_paid_once_and_reported(arena, videos, chance, attack):
+def test_a_long_reasoning_is_paid_once_and_reported(arena, videos, chance, attack):
     letters = [
         chance.choice(['"', "x", "\\n", "\\", "\x00", "é", "\U0001f600", "</think>", "```"])
         for _ in range(50)
@@ -153,7 +153,7 @@ def test_a_long_transcription_is_paid_once_and_reported(arena, videos, chance, a
     while len(json.dumps(json.dumps(words))) > 200_000:
         words = words[:-1000]
     prompt = arena.prompt()
-    arena.vlm.answer_with(when=prompt, on_screen_text=words)
+    arena.vlm.answer_with(when=prompt, reasoning=words)
     uuid = arena.submit("scribe", prompt, noise(videos, chance))
     nothing = {"database_url": "", "redis_url": "redis://127.0.0.1:1/0", "s3_endpoint": ""}
     process = arena.process("evaluator", "--api-url", arena.url, "--poll-interval", "0.2", **nothing)
@@ -163,7 +163,7 @@ def test_a_long_transcription_is_paid_once_and_reported(arena, videos, chance, a
 
     try:
         process.start()
-        with attack("9 remote evaluators", f"{len(words)} characters of transcription", spent) as it:
+        with attack("9 remote evaluators", f"{len(words)} characters of reasoning", spent) as it:
             [result] = arena.results([uuid], 60)
             it.outcome = f"{result['status']} by {arena.paid(prompt)} call"
     finally:

@@ -42,7 +42,6 @@ class FixedJudge:
                 "demonstration_quality": 0.7,
                 "training_utility": 0.6,
                 "reasoning": "A hand is seen.",
-                "on_screen_text": "",
                 "addresses_judge": False,
                 "model": "fixed",
                 "prompt_version": "test",
@@ -137,9 +136,9 @@ def make_claim(path, **changes):
 
 @pytest.fixture
 def evaluate_file(judge, workdir):
-    """Evaluates a local file: `evaluate_file(path, requirements={…})` changes its brief."""
+    """Evaluates a local file, unpainted: `evaluate_file(path, requirements={…})` changes its brief."""
 
     def evaluate(path, **changes):
-        return pipeline.evaluate_file(path, dataclasses.replace(BRIEF, **changes), judge, workdir)
+        return pipeline.evaluate_file(path, dataclasses.replace(BRIEF, **changes), judge, workdir, None)
 
     return evaluate

@@ -97,7 +97,7 @@ def test_real_copies_are_found_and_other_videos_are_not(context, submit, videos,
     def evaluate(hotkey, *wish, **changes):
         path = videos.make(*wish, **changes)
         id = submit(hotkey, sha256(path))
-        outcome = pipeline.evaluate_file(path, BRIEF, judge, workdir)
+        outcome = pipeline.evaluate_file(path, BRIEF, judge, workdir, None)
         assert outcome.rejection_reason is None
         return record(context, id, report=outcome.report, fingerprint=outcome.fingerprint)
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from app.assessment import pipeline
 from app.assessment.model import LeaseLost
 from app.errors import TransientError
-from tests.evaluation.conftest import FixedJudge, children, make_claim
+from tests.evaluation.conftest import children, make_claim
 from tests.odd_videos import KINDS
 
 # of each file once: before a test breaks the tools
@@ -116,7 +116,7 @@ def evaluate(store, judge, workdir):
         store.script = list(script)
         claim = dataclasses.replace(claim_on(path), **changes)
         try:
-            outcome = pipeline.evaluate(claim, lambda: store.url, judge, workdir, check_lease)
+            outcome = pipeline.evaluate(claim, lambda: store.url, judge, workdir, check_lease, paint=None)
         except TransientError as fault:
             return "ours", str(fault)
         return "REJECTED" if outcome.rejection_reason else "SCORED", outcome.rejection_reason
@@ -291,6 +291,10 @@ def test_no_directory_to_work_in_is_ours(store, good, judge, tmp_path):
         pipeline.evaluate(make_claim(good), lambda: store.url, judge, tmp_path / "missing", lambda: None)
 
 
-def test_text_that_speaks_to_the_judge_goes_up_for_review(evaluate, good):
-    status, reason = evaluate(good, judge=FixedJudge(addresses_judge=True))
-    assert (status, "a person will review" in reason) == ("REJECTED", True)
+def test_a_painter_that_fails_is_ours_and_the_judge_sees_nothing(store, good, judge, workdir):
+    def fail(stills):
+        raise TransientError("The painter of writing failed.")
+
+    with pytest.raises(TransientError, match="painter"):
+        pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, lambda: None, paint=fail)
+    assert not judge.questions

@@ -33,7 +33,7 @@ def evaluated(videos, tmp_path_factory):
         kind, judge = KINDS[name], FixedJudge()
         brief = dataclasses.replace(BRIEF, requirements=REQUIREMENTS | kind.requirements)
         with toolsets.using(toolset):
-            return pipeline.evaluate_file(kind.make(videos), brief, judge, workdir), judge.questions
+            return pipeline.evaluate_file(kind.make(videos), brief, judge, workdir, None), judge.questions
 
     return evaluate
 

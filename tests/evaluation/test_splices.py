@@ -92,7 +92,7 @@ def test_each_submission_is_looked_at_at_other_moments_and_the_report_says_which
         claim = make_claim(path)
         run = pipeline.frame_seed(claim)
         assert claim.frame_seed.hex not in run
-        outcome = pipeline.evaluate_file(path, claim.brief, judge, workdir)
+        outcome = pipeline.evaluate_file(path, claim.brief, judge, workdir, None)
         assert outcome.report.frame_seed == outcome.report.verified_sha256
         found = scan(path, probe(path), run, tmp_path, lambda: None)
         again = scan(path, probe(path), run, tmp_path, lambda: None)

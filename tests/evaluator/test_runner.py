@@ -91,7 +91,7 @@ def run(backend):
     """Runs an evaluator with a judge until `done()` is true; returns what it logged."""
 
     def run(judge, done):
-        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), lambda claim: judge, batch_size=1)
+        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), lambda claim: judge, None, batch_size=1)
         with structlog.testing.capture_logs() as logged:
             thread = threading.Thread(target=runner.run, args=(0.05,))
             thread.start()
@@ -166,10 +166,8 @@ def test_an_answer_of_something_else_does_not_end_it(backend, run, answer):
     ["word " * 14_000, "\U0001f600" * 70_000, "\0" * 50 + "\ud800x", '"' * 70_000],
     ids=["long", "wide", "not storable", "escaped"],
 )
-def test_whatever_the_judge_transcribes_can_be_reported(backend, claim, run, text):
-    judge = FixedJudge(
-        on_screen_text=text, reasoning=text, raw=(text, text, text), model=text[:300], prompt_version=text
-    )
+def test_whatever_the_judge_says_can_be_reported(backend, claim, run, text):
+    judge = FixedJudge(reasoning=text, raw=(text, text, text), model=text[:300], prompt_version=text)
     backend.rows = [backend.row(claim)]
     run(judge, lambda logged: backend.received["submit"])
     (body,) = backend.received["submit"]

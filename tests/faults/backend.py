@@ -57,6 +57,7 @@ class Backend:
         self.settings = Settings.from_environ(
             {
                 "APP_ENV": "development",
+                "PAINT_WRITING": "false",
                 "DATABASE_URL": self.postgres.url,
                 "REDIS_URL": self.valkey.url,
                 "S3_ENDPOINT": self.storage.url,

@@ -78,6 +78,18 @@ def end_lease(id, assignments="lease_expires_at = now()"):
         connection.execute(text(f"UPDATE submissions SET {assignments} WHERE id = :id"), {"id": id})
 
 
+def test_a_worker_paints_what_the_judge_sees(app, processes, submit, video):
+    processes("worker", paint_writing=True)
+    id = submit(video, duration_sec=2.0, fps=25.0)
+    dispatch(app)
+    eventually(lambda: is_evaluated(id))
+    with db.engine.connect() as connection:
+        report = connection.execute(
+            text("SELECT report FROM verification_reports WHERE submission_id = :id"), {"id": id}
+        ).scalar()
+    assert all(still["painted"] is not None for still in report["keyframes"])
+
+
 def test_a_worker_evaluates_what_is_due_and_leaves_nothing_behind(
     app, processes, submit, video, tmp_path, redis
 ):
