@@ -343,12 +343,13 @@ CREATE TABLE ledgers (
     -- when it was last compared with the lines that the other tables give, and what differed; null: nothing
     compared_at        timestamptz,
     difference         text,
+    -- how many of its chunks the comparison that is going on has found right; 0: none is going on
+    compared_chunks    integer NOT NULL DEFAULT 0 CHECK (compared_chunks >= 0),
     CHECK ((netuid IS NULL) = (metagraph_at IS NULL)),
     CHECK (previous_cycle_id < cycle_id)
 );
 CREATE UNIQUE INDEX ledgers_one_first ON ledgers ((previous_cycle_id IS NULL)) WHERE previous_cycle_id IS NULL;
 CREATE INDEX ledgers_not_stored ON ledgers (cycle_id) WHERE stored_at IS NULL;
-CREATE INDEX ledgers_by_comparison ON ledgers (compared_at NULLS FIRST, cycle_id);
 CREATE INDEX ledgers_that_differ ON ledgers (cycle_id) WHERE difference IS NOT NULL;
 CREATE TRIGGER ledgers_immutable
     BEFORE UPDATE OF cycle_id, previous_cycle_id, root, lines, netuid, metagraph_at, neurons, chunk_roots, chunk_first_ids

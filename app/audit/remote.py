@@ -11,7 +11,7 @@ from app.audit.chain import TwoLedgers, read_head
 from app.audit.difference import Difference
 from app.audit.ledger import Audited
 from app.audit.memory import Memory
-from app.audit.samples import check_sample, draw
+from app.audit.samples import check_sample, choose, draw
 from app.audit.service import Verified, verify_ledger
 from app.clients.http import CHUNK_BYTES
 from app.clients.published import Malformed, Published, read_weights
@@ -57,7 +57,8 @@ class Remote:
             verified = verify_ledger(read_chunks(file), memory, ask, wanted)
         if verified.ledger.cycle.cycle_id != cycle:
             raise Difference(1, "cycle_id", cycle, verified.ledger.cycle.cycle_id)
-        return replace(verified, compared=self._compare_samples(verified.ledger.samples, head))
+        samples = choose(verified.ledger.samples)
+        return replace(verified, drawn=len(samples), compared=self._compare_samples(samples, head))
 
     def check_weights(self, published: Published, ledger: Audited) -> None:
         """Check that weights are those of their ledger, and that the other site has no others.

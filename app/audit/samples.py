@@ -3,7 +3,7 @@
 A ledger that is right does not keep a backend from showing a miner something else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import islice
 from random import SystemRandom
@@ -18,8 +18,10 @@ from app.clients.sites import NotThere, Site
 from app.proofs.lines import SubmissionLine, write_score, write_time
 from app.proofs.receipts import Receipt, read_receipt
 
-# of a ledger; each costs the backend three requests
-SAMPLES = 16
+# Of a ledger. Each takes three requests, which all must stay within the burst that deploy/nginx permits.
+SAMPLES = 8
+# lines that may become samples, since not all of them are submissions
+CANDIDATES = 256
 # as many as a ledger can have, whatever its head says
 MAX_LINES = 10**9
 MAX_BYTES = 4 * 1024 * 1024
@@ -63,7 +65,12 @@ class Shown(BaseModel):
 def draw(lines: int) -> frozenset[int]:
     """Draw numbers of lines of a ledger that has so many. No backend can know which ones they will be."""
     numbers = range(2, min(lines, MAX_LINES) + 1)
-    return frozenset(SystemRandom().sample(numbers, min(SAMPLES, len(numbers))))
+    return frozenset(SystemRandom().sample(numbers, min(CANDIDATES, len(numbers))))
+
+
+def choose(candidates: Sequence[Sample]) -> list[Sample]:
+    """Choose the samples among candidates, by lot."""
+    return SystemRandom().sample(candidates, min(SAMPLES, len(candidates)))
 
 
 def check_sample(backend: Site, sample: Sample, head: Receipt) -> None:

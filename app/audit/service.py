@@ -14,11 +14,12 @@ from app.audit.memory import Kept, Memory
 class Verified:
     """A ledger that was found right, and how it is linked to those that were verified before.
 
-    The backend says the same of `compared` single submissions.
+    Of `drawn` single submissions the backend was asked; of `compared` it says the same.
     """
 
     ledger: Audited
     linked: Linked
+    drawn: int = 0
     compared: int = 0
 
 

@@ -40,6 +40,12 @@ def read_chunks(cycle_id: int, basis: Basis) -> Iterator[Chunk]:
     return _cut(_read(cycle_id, basis, 0, 0, PAGE))
 
 
+def read_chunks_from(ledger: Ledger, number: int) -> Iterator[Chunk]:
+    """The chunks of a recorded ledger from one on that begins the ledger or has a submission."""
+    first_id = ledger.first_ids[number] if number else 0
+    return _cut(_read(ledger.cycle_id, ledger.basis, number * CHUNK, first_id, PAGE))
+
+
 def read_chunk(ledger: Ledger, number: int) -> Chunk:
     """One chunk of a recorded ledger. It begins the ledger or has a submission."""
     first_id = ledger.first_ids[number] if number else 0

@@ -28,7 +28,8 @@ class Ledger:
     """A recorded ledger: its root, the number of its lines, and the roots of its chunks.
 
     `first_ids` are the submissions that the chunks begin with, as far as they have any. `difference` is what
-    the last comparison with the database has found, None: nothing.
+    the last comparison with the database has found, None: nothing. One that is going on has found
+    `compared_chunks` right.
     """
 
     cycle_id: int
@@ -38,6 +39,7 @@ class Ledger:
     first_ids: list[int]
     basis: Basis
     difference: str | None = None
+    compared_chunks: int = 0
 
 
 @dataclass(frozen=True)

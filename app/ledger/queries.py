@@ -139,7 +139,8 @@ _INSERT = text("""
 """)
 _FIND = text("""
     SELECT l.cycle_id, l.root, l.lines, l.chunk_roots, l.chunk_first_ids, l.previous_cycle_id,
-           p.root AS previous_root, l.netuid, l.metagraph_at, l.neurons, l.difference
+           p.root AS previous_root, l.netuid, l.metagraph_at, l.neurons, l.difference,
+           l.compared_chunks
     FROM ledgers l LEFT JOIN ledgers p ON p.cycle_id = l.previous_cycle_id WHERE l.cycle_id = :cycle_id
 """)
 _FIND_STORED = text("SELECT root, stored_at FROM ledgers WHERE cycle_id = :cycle_id")
@@ -149,12 +150,15 @@ _RECORD_STORED = text("""
 """)
 _FIND_LEAST_COMPARED = text("""
     SELECT cycle_id FROM ledgers
-    WHERE compared_at IS NULL OR compared_at <= now() - make_interval(secs => :older_than_seconds)
-    ORDER BY compared_at NULLS FIRST, cycle_id LIMIT 1
+    WHERE compared_chunks > 0 OR compared_at IS NULL
+       OR compared_at <= now() - make_interval(secs => :older_than_seconds)
+    ORDER BY compared_chunks DESC, compared_at NULLS FIRST, cycle_id LIMIT 1
 """)
 _RECORD_COMPARISON = text("""
-    UPDATE ledgers SET compared_at = now(), difference = :difference WHERE cycle_id = :cycle_id
+    UPDATE ledgers SET compared_at = now(), difference = :difference, compared_chunks = 0
+    WHERE cycle_id = :cycle_id
 """)
+_RECORD_PROGRESS = text("UPDATE ledgers SET compared_chunks = :chunks WHERE cycle_id = :cycle_id")
 _LIST_DIFFERENT = text("SELECT cycle_id FROM ledgers WHERE difference IS NOT NULL ORDER BY cycle_id")
 _FIND_PLACE = text("""
     SELECT s.id, s.cycle_id, coalesce(y.status = 'COMPLETED', false) AS is_completed
@@ -267,6 +271,7 @@ def find(cycle_id: int) -> Ledger | None:
             neurons=[NeuronLine(*neuron) for neuron in row.neurons],
         ),
         difference=row.difference,
+        compared_chunks=row.compared_chunks,
     )
 
 
@@ -286,12 +291,17 @@ def record_stored(cycle_id: int) -> None:
 
 
 def find_least_compared(older_than_seconds: float) -> int | None:
-    """The cycle whose ledger was compared with the database the longest time ago, if it is so long ago."""
+    """The cycle whose ledger is being compared, or was so the longest time ago, if it is so long ago."""
     return fetch_value(_FIND_LEAST_COMPARED, older_than_seconds=older_than_seconds)
 
 
 def record_comparison(cycle_id: int, difference: str | None) -> None:
     execute(_RECORD_COMPARISON, cycle_id=cycle_id, difference=difference)
+
+
+def record_progress(cycle_id: int, chunks: int) -> None:
+    """Remember how many chunks of a ledger a comparison has found right so far."""
+    execute(_RECORD_PROGRESS, cycle_id=cycle_id, chunks=chunks)
 
 
 def list_different() -> list[int]:

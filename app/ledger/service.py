@@ -7,9 +7,7 @@ import os
 import tempfile
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from io import BufferedIOBase
 from pathlib import Path
@@ -94,15 +92,26 @@ def write(cycle_id: int, file: BufferedIOBase) -> Ledger:
     Raises Differs at the first ones that are not those that were published.
     """
     ledger = _get(cycle_id)
-    parts = []
-    for number, chunk in enumerate(contents.read_chunks(cycle_id, ledger.basis)):
-        if [chunk.part.root] != ledger.chunk_roots[number : number + 1]:
-            raise Differs(cycle_id, _name_lines(number, len(chunk.lines)))
-        parts.append(chunk.part)
+    for chunk in _compared(ledger, 0):
         file.write(b"\n".join(chunk.lines) + b"\n")
-    if replace(_compose(cycle_id, ledger.basis, parts), difference=ledger.difference) != ledger:
-        raise Differs(cycle_id, _ROW)
     return ledger
+
+
+def _compared(ledger: Ledger, number: int) -> Iterator[contents.Chunk]:
+    """The chunks that the database gives, from a number on. Raises Differs where one was not published."""
+    lines = number * contents.CHUNK
+    for chunk in contents.read_chunks_from(ledger, number):
+        if [chunk.part.root] != ledger.chunk_roots[number : number + 1]:
+            raise Differs(ledger.cycle_id, _name_lines(number, len(chunk.lines)))
+        first_ids = [] if chunk.part.first_id is None else [chunk.part.first_id]
+        if first_ids != ledger.first_ids[number : number + 1]:
+            raise Differs(ledger.cycle_id, _ROW)
+        yield chunk
+        number += 1
+        lines += len(chunk.lines)
+    found = (number, lines, root_of(ledger.chunk_roots).hex())
+    if found != (len(ledger.chunk_roots), ledger.lines, ledger.root):
+        raise Differs(ledger.cycle_id, _ROW)
 
 
 def _name_lines(chunk: int, lines: int) -> str:
@@ -123,18 +132,31 @@ def compare(cycle_id: int) -> Ledger:
     return ledger
 
 
-def compare_some() -> None:
+def compare_some(seconds: float = COMPARE_SECONDS) -> None:
     """Compare ledgers for some seconds, those first that were not compared for the longest time.
 
     So a row that somebody changed by hand is found, and receipts of its cycle are refused.
     """
-    deadline = time.monotonic() + COMPARE_SECONDS
-    while time.monotonic() < deadline:
-        cycle_id = queries.find_least_compared(COMPARE_EVERY_SECONDS)
-        if cycle_id is None:
+    deadline = time.monotonic() + seconds
+    while cycle_id := queries.find_least_compared(COMPARE_EVERY_SECONDS):
+        try:
+            _compare_until(deadline, _get(cycle_id))
+        except Differs as found:
+            _remember(found)
+        if time.monotonic() >= deadline:
             return
-        with suppress(Differs):
-            compare(cycle_id)
+
+
+def _compare_until(deadline: float, ledger: Ledger) -> None:
+    """Go on to compare a ledger. At the deadline remember how far it is: a large one takes several ticks."""
+    start = min(ledger.compared_chunks, max(0, len(ledger.first_ids) - 1))
+    for number, _ in enumerate(_compared(ledger, start), start + 1):
+        if time.monotonic() >= deadline and number < len(ledger.first_ids):
+            queries.record_progress(ledger.cycle_id, number)
+            db.session.commit()
+            return
+    queries.record_comparison(ledger.cycle_id, None)
+    db.session.commit()
 
 
 def store(cycle_id: int, storage: Storage) -> None:

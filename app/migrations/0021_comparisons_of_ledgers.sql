@@ -1,4 +1,4 @@
 -- Ledgers are compared with the database again and again: whoever changes a row by hand is found.
-ALTER TABLE ledgers ADD COLUMN compared_at timestamptz, ADD COLUMN difference text;
-CREATE INDEX ledgers_by_comparison ON ledgers (compared_at NULLS FIRST, cycle_id);
+ALTER TABLE ledgers ADD COLUMN compared_at timestamptz, ADD COLUMN difference text,
+    ADD COLUMN compared_chunks integer NOT NULL DEFAULT 0 CHECK (compared_chunks >= 0);
 CREATE INDEX ledgers_that_differ ON ledgers (cycle_id) WHERE difference IS NOT NULL;

@@ -50,9 +50,9 @@ def verify(
     """Check the ledger of a cycle, without trusting the backend.
 
     Each signature, each score, each total, the weights, the root, and the chain of roots since the ledgers
-    that were verified before. Then what the backend says of 16 submissions, drawn by lot: receipt, result and
-    report. Exits with 0 if all is right, with 1 and the first difference if something is
-    not, and with 2 if it cannot be checked.
+    that were verified before. Then what the backend says of eight submissions, drawn by lot: receipt, result
+    and report. Exits with 0 if all is right, with 1 and the first difference if something is not, and with 2
+    if it cannot be checked.
     """
     if file and (backend_url or mirror_url):
         raise click.UsageError("--file checks a file alone: leave out the addresses.")
@@ -122,13 +122,12 @@ def _say(verified: Verified) -> None:
         f"{ledger.lines} lines."
     )
     click.echo(f"Root {ledger.root}")
-    drawn = len(ledger.samples)
     if verified.compared:
         click.echo(f"The backend says the same of {verified.compared} submissions that were drawn by lot.")
-    if verified.compared < drawn:
+    if silent := verified.drawn - verified.compared:
         click.echo(
-            f"It gave no answer about {drawn - verified.compared} of {drawn} submissions that were drawn by "
-            "lot. Verify again; if this goes on, ask its operator why.",
+            f"It gave no answer about {silent} of {verified.drawn} submissions that were drawn by lot. "
+            "Verify again; if this goes on, ask its operator why.",
             err=True,
         )
     if linked.since is not None:
