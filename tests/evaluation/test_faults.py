@@ -295,6 +295,7 @@ def test_a_painter_that_fails_is_ours_and_the_judge_sees_nothing(store, good, ju
     def fail(stills):
         raise TransientError("The painter of writing failed.")
 
+    store.body, store.script = good.read_bytes(), []
     with pytest.raises(TransientError, match="painter"):
         pipeline.evaluate(make_claim(good), lambda: store.url, judge, workdir, lambda: None, paint=fail)
     assert not judge.questions
