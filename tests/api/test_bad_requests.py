@@ -300,7 +300,7 @@ def fingerprint(postgres):
 
     def take():
         with connection.cursor() as cursor:
-            cursor.execute(" UNION ALL ".join(sums))
+            cursor.execute(" UNION ALL ".join(sums) + " ORDER BY 1")
             return cursor.fetchall()
 
     yield take
