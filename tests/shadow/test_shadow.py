@@ -243,7 +243,7 @@ def test_another_judge_sees_the_stored_videos_and_nothing_is_written(
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert (found["results"], found["newly_rejected"], found["untold"]) == (2, 1, 0)
-    assert found["largest_changes"][0]["reason"].endswith("No mug is seen.")
+    assert "No mug is seen." in found["largest_changes"][0]["reason"]
     assert len(vlm.requests) == asked + 1
     # the object is gone: nothing is said about the video
     storage.client.delete_object(Bucket=settings.s3_bucket, Key=key)
