@@ -9,6 +9,7 @@ import uuid
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg2
 import pytest
 import redis as redis_client
@@ -33,6 +34,11 @@ def pytest_addoption(parser):
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
     parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
 
+
+# Each run draws the same examples, and a busy machine may take its time.
+# `--hypothesis-profile default` draws others.
+hypothesis.settings.register_profile("kibotos", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("kibotos")
 
 # the servers of the tests are on this machine, whatever proxy leads out of it
 spare_loopback_the_proxy()

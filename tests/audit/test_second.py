@@ -56,7 +56,7 @@ def test_it_is_short_and_needs_little():
     }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     netuid=st.sampled_from([None, 5]),
@@ -68,7 +68,7 @@ def test_they_agree_on_honest_ledgers(seed, netuid, sizes):
     assert ask_first(ledgers) == ask_second(ledgers) is not None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), seed=st.integers(0, 50))
 def test_they_agree_on_ledgers_that_were_tampered_with(data, seed):
     """A field is replaced by that of another line, by a neighbour of its value, or by something odd."""
@@ -111,7 +111,7 @@ def test_they_agree_on_ledgers_that_were_tampered_with(data, seed):
     assert ask_first([ledger]) == ask_second([ledger])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 20))
 def test_they_agree_on_ledgers_with_other_bytes(data, seed):
     ledger = bytearray(Books(random.Random(seed)).write(2))

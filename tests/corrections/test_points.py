@@ -198,7 +198,7 @@ class History:
 
 
 @pytest.mark.parametrize("check_registration", [True, False])
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(operations=st.lists(OPERATIONS, min_size=10, max_size=25))
 def test_what_is_paid_in_all_is_what_is_due_in_the_end(database, context, check_registration, operations):
     empty_database(database)

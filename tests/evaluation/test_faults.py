@@ -141,8 +141,7 @@ def torn(videos):
     )
 )
 @settings(
-    max_examples=20,
-    deadline=None,
+    max_examples=12,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_no_mishap_of_storage_costs_the_miner_anything(evaluate, good, torn, mishaps):

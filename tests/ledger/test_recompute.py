@@ -48,7 +48,7 @@ class LedgerHistory(History):
 
 
 @pytest.mark.parametrize("check_registration", [True, False])
-@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=5, suppress_health_check=list(HealthCheck))
 @given(operations=st.lists(OPERATIONS, min_size=5, max_size=30))
 def test_ledgers_of_any_history(database, app, check_registration, operations):
     empty_database(database)
@@ -95,7 +95,7 @@ def test_the_words_of_people_and_judges_are_not_in_it(database, app):
     assert b"does not show" not in content
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(
     score=st.floats(0, 1) | st.sampled_from([0.0, 1.0, 0.0001, 0.00001, 5e-324, 0.1 + 0.2]),
     weight=st.floats(0, 1000).map(lambda weight: float(f"{weight:.12g}"))

@@ -43,7 +43,7 @@ def test_few_miners_of_any_totals(totals):
     check(totals)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 5000), st.randoms(use_true_random=False), st.sampled_from(["equal", "even", "extreme"]))
 def test_many_miners(size, rng, kind):
     draw = {
