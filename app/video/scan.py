@@ -125,7 +125,8 @@ def scan(
 
     Memory grows with the number of frames, not with the picture. A video that is expected to take more than
     MOST_CPU_SECONDS is refused before it is decoded. What does not decode cleanly is decoded again with one
-    thread, if the time for both runs allows it: with several, the outcome would change from run to run.
+    thread, if the time for both runs allows it: with several, the outcome would change from run to run. That
+    of HEVC may do so even then: for the rest of a slice that breaks off ffmpeg shows what its memory held.
     Raises MediaFault, TransientError, or what `check_lease` raises, which is called every few seconds of
     video. Files of its own in `directory` are gone in the end.
     """

@@ -1,4 +1,8 @@
-"""A damaged video gets one verdict: from run to run, and by every ffmpeg at hand."""
+"""A damaged video gets one verdict: from run to run, and by every ffmpeg at hand.
+
+HEVC is left out: for the rest of a slice that breaks off, ffmpeg shows whatever its memory held, another
+thing in each run.
+"""
 
 import random
 import warnings
@@ -6,12 +10,11 @@ import warnings
 import pytest
 
 from tests import toolsets
-from tests.odd_videos import AV1, H264, H265, VP9
+from tests.odd_videos import AV1, H264, VP9
 from tests.videos import footage, run_ffmpeg
 
 CODECS = {
     "h264": (*H264, "-g", "50"),
-    "hevc": (*H265, "log-level=none:keyint=50"),
     "vp9": (*VP9, "-g", "50"),
     "av1": (*AV1, "-g", "50"),
 }
@@ -72,9 +75,3 @@ def test_a_damaged_video_gets_the_same_verdict_everywhere(codec, damage, verdict
     one, other = (verdict_on(codec, damage, name) for name in (*at_hand, at_hand[0])[:2])
     assert one[0] == other[0]
     assert one[1:] == pytest.approx(other[1:], abs=0.001)
-
-
-def test_damaged_hevc_gets_the_same_verdict_from_run_to_run(verdict_on):
-    # ffmpeg 5.1 shows other pictures than 9 in place of what is missing
-    name = toolsets.at_hand()[-1]
-    assert verdict_on("hevc", "many bits", name) == verdict_on("hevc", "many bits", name)
