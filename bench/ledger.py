@@ -29,7 +29,7 @@ from app import create_app, db, logs
 from app.config import Settings
 from app.cycles import queries as cycles
 from app.db import fetch_value
-from app.ledger import service
+from app.ledger import contents, service
 from app.local.servers import Postgres
 from app.proofs.packing import pack
 from app.proofs.receipts import read_receipt
@@ -78,7 +78,7 @@ def measure(submissions: int, postgres: Postgres, directory: Path) -> None:
         db.init_schema()
         cycle_id = fill(postgres, submissions)
         cycles.lift_statement_timeout()
-        drafted = timed("ledger: its draft, while corrections go on", lambda: service.draft(cycle_id))
+        drafted = timed("ledger: its draft, while corrections go on", lambda: contents.draft(cycle_id))
         insert_corrections(cycle_id)
 
         def complete() -> None:

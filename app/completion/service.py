@@ -17,6 +17,7 @@ from app.db import db
 from app.duplicates import queries as duplicates
 from app.gold import service as gold
 from app.ledger import service as ledger
+from app.ledger.contents import draft
 from app.metagraph import service as metagraph
 from app.metagraph.models import Block
 from app.webhooks import service as webhooks
@@ -81,7 +82,7 @@ def _complete_oldest(settings: Settings, block: Block | None, now: datetime | No
         return True
     if _is_held(cycle.id, settings):
         return False
-    drafted = ledger.draft(cycle.id)
+    drafted = draft(cycle.id)
     # From here to the commit corrections wait. So what takes long in a large cycle comes before.
     recorded = weights.record(cycle.id, check_registration=settings.netuid is not None)
     queries.complete_cycle(cycle.id, moment, block, recorded.judge_models, recorded.last_correction_id)

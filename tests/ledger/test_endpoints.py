@@ -200,7 +200,7 @@ def test_what_is_corrected_while_a_large_cycle_completes_is_in_its_ledger(contex
     first = make_result(0.5, cycle_id=1)
     copy_results(first, count - 1)
     correct(first + count // 2, 0.3)
-    drafted = service.draft(1)
+    drafted = contents.draft(1)
     assert len(drafted.roots) == max(0, (count + 1) // contents.CHUNK - 1)
     with db.engine.connect() as other:
         lock = text("SELECT pg_try_advisory_xact_lock(:key)")
