@@ -213,13 +213,12 @@ def status(
 
     settings: Settings = ctx.obj
     hotkey = _hotkey(keys) if wants_link else None
+    backend = Backend(api_url or settings.api_url)
     if watch:
         code = _watch(settings, api_url, uuid, as_json)
     else:
-        backend = Backend(api_url or settings.api_url)
         code = _show_submission(backend, backend.get(f"/v1/submissions/{uuid}"), as_json)
     if hotkey:
-        backend = Backend(api_url or settings.api_url)
         link = backend.post(f"/v1/submissions/{uuid}/video-link", {}, sign=hotkey.sign_request)
         click.echo(f"{backend.url}{printable(link['path'])}", err=as_json)
     ctx.exit(code)

@@ -67,10 +67,11 @@ def check(uuid: UUID, token: str) -> None:
 
 
 def _sign(uuid: UUID) -> str:
-    for serializer in _serializers():
-        token = serializer.dumps(uuid.hex)
-        return token if isinstance(token, str) else token.decode()
-    raise Unavailable("The operator has not set ADMIN_TOKEN, with which links are signed; ask for it.")
+    serializers = _serializers()
+    if not serializers:
+        raise Unavailable("The operator has not set ADMIN_TOKEN, with which links are signed; ask for it.")
+    token = serializers[0].dumps(uuid.hex)
+    return token if isinstance(token, str) else token.decode()
 
 
 def _serializers() -> list[URLSafeTimedSerializer]:

@@ -56,13 +56,13 @@ def _get(uuid: UUID) -> queries.SubmissionPage:
 
 def _describe(found: queries.SubmissionPage) -> dict[str, Any]:
     appeal = appeals.find(found.uuid)
-    can_appeal = found.result_at and not (appeal or found.is_taken_down or found.review_state == "OPEN")
+    appeal_until = None
+    if found.result_at and not (appeal or found.is_taken_down or found.review_state == "OPEN"):
+        appeal_until = found.result_at + timedelta(hours=HOURS_TO_APPEAL)
     return {
         "submission": found,
         "appeal": appeal,
-        "appeal_until": found.result_at + timedelta(hours=HOURS_TO_APPEAL)
-        if can_appeal and found.result_at
-        else None,
+        "appeal_until": appeal_until,
         "corrections": list_corrections(found.uuid) if found.is_corrected else [],
         "weights": FINAL_WEIGHTS,
         **verdict.describe(Report.read(found.report or {})),

@@ -124,8 +124,9 @@ def _without_blur(frames: GreyFrame) -> Inner:
         for more in range(EDGE_LINES)
         if min(left, right)
     ]
-    likest = max(found, key=lambda inner: _likeness(frames, inner), default=whole)
-    return likest if found and _likeness(frames, likest) >= LEAST_LIKENESS else whole
+    likenesses = [_likeness(frames, inner) for inner in found]
+    most = max(likenesses, default=0.0)
+    return found[likenesses.index(most)] if most >= LEAST_LIKENESS else whole
 
 
 def _smooth(steps: NDArray[np.float64]) -> int:
