@@ -13,6 +13,7 @@ import requests
 from app.clients.backend import find_detail
 from app.clients.http import CHUNK_BYTES, exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError
+from app.fields import printable
 
 
 class NoAnswer(Exception):
@@ -84,7 +85,8 @@ class Site:
                 f"If you trust that address, name it by {self.option}."
             )
         if answer.status_code == HTTPStatus.CONFLICT:
-            raise NotAsPublished(f"{self.called} says: {_printable(find_detail(answer, content))}")
+            said = " ".join(find_detail(answer, content).split())
+            raise NotAsPublished(f"{self.called} says: {printable(said)}")
         self._check_status(path, answer)
         return content
 
@@ -129,8 +131,3 @@ class Site:
             raise NotThere(f"{self.called} has no {path}.")
         if answer.status_code != HTTPStatus.OK:
             raise NoAnswer(f"{self.called} answered with status {answer.status_code}.")
-
-
-def _printable(text: str) -> str:
-    """`text` for a terminal: a stranger wrote it."""
-    return "".join(c if c.isprintable() else " " for c in text)
