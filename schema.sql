@@ -908,16 +908,18 @@ CREATE INDEX release_films_submission ON release_films (submission_id);
 CREATE TABLE release_episodes (
     release_id     bigint NOT NULL REFERENCES releases (id),
     submission_id  bigint NOT NULL REFERENCES submissions (id),
-    split          text NOT NULL CHECK (split IN ('train', 'val', 'test')),
+    split          text NOT NULL CHECK (split IN ('train', 'validation', 'test')),
     final_score    double precision NOT NULL CHECK (final_score BETWEEN 0 AND 1),
     licence        text NOT NULL CHECK (char_length(licence) BETWEEN 1 AND 100),
     film_id        bigint REFERENCES release_films (id),
-    -- its place in the data set, from 0: known once all films are made
+    -- its place in the data set, and that of its task among all: known once all films are made
     index          integer CHECK (index >= 0),
+    task_index     integer CHECK (task_index >= 0),
     -- why it is not in the data set after all
     left_out       text CHECK (char_length(left_out) BETWEEN 1 AND 1200),
     PRIMARY KEY (release_id, submission_id),
     CHECK (left_out IS NULL OR index IS NULL),
+    CHECK ((index IS NULL) = (task_index IS NULL)),
     CHECK (left_out IS NOT NULL OR film_id IS NOT NULL)
 );
 -- the files are written in this order
@@ -927,44 +929,42 @@ CREATE INDEX release_episodes_left_out ON release_episodes (release_id, submissi
 CREATE INDEX release_episodes_submission ON release_episodes (submission_id);
 CREATE INDEX release_episodes_film ON release_episodes (film_id, release_id);
 
--- What a release consists of: each part is written by one worker, and is one or more files.
+-- The files of a release, in storage under releases/{name}/{path}. A worker writes one at a time.
 CREATE TABLE release_parts (
-    id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    release_id     bigint NOT NULL REFERENCES releases (id),
-    number         integer NOT NULL CHECK (number >= 0),
-    part           jsonb NOT NULL CHECK (jsonb_typeof(part) = 'object'),
-    state          text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'DONE', 'FAILED')),
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    release_id   bigint NOT NULL REFERENCES releases (id),
+    number       integer NOT NULL CHECK (number >= 0),
+    path         text NOT NULL CHECK (char_length(path) BETWEEN 1 AND 300),
+    -- what is in it; and whether it names the hashes of others, so that it is written when they are
+    part         jsonb NOT NULL CHECK (jsonb_typeof(part) = 'object'),
+    is_last      boolean NOT NULL,
+    state        text NOT NULL DEFAULT 'PENDING' CHECK (state IN ('PENDING', 'DONE', 'FAILED')),
+    sha256       text CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    bytes        bigint CHECK (bytes >= 0),
+    -- it held a film that was taken down
+    deleted_at   timestamptz,
     -- as in release_films
-    not_before     timestamptz NOT NULL DEFAULT now(),
-    attempts       integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
-    faults         integer NOT NULL DEFAULT 0 CHECK (faults >= 0),
-    last_fault     text CHECK (char_length(last_fault) <= 1000),
-    claim_token    uuid,
-    claimed_by     text CHECK (char_length(claimed_by) <= 200),
+    not_before   timestamptz NOT NULL DEFAULT now(),
+    attempts     integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+    faults       integer NOT NULL DEFAULT 0 CHECK (faults >= 0),
+    last_fault   text CHECK (char_length(last_fault) <= 1000),
+    claim_token  uuid,
+    claimed_by   text CHECK (char_length(claimed_by) <= 200),
     UNIQUE (release_id, number),
+    UNIQUE (release_id, path),
+    CHECK ((state = 'DONE') = (sha256 IS NOT NULL)),
+    CHECK ((sha256 IS NULL) = (bytes IS NULL)),
+    CHECK (deleted_at IS NULL OR state = 'DONE'),
     CHECK (claim_token IS NULL OR state = 'PENDING'),
     CHECK (state <> 'FAILED' OR last_fault IS NOT NULL)
 );
 CREATE INDEX release_parts_due ON release_parts (not_before, id) WHERE state = 'PENDING';
-
--- The files of a release in storage, under releases/{name}/{path}.
-CREATE TABLE release_files (
-    release_id  bigint NOT NULL REFERENCES releases (id),
-    path        text NOT NULL CHECK (char_length(path) BETWEEN 1 AND 300),
-    part        integer NOT NULL,
-    sha256      text NOT NULL CHECK (sha256 ~ '^[0-9a-f]{64}$'),
-    bytes       bigint NOT NULL CHECK (bytes >= 0),
-    -- since it holds a film that was taken down
-    deleted_at  timestamptz,
-    PRIMARY KEY (release_id, path),
-    FOREIGN KEY (release_id, part) REFERENCES release_parts (release_id, number) ON DELETE CASCADE
-);
-CREATE INDEX release_files_part ON release_files (release_id, part);
+CREATE INDEX release_parts_pending ON release_parts (release_id, is_last) WHERE state = 'PENDING';
 
 -- The split that all films of a miner are in, in each release: it never changes.
 CREATE TABLE release_splits (
     miner_hotkey  text PRIMARY KEY CHECK (char_length(miner_hotkey) BETWEEN 47 AND 48),
-    split         text NOT NULL CHECK (split IN ('train', 'val', 'test')),
+    split         text NOT NULL CHECK (split IN ('train', 'validation', 'test')),
     -- ascends in the order of assignments
     number        bigint NOT NULL UNIQUE GENERATED ALWAYS AS IDENTITY
 );

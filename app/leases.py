@@ -25,10 +25,11 @@ def kill_group() -> None:
 
 
 class Lease:
-    """Extends a lease of `seconds` from a thread while the block runs. It was taken at the monotonic time `began`.
+    """Extends a lease of `seconds` from a thread while the block runs.
 
-    `extend` extends it by so many seconds, or raises LeaseLost. When the lease is lost, or could not be
-    extended until its end, `on_loss` is called in the thread, and `check` raises LeaseLost.
+    It was taken at the monotonic time `began`. `extend` makes it last so long from now, or raises LeaseLost.
+    When the lease is lost, or could not be extended until its end, `on_loss` is called in the thread, and
+    `check` raises LeaseLost.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from app.video import painting
 
 log = structlog.get_logger(__name__)
 
+
 def evaluate_next() -> None:
     """Evaluate the oldest due submission, if there is any that no other worker has.
 

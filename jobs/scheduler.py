@@ -25,6 +25,7 @@ from app.queue import (
     DELIVER_WEBHOOKS,
     RECONCILE_EVALUATIONS,
     STORE_LEDGERS,
+    TEND_RELEASES,
     TICK_CYCLES,
     TICKS,
     TIDY_WEBHOOKS,
@@ -65,6 +66,7 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
+        Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
