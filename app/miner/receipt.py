@@ -95,7 +95,7 @@ def _describe(line: object) -> str:
 
     if isinstance(line, SubmissionLine):
         statement = submission_statement(
-            line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash
+            line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash, line.statement
         )
         if line.signature and not is_signed(statement, bytes.fromhex(line.signature), line.hotkey):
             raise ValueError("The signature of the miner in its line is wrong.")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from app.hotkeys import submission_statement
+from app.hotkeys import STATEMENT_1, submission_statement
 from app.proofs import lines as kinds
 from app.proofs.lines import encode, write_amount, write_score, write_time
 from app.proofs.merkle import leaf_hash, root_of
@@ -142,7 +142,7 @@ class Books:
             video_key=video_key,
             video_hash=video_hash,
             submitted_at=write_time(EPOCH + timedelta(seconds=chance.randrange(10**6))),
-            statement=kinds.STATEMENT,
+            statement=STATEMENT_1,
             signature=bytes(key.sign(statement)).hex(),
             technical_score=write_score(parts[0]),
             relevance_score=write_score(parts[1]),
