@@ -117,7 +117,8 @@ _UNDO_PARTS = text("""
 _EPISODES = """
     SELECT e.index, e.split, s.uuid::text AS uuid, f.source_sha256, s.prompt_id, p.task, e.task_index,
            p.category, p.scenario, v.technical_score, v.relevance_score, v.quality_score, e.final_score,
-           s.camera_type, s.actor_type, s.camera_intrinsics AS intrinsics, s.miner_hotkey AS hotkey, s.cycle_id AS cycle,
+           s.camera_type, s.actor_type, s.camera_intrinsics AS intrinsics, s.miner_hotkey AS hotkey,
+           s.cycle_id AS cycle,
            s.submitted_at, e.licence, s.consent_hash, s.consent_version, s.consent_date, v.judge_model,
            v.prompt_version, r.report #>> '{software,kibotos}' AS software, f.film, f.attributes
     FROM release_episodes e JOIN submissions s ON s.id = e.submission_id JOIN prompts p ON p.id = s.prompt_id
