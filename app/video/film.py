@@ -7,7 +7,9 @@ without encoding them again. It has no sound, and nothing of the recording's met
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +39,9 @@ Edit = Callable[[int, Pixels], Pixels]
 
 # Five minutes of 4K take some 450 s to decode (see scan.COSTS), and as films some 200 s to encode.
 LIMITS = ResourceLimits(cpu_seconds=1500, wall_seconds=3600, file_bytes=2**32)
+JOIN_LIMITS = ResourceLimits(cpu_seconds=300, wall_seconds=1800, file_bytes=2**33)
 DESCRIPTION_LIMITS = ResourceLimits(cpu_seconds=120, wall_seconds=600)
-# of ffprobe, a packet of a film in some 60
+# some 50 bytes a frame: as many as there are in a joined film of 200 MB at 1 kB each
 DESCRIPTION_BYTES = 40 * 2**20
 
 # What films may be shaped like: what cameras make. The nearest is taken, and the rest stays black.
@@ -82,12 +85,25 @@ ENCODERS = {
         *("-svtav1-params", "lp=2:pred-struct=1:scd=0:enable-overlays=0:film-grain=0"),
     ),
 }
-# no stream but the film, no name of a tool, no time; frames one by one, and the index first
-OUTPUT = (
+# no stream but the film, no name of a tool, no time; and the index first
+CONTAINER = (
     *("-an", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-metadata:s:v", "encoder= "),
-    *("-fflags", "+bitexact", "-flags:v", "+bitexact", "-fps_mode", "passthrough"),
+    *(
+        "-fflags",
+        "+bitexact",
+        "-use_editlist",
+        "0",
+        "-movflags",
+        "+faststart",
+        "-write_tmcd",
+        "0",
+        "-f",
+        "mp4",
+    ),
+)
+ENCODED = (
+    *("-flags:v", "+bitexact", "-fps_mode", "passthrough"),
     *("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv"),
-    *("-use_editlist", "0", "-movflags", "+faststart", "-write_tmcd", "0", "-f", "mp4"),
 )
 # frames that are looked at for statistics are reduced to this long side, by leaving pixels out
 SAMPLED_SIDE = 160
@@ -223,6 +239,43 @@ def make(
     return _describe(into, probed, recipe)
 
 
+def join(films: Sequence[Path], into: Path, fps: int) -> int:
+    """Write films that have equal parameters one after the other into `into`, without encoding them again.
+
+    Returns how many frames there are in all: frame i is shown at i / fps. `into` must be in a directory of
+    its own, where the films are linked or copied for the while. Raises TransientError.
+    """
+    directory = into.parent
+    names = [f"joined-{number:06d}.mp4" for number in range(len(films))]
+    script = directory / "joined.txt"
+    try:
+        for film, name in zip(films, names, strict=True):
+            _link(film, directory / name)
+        script.write_text("".join(f"file {name}\n" for name in names))
+        # frame by frame, since the lengths that are added up there are rounded
+        clock = f"setts=pts=N*{TICKS}:dts=N*{TICKS}:duration={TICKS}"
+        arguments = ["-nostdin", "-y", "-protocol_whitelist", "file", "-f", "concat", "-i", f"file:{script}"]
+        arguments += ["-map", "0:v", "-c", "copy", "-bsf:v", clock, *CONTAINER]
+        arguments += ["-video_track_timescale", str(fps * TICKS), f"file:{into}"]
+        with start("ffmpeg", arguments, JOIN_LIMITS, writes=directory) as running:
+            running.stdout.read()
+        return len(_packets(into)[0])
+    except MediaFault as fault:
+        raise TransientError(f"Films cannot be joined: {fault}") from fault
+    finally:
+        for name in names:
+            (directory / name).unlink(missing_ok=True)
+        script.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # on another disk
+        shutil.copyfile(source, target)
+
+
 def shapes(recipe: Recipe) -> dict[tuple[int, int], tuple[int, int]]:
     """Return the sizes that films of a recipe may have, by shape: width and height in pixels."""
     return {
@@ -262,7 +315,7 @@ def _reading(source: Path) -> list[str]:
 def _writing(recipe: Recipe, into: Path) -> list[str]:
     encoder = [option.format(gop=recipe.gop) for option in ENCODERS[recipe.codec]]
     clock = ["-video_track_timescale", str(recipe.fps * TICKS)]
-    return ["-map", "[film]", *encoder, *OUTPUT, *clock, f"file:{into}"]
+    return ["-map", "[film]", *encoder, *ENCODED, *CONTAINER, *clock, f"file:{into}"]
 
 
 def _normalised(probed: Probe, recipe: Recipe) -> str:
@@ -362,21 +415,26 @@ def _describe(path: Path, probed: Probe, recipe: Recipe) -> Film:
 
 def _check(path: Path, recipe: Recipe) -> tuple[int, str]:
     """Return how many frames a film has, and the hash of its parameters, if it is as the recipe says."""
-    entries = "stream=extradata_hash:packet=pts,dts,flags"
-    arguments = ["-show_data_hash", "sha256", "-show_entries", entries, "-of", "json=c=1", f"file:{path}"]
     try:
-        found = json.loads(run("ffprobe", arguments, DESCRIPTION_LIMITS, DESCRIPTION_BYTES, reads=path))
+        packets, parameters = _packets(path)
     except MediaFault as fault:
         raise TransientError(f"A film that was made cannot be read: {fault}") from fault
-    packets = found.get("packets", [])
     if not packets:
         raise MediaFault(f"No frame of it can be decoded. {ENCODE_AGAIN}")
     for index, packet in enumerate(packets):
         is_key = "K" in packet["flags"]
         if not packet["pts"] == packet["dts"] == index * TICKS or is_key != (index % recipe.gop == 0):
             raise TransientError(f"A film that was made is not as {recipe.name} says, at frame {index}.")
+    return len(packets), parameters
+
+
+def _packets(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the packets of a film, one a frame, and the hash of its parameters."""
+    entries = "stream=extradata_hash:packet=pts,dts,flags"
+    arguments = ["-show_data_hash", "sha256", "-show_entries", entries, "-of", "json=c=1", f"file:{path}"]
+    found = json.loads(run("ffprobe", arguments, DESCRIPTION_LIMITS, DESCRIPTION_BYTES, reads=path))
     (stream,) = found["streams"]
-    return len(packets), stream["extradata_hash"].partition(":")[2]
+    return found.get("packets", []), stream["extradata_hash"].partition(":")[2]
 
 
 def _statistics(path: Path, placed: _Frame) -> Statistics:
