@@ -37,7 +37,7 @@ from app.config import Settings
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
-from app.queue import EVALUATIONS, ListedJob, connect
+from app.queue import EVALUATIONS, RELEASES, ListedJob, connect
 from app.releases import building
 from app.video import control, painting
 from jobs.processes import Child, die_with_parent, supervise
@@ -214,11 +214,13 @@ def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> boo
 def run(settings: Settings, count: int = 1, queue: str = EVALUATIONS) -> None:
     """Run `count` workers of `queue`, evaluations or releases, until SIGTERM or SIGINT, a process each.
 
-    Raises TransientError at once where ffmpeg does not do what they ask of it.
+    Raises TransientError at once where ffmpeg does not do what they ask of it, or another tool is missing.
     """
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
-    if queue == EVALUATIONS:
+    if queue == RELEASES:
+        building.check_tools()
+    else:
         if settings.paint_writing:
             painting.check()
         if not settings.has_judge:

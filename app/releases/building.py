@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.assessment.model import LeaseLost
 from app.attributes.look import look
 from app.clients.storage import Storage
-from app.datasets.build import build
+from app.datasets import build as datasets
 from app.datasets.model import Episode, Header
 from app.datasets.plan import Part, plan
 from app.db import db, describe, is_away
@@ -45,6 +45,11 @@ MAX_CARD_CHARACTERS = 100_000
 
 class Spent(Exception):
     """A task ends without success. The message says why."""
+
+
+def check_tools() -> None:
+    """Raise TransientError, with what to do, if this machine lacks what builds releases."""
+    datasets.check()
 
 
 def work_next(worker: str, storage: Storage, on_loss: Callable[[], None] = kill_group) -> bool:
@@ -227,7 +232,7 @@ def _write_part(task: Task, lease: Lease, storage: Storage, directory: Path) -> 
     kept.mkdir()
     films = Films(storage, kept, lease.check)
     others = queries.iterate_files(work.release_id, but_last=True) if part.last else ()
-    built = build(part, header(release), episodes, films.film, into, films.masks, others)
+    built = datasets.build(part, header(release), episodes, films.film, into, films.masks, others)
     db.session.rollback()
     lease.check()
     storage.put_file(

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -158,12 +159,11 @@ def _build(settings: Settings, storage: Any, for_seconds: float) -> bool:
     from app.queue import RELEASES, connect, count_workers
     from app.releases import building
 
-    try:
+    with suppress(RedisError, ConfigError):
+        # where Redis is away, no worker gets work
         if count_workers(connect(settings, socket_timeout=5), RELEASES):
             return False
-    except (RedisError, ConfigError):
-        # then no worker gets work either
-        pass
+    building.check_tools()
     worker = f"{socket.gethostname()}-{os.getpid()}-create"
     until = time.monotonic() + for_seconds
     done = False
