@@ -25,7 +25,7 @@ from app.db import db, describe, is_away
 from app.enums import Dependency, ReleaseState
 from app.errors import TransientError, Unavailable
 from app.leases import Lease, kill_group
-from app.releases import manifest, places, queries, tasks
+from app.releases import manifest, places, queries, service, tasks
 from app.releases.models import Release, Task, TaskKind
 from app.releases.recipes import read_recipe
 from app.video import film
@@ -41,6 +41,15 @@ URL_SECONDS = 6 * 3600
 # far above what an evaluation accepts, and what a file of a release may have
 MAX_BYTES = 2**36
 MAX_CARD_CHARACTERS = 100_000
+
+
+class FilmLost(Exception):
+    """The stored film of `episode` is not what was made."""
+
+    def __init__(self, episode: Episode, release: Release):
+        super().__init__(f"The stored film of {episode.uuid} is not what was made.")
+        self.episode = episode
+        self.release = release
 
 
 class Spent(Exception):
@@ -92,6 +101,8 @@ def _do(task: Task, lease: Lease, storage: Storage) -> None:
             _WORK[task.kind](task, lease, storage, Path(directory))
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
+    except FilmLost as lost:
+        _make_again(lost, task, lease, storage)
     except (MediaFault, Spent) as fault:
         _fail(task, lease, str(fault))
     except Unavailable as fault:
@@ -104,6 +115,21 @@ def _do(task: Task, lease: Lease, storage: Storage) -> None:
     except Exception as error:
         log.exception("release_task_broke_off")
         _give_back(task, lease, f"{type(error).__name__}: {error}", is_innocent=False)
+
+
+def _make_again(lost: FilmLost, task: Task, lease: Lease, storage: Storage) -> None:
+    """Have a film made again, and then the files of its release."""
+
+    def let_go_back() -> bool:
+        tasks.remake_film(lost.episode.source_sha256, lost.episode.film.recipe)
+        service.restart(lost.release.id, lost.release.name, storage)
+        return True
+
+    log.warning("release_film_lost", reason=str(lost))
+    try:
+        _write(lease, let_go_back)
+    except Unavailable as fault:
+        _give_back(task, lease, fault.detail, is_innocent=True)
 
 
 def _fail(task: Task, lease: Lease, reason: str) -> None:
@@ -176,7 +202,8 @@ def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path) -> N
 class Films:
     """The films of a part, downloaded when they are asked for. They go with their directory."""
 
-    def __init__(self, storage: Storage, directory: Path, check: Callable[[], None]):
+    def __init__(self, release: Release, storage: Storage, directory: Path, check: Callable[[], None]):
+        self._release = release
         self._storage = storage
         self._directory = directory
         self._check = check
@@ -184,7 +211,7 @@ class Films:
     def film(self, episode: Episode) -> Path:
         path = self._fetch(episode, ".mp4")
         if places.hash_file(path) != episode.film.sha256:
-            raise TransientError(f"The stored film of {episode.uuid} has other bytes than were made.")
+            raise FilmLost(episode, self._release)
         return path
 
     def masks(self, episode: Episode) -> Path:
@@ -199,7 +226,7 @@ class Films:
             try:
                 download(url, part, MAX_BYTES, self._check)
             except MediaFault as fault:
-                raise TransientError(f"The film of {episode.uuid} is not in storage: {fault}") from fault
+                raise FilmLost(episode, self._release) from fault
             part.rename(path)
         return path
 
@@ -230,7 +257,7 @@ def _write_part(task: Task, lease: Lease, storage: Storage, directory: Path) -> 
     into, kept = directory / "out", directory / "films"
     into.mkdir()
     kept.mkdir()
-    films = Films(storage, kept, lease.check)
+    films = Films(release, storage, kept, lease.check)
     others = queries.iterate_files(work.release_id, but_last=True) if part.last else ()
     built = datasets.build(part, header(release), episodes, films.film, into, films.masks, others)
     db.session.rollback()

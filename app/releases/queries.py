@@ -11,7 +11,8 @@ from sqlalchemy import text
 from app.datasets.model import BuiltFile, Episode, Judged
 from app.datasets.plan import Part
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
-from app.enums import DataFormat
+from app.enums import DataFormat, Dependency
+from app.errors import TransientError
 from app.releases.models import LeftOut, Release, Rules
 
 PAGE = 500
@@ -126,12 +127,11 @@ _EPISODES = """
     LEFT JOIN verification_reports r ON r.submission_id = s.id
 """
 _LIST_EPISODES = text(f"""
-    {_EPISODES} WHERE e.release_id = :release_id AND e.index > :after AND f.state = 'DONE'
+    {_EPISODES} WHERE e.release_id = :release_id AND e.index > :after
     ORDER BY e.index LIMIT :limit
 """)
 _LIST_EPISODES_OF = text(f"""
     {_EPISODES} WHERE e.release_id = :release_id AND e.index = ANY(CAST(:indices AS integer[]))
-      AND f.state = 'DONE'
     ORDER BY e.index
 """)
 _LIST_FILES = text("""
@@ -267,7 +267,7 @@ def undo_parts(release_id: int) -> list[str]:
 
 
 def iterate_episodes(release_id: int) -> Iterator[Episode]:
-    """All episodes of a release by their index. A page is in memory, and no transaction is left open."""
+    """All episodes of a release by index, a page at a time. Raises TransientError if one has no film now."""
     after = -1
     while True:
         rows = db.session.execute(
@@ -291,6 +291,9 @@ def iterate_episodes_of(release_id: int, indices: tuple[int, ...]) -> Iterator[E
 
 def _episode(row: Any) -> Episode:
     values = dict(row)
+    if values["film"] is None:
+        # it was taken down, or lost: its release goes back to its films
+        raise TransientError(f"The film of {values['uuid']} is gone.", dependency=Dependency.STORAGE)
     judged = Judged(
         model=values.pop("judge_model"),
         prompt_version=values.pop("prompt_version"),

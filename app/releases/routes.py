@@ -5,7 +5,6 @@ from typing import Annotated
 
 from flask import Blueprint, Response, current_app
 from pydantic import BaseModel, Field
-from spectree import Response as Answers
 
 from app.releases import queries, service
 from app.releases.models import ReleaseOut, ReleasesOut

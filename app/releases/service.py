@@ -162,7 +162,7 @@ def delete_taken_down(storage: Storage) -> None:
     """
     try:
         for release in tasks.list_to_restart(AT_MOST):
-            _restart(release, storage)
+            restart(release.id, release.name, storage)
         films = tasks.list_films_taken_down(AT_MOST)
         db.session.rollback()
         for film in films:
@@ -183,14 +183,14 @@ def delete_taken_down(storage: Storage) -> None:
         log.warning("taken_down_not_deleted", reason=error.detail)
 
 
-def _restart(release: tasks.Restart, storage: Storage) -> None:
-    tasks.restart(release.id)
-    paths = queries.undo_parts(release.id)
+def restart(id: int, name: str, storage: Storage) -> None:
+    """Let a release that is being written go back to its films. Raises Unavailable, and has changed nothing."""
+    tasks.restart(id)
     # nobody writes them any longer: what is deleted stays deleted, whoever dies now
-    for path in paths:
-        storage.delete(places.file_key(release.name, path))
+    for path in queries.undo_parts(id):
+        storage.delete(places.file_key(name, path))
     db.session.commit()
-    log.warning("release_restarted", release=release.name)
+    log.warning("release_restarted", release=name)
 
 
 def inherit(predecessor: str, formats: Sequence[str]) -> tuple[Rules, Recipe, tuple[str, ...]]:

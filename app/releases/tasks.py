@@ -29,6 +29,7 @@ _PART_DUE = """
     x.state = 'PENDING' AND x.not_before <= now() AND NOT (x.is_last AND EXISTS (
         SELECT FROM release_parts other WHERE other.release_id = x.release_id AND other.state = 'PENDING'
           AND NOT other.is_last OFFSET 0))
+    AND EXISTS (SELECT FROM releases r WHERE r.id = x.release_id AND r.state = 'PARTS' OFFSET 0)
 """
 # looked at when no film is due: then the films that are not made are few
 _STEP_DUE = """
@@ -125,6 +126,11 @@ _COMPLETE = text(f"""
     UPDATE releases SET {_FREE}, state = 'COMPLETE', completed_at = now(), manifest_sha256 = :manifest_sha256,
         figures = CAST(:figures AS jsonb), card = :card, last_fault = NULL
     WHERE {_MINE}
+""")
+_REMAKE_FILM = text("""
+    UPDATE release_films SET state = 'PENDING', film = NULL, attributes = NULL, attempts = 0,
+        not_before = now()
+    WHERE source_sha256 = :source_sha256 AND recipe = :recipe AND state = 'DONE'
 """)
 
 # By the submission that a film was made of, and by those that share its bytes.
@@ -283,6 +289,11 @@ def complete(task: Task, manifest_sha256: str, figures: dict[str, Any], card: st
         )
         == 1
     )
+
+
+def remake_film(source_sha256: str, recipe: str) -> None:
+    """Let a film be made again whose stored bytes are lost."""
+    execute(_REMAKE_FILM, source_sha256=source_sha256, recipe=recipe)
 
 
 def list_films_taken_down(limit: int) -> list[StoredFilm]:

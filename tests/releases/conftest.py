@@ -95,7 +95,8 @@ def chosen(release):
     """The ids of a frozen release's submissions, and of those that are left out the reason."""
     rows = db.session.execute(
         text(
-            "SELECT submission_id, left_out FROM release_episodes WHERE release_id = :id ORDER BY submission_id"
+            "SELECT submission_id, left_out FROM release_episodes WHERE release_id = :id "
+            "ORDER BY submission_id"
         ),
         {"id": release.id},
     ).all()

@@ -234,7 +234,7 @@ def test_a_split_never_changes_and_what_would_lie_in_two_is_left_out_by_name(acc
     insert("verification_reports", submission_id=new, report=report)
     release = freeze("second")
     assert splits(release) == {train: "train", test: "test", other: "train"}
-    ids, left_out = chosen(release)
+    _, left_out = chosen(release)
     assert set(left_out) == {joint, new}
     assert f"It shows footage of submission {uuid_of(train)}, which is in the split train." == left_out[joint]
     assert f"It shows footage of submission {uuid_of(test)}, which is in the split test." == left_out[new]
