@@ -1,7 +1,7 @@
 """What the files of a release are made of."""
 
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,12 +20,24 @@ class Judged(BaseModel):
     software: str
 
 
+class Filmed(Protocol):
+    """What the plan of a release needs to know of an episode."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def split(self) -> Split: ...
+    @property
+    def film(self) -> Film: ...
+
+
 class Episode(BaseModel):
     """One accepted submission in a release, and its film.
 
     `index` counts from 0 over the release. Episodes are numbered by split, in the order of Split, so those of
     a split follow one another. `task_index` is the place of `task` among the release's distinct tasks, from
-    0: equal texts have equal places. `intrinsics` are what the miner declared, as JSON.
+    0: equal texts have equal places. `intrinsics` are what the miner declared, as JSON. `attributes` are None
+    where nobody has looked.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,15 +67,30 @@ class Episode(BaseModel):
     consent_date: date | None
     judged: Judged
     film: Film
-    # None where no look was taken
     attributes: Attributes | None
+
+
+class Limits(BaseModel):
+    """What the files of a release hold at the most; a film is never divided.
+
+    `video_bytes` and `shard_bytes` are of films, `data_frames` of rows; `episodes` is how many a file has.
+    Files of one row an episode about the whole release are not divided.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    video_bytes: int = 200 * 2**20
+    shard_bytes: int = 256 * 2**20
+    data_frames: int = 1_000_000
+    episodes: int = 5_000
 
 
 class Header(BaseModel):
     """What is said of a release as a whole.
 
     `rules` are those by which its episodes were chosen, by their names in the command. `versions` are of the
-    software that made it. `predecessor` is the release that it replaces.
+    software that made it. `predecessor` is the release that it replaces. `url` is where it can be had, if it
+    is published.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,11 +100,12 @@ class Header(BaseModel):
     formats: tuple[DataFormat, ...]
     rules: dict[str, Any]
     versions: dict[str, str]
+    # faces are blurred in every film
     blurred: bool = True
     predecessor: str | None = None
-    # where the release can be had, if it is published
     url: str | None = None
     publisher: str | None = None
+    limits: Limits = Limits()
 
 
 class BuiltFile(BaseModel):
