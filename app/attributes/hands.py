@@ -23,7 +23,7 @@ SURE = 0.6
 
 
 class HandFinder:
-    """Counts hands by MediaPipe's palm detector. Raises TransientError if its weights are not installed."""
+    """Counts hands by MediaPipe's palm detector. Raises NotInstalled if its weights are not installed."""
 
     by = PALMS.name
 
@@ -31,6 +31,15 @@ class HandFinder:
         self._model = PALMS.load()
         self._input = self._model.get_inputs()[0].name
         self._centres = _centres()
+        # how many frames had no hand, one, and two or more
+        self._frames = [0, 0, 0]
+
+    def look(self, seconds: float, frame: Pixels) -> None:
+        self._frames[min(self.count(frame), 2)] += 1
+
+    def attributes(self) -> dict[str, Any]:
+        shares = [round(count / max(sum(self._frames), 1), 4) for count in self._frames]
+        return dict(zip(("hands_none", "hands_one", "hands_two"), shares, strict=True))
 
     def count(self, picture: Pixels) -> int:
         """Return how many palms are seen in the picture as a whole and in the squares at its ends."""

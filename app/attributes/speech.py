@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from app.attributes.weights import Weights
-from app.video.ffmpeg import INPUT_OPTIONS, ResourceLimits, start
+from app.video.ffmpeg import INPUT_OPTIONS, ResourceLimits, run, start
 
 SILERO = Weights(
     "silero_vad.onnx",
@@ -24,15 +24,18 @@ LIMITS = ResourceLimits(cpu_seconds=120, wall_seconds=600)
 def speech_share(source: Path) -> float | None:
     """Return the share of the sound that is speech, in constant memory; None if `source` has no sound.
 
-    Raises MediaFault if its sound cannot be decoded, or TransientError.
+    Raises MediaFault if its sound cannot be decoded, TransientError, or
+    NotInstalled.
     """
+    listed = [*INPUT_OPTIONS, "-select_streams", "a", "-show_entries", "stream=index", "-of", "csv=p=0"]
+    if not run("ffprobe", [*listed, f"file:{source}"], LIMITS, 2**16, reads=source).strip():
+        return None
     model = SILERO.load()
     state = np.zeros((2, 1, 128), np.float32)
     samples = np.zeros((1, BEFORE + CHUNK), np.float32)
     rate = np.array(RATE, np.int64)
     chunks = spoken = 0
-    arguments = ["-nostdin", "-threads", "1", *INPUT_OPTIONS, "-i", f"file:{source}", "-map", "0:a:0?", "-vn"]
-    # a file without sound gives an empty output, which is no error
+    arguments = ["-nostdin", "-threads", "1", *INPUT_OPTIONS, "-i", f"file:{source}", "-map", "0:a:0"]
     arguments += ["-ac", "1", "-ar", str(RATE), "-f", "f32le", "pipe:1"]
     with start("ffmpeg", arguments, LIMITS, reads=source) as running:
         while len(raw := running.stdout.read(4 * CHUNK)) == 4 * CHUNK:

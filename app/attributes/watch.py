@@ -1,17 +1,19 @@
 """Decides in which frames of a film faces are looked for, and has them followed through all others."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 
 from app.attributes.faces import FaceFinder, Faces
-from app.attributes.follower import GREY_SIDE, Follower
+from app.attributes.follower import SURE, Follower
 from app.attributes.masks import Masks, Pixels
 
 # Faces that stand upright are looked for so often a second, and all faces so often.
 QUICK_RATE = 4.0
 THOROUGH_RATE = 1.0
-# If a frame shows something else than the last that was looked at, it is looked at, too; but no more often than
-# this a second, and never thoroughly, which bounds the time that a film takes.
+# If a frame shows something else than the last that was looked at, it is looked at, too; but no more often
+# than this a second, and never thoroughly, which bounds the time that a film takes.
 MOST_RATE = 10.0
 # by how many grey levels a thumbnail differs then, of this many pixels
 OTHER = 18.0
@@ -29,15 +31,13 @@ class FaceWatch:
         self._seen = np.zeros(THUMBNAIL[::-1], np.float32)
         self._last: tuple[Pixels, Pixels] | None = None
         # how many faces were found in each frame that was looked at thoroughly
-        self.counts: list[int] = []
+        self._counts: list[int] = []
 
-    def add(self, frame: Pixels) -> None:
-        """Take the next frame: height x width x 3, blue, green and red."""
+    def add(self, frame: Pixels, grey: Pixels) -> None:
+        """Take the next frame: height x width x 3, blue, green and red; and the same in grey, in small."""
         if self._last:
             self._take(*self._last, last=False)
-        scale = min(GREY_SIDE / max(frame.shape[:2]), 1.0)
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        self._last = frame, np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        self._last = frame, grey
 
     def masks(self) -> Masks:
         """Return where the faces are. No frame can be added after that."""
@@ -45,6 +45,11 @@ class FaceWatch:
             self._take(*self._last, last=True)
             self._last = None
         return self._follower.masks(self._finder.by)
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the share of the frames looked at thoroughly that have a face, and the most faces of one."""
+        share = sum(count > 0 for count in self._counts) / max(len(self._counts), 1)
+        return {"faces": round(share, 4), "faces_most": max(self._counts, default=0)}
 
     def _take(self, frame: Pixels, grey: Pixels, last: bool) -> None:
         now = self._follower.frames
@@ -55,7 +60,7 @@ class FaceWatch:
         if last or now - self._thorough >= self._fps / THOROUGH_RATE:
             found = self._finder.thorough(frame)
             self._thorough = self._quick = now
-            self.counts.append(len(found))
+            self._counts.append(int((found[:, 4] >= SURE).sum()))
         elif waited >= self._fps / QUICK_RATE or (is_other and waited >= self._fps / MOST_RATE):
             found = self._finder.quick(frame)
             self._quick = now
