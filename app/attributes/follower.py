@@ -116,9 +116,7 @@ class Follower:
         """Cover faces that are in the last frame in so many frames before it, too."""
         traced = [_Face(edges) for edges in faces]
         for step in range(1, steps + 1):
-            traced = [
-                face for face in traced if self._is_inside(face.edges) and face.lost <= LOST * self._fps
-            ]
+            traced = [face for face in traced if self._is_there(face)]
             if not traced:
                 return
             self._follow(traced, self._earlier[-step], self._earlier[-step - 1])
