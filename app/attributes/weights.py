@@ -9,7 +9,12 @@ import onnxruntime
 
 from app.errors import TransientError
 
+REPAIR = "Install kibotos' requirements again: pip install -r requirements.txt."
 DIRECTORY = Path(__file__).with_name("weights")
+
+
+class NotInstalled(TransientError):
+    """A model is missing on this machine."""
 
 
 @dataclass(frozen=True)
@@ -20,17 +25,17 @@ class Weights:
     sha256: str
     name: str
 
-    def load(self) -> Any:
+    def load(self, directory: Path = DIRECTORY) -> Any:
         """Return the model as a session of onnxruntime, of one thread.
 
-        Raises TransientError if the file is not the one that is known: nothing of the film is at fault.
+        Raises NotInstalled if the file is missing or is another one.
         """
         try:
-            content = (DIRECTORY / self.file).read_bytes()
-        except OSError as error:
-            raise TransientError(f"The model {self.name} is not installed: {error.strerror}.") from error
+            content = (directory / self.file).read_bytes()
+        except FileNotFoundError as error:
+            raise NotInstalled(f"The model {self.name} is not installed. {REPAIR}") from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise TransientError(f"The file {self.file} is not that of {self.name}. Install kibotos again.")
+            raise NotInstalled(f"The file {self.file} is not that of {self.name}. {REPAIR}")
         options = onnxruntime.SessionOptions()
         # the same result everywhere, and as many films at once as there are processors
         options.intra_op_num_threads = options.inter_op_num_threads = 1
