@@ -16,7 +16,7 @@ from flask import current_app
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.assessment.model import LeaseLost
-from app.attributes.look import look
+from app.attributes.look import Look, look
 from app.clients.storage import Storage
 from app.datasets import build as datasets
 from app.datasets.model import Episode, Header
@@ -31,6 +31,7 @@ from app.releases.recipes import read_recipe
 from app.video import film
 from app.video.download import download
 from app.video.ffmpeg import MediaFault
+from app.video.film import Recipe
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,10 @@ URL_SECONDS = 6 * 3600
 # far above what an evaluation accepts, and what a file of a release may have
 MAX_BYTES = 2**36
 MAX_CARD_CHARACTERS = 100_000
+
+
+# of the film that a recipe makes of a source; the last checks the lease
+TakeLook = Callable[[Path, Recipe, Callable[[], None]], Look]
 
 
 class FilmLost(Exception):
@@ -61,10 +66,13 @@ def check_tools() -> None:
     datasets.check()
 
 
-def work_next(worker: str, storage: Storage, on_loss: Callable[[], None] = kill_group) -> bool:
+def work_next(
+    worker: str, storage: Storage, on_loss: Callable[[], None] = kill_group, take_look: TakeLook = look
+) -> bool:
     """Do what is due next, if nobody else has it; return False if nothing is due.
 
-    It ends with a result, or waits for another attempt. Raises SQLAlchemyError if nothing can be claimed.
+    `take_look` says what is seen of a film, and what is blurred in it. The task ends with a result, or waits
+    for another attempt. Raises SQLAlchemyError if nothing can be claimed.
     """
     began = time.monotonic()
     task = tasks.claim(worker, LEASE_SECONDS)
@@ -74,7 +82,7 @@ def work_next(worker: str, storage: Storage, on_loss: Callable[[], None] = kill_
     structlog.contextvars.bind_contextvars(task=task.kind.value, task_id=task.id, attempt=task.attempts)
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     with Lease(app, task.subject, partial(_extend, task), began, LEASE_SECONDS, on_loss) as lease:
-        _do(task, lease, storage)
+        _do(task, lease, storage, take_look)
     structlog.contextvars.unbind_contextvars("task", "task_id", "attempt")
     return True
 
@@ -92,13 +100,20 @@ def _extend(task: Task, seconds: float) -> None:
         raise LeaseLost(f"The lease on {task.subject} has ended.")
 
 
-def _do(task: Task, lease: Lease, storage: Storage) -> None:
+def _do(task: Task, lease: Lease, storage: Storage, take_look: TakeLook) -> None:
     try:
         if task.attempts > MAX_ATTEMPTS:
             # whoever had it before was lost with it
             raise Spent(task.last_fault or f"{MAX_ATTEMPTS} workers were lost with it.")
         with tempfile.TemporaryDirectory(prefix="release-") as directory:
-            _WORK[task.kind](task, lease, storage, Path(directory))
+            into = Path(directory)
+            match task.kind:
+                case TaskKind.FILM:
+                    _make_film(task, lease, storage, into, take_look)
+                case TaskKind.PART:
+                    _write_part(task, lease, storage, into)
+                case TaskKind.STEP:
+                    _step(task, lease, storage, into)
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
     except FilmLost as lost:
@@ -173,7 +188,7 @@ def _read(lease: Lease, access: Callable[[], Any]) -> Any:
     return lease.ride_out(read)
 
 
-def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path) -> None:
+def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path, take_look: TakeLook) -> None:
     """Make the film of a submission's video, with what is seen in it, and store both."""
     work = _read(lease, lambda: tasks.find_film(task))
     source, into = directory / "source", directory / "film" / "film.mp4"
@@ -183,7 +198,7 @@ def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path) -> N
     if found != work.source_sha256:
         raise MediaFault(f"The stored bytes have the hash {found}, not the one that the miner signed.")
     recipe = read_recipe(work.recipe)
-    seen = look(source, recipe, lease.check)
+    seen = take_look(source, recipe, lease.check)
     made = film.make(source, into, recipe, edit=seen.masks.blur, check_lease=lease.check)
     masks, told = directory / "masks.json", directory / "film.json"
     seen.masks.write(masks)
@@ -330,10 +345,3 @@ def _describe(release: Release) -> dict[str, Any]:
         "frozen_at": release.frozen_at.isoformat(),
         "software": release.software,
     }
-
-
-_WORK: dict[TaskKind, Callable[[Task, Lease, Storage, Path], None]] = {
-    TaskKind.FILM: _make_film,
-    TaskKind.PART: _write_part,
-    TaskKind.STEP: _step,
-}

@@ -184,7 +184,7 @@ def delete_taken_down(storage: Storage) -> None:
 
 
 def restart(id: int, name: str, storage: Storage) -> None:
-    """Let a release that is being written go back to its films. Raises Unavailable, and has changed nothing."""
+    """Let a release that is being written go back to its films. Raises Unavailable, changing nothing."""
     tasks.restart(id)
     # nobody writes them any longer: what is deleted stays deleted, whoever dies now
     for path in queries.undo_parts(id):

@@ -146,13 +146,14 @@ _NOTE_FILM_DELETED = text("""
         claimed_by = NULL
     WHERE id = :id AND (claim_token IS NULL OR not_before <= now())
 """)
-# files of published releases that hold pictures or data of a film that was taken down
+# Files of published releases that hold pictures or a row of a video that was taken down.
+# The others only tell of all episodes together.
 _LIST_FILES_TAKEN_DOWN = text("""
     SELECT q.id, r.name AS release, q.path FROM takedowns t
     JOIN release_episodes e ON e.submission_id = t.submission_id AND e.index IS NOT NULL
     JOIN releases r ON r.id = e.release_id AND r.state = 'COMPLETE'
     JOIN release_parts q ON q.release_id = r.id AND q.deleted_at IS NULL AND q.state = 'DONE'
-        AND NOT q.is_last AND (q.part -> 'episodes' = 'null' OR q.part -> 'episodes' @> to_jsonb(e.index))
+        AND (q.part ->> 'kind' = 'parquet' OR q.part -> 'episodes' @> to_jsonb(e.index))
     ORDER BY q.id LIMIT :limit
 """)
 # Releases that hold such a film and are not complete: their files are written anew.

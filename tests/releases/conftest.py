@@ -6,6 +6,9 @@ import pytest
 import requests
 from sqlalchemy import text
 
+from app.attributes.look import Look
+from app.attributes.masks import Masks
+from app.attributes.model import Attributes
 from app.db import db
 from app.enums import DataFormat
 from app.releases import building, queries, service
@@ -70,12 +73,27 @@ def freeze(app):
     return freeze
 
 
+def glance(source, recipe, check_lease):
+    """A look that sees nothing, in no time; tests/attributes sees to the real one."""
+    return Look(attributes=Attributes(by={}), masks=Masks(by="nothing", frames=1, boxes={}))
+
+
 @pytest.fixture
-def build(app, storage):
+def work(app, storage):
+    """Does what is due next; False if nothing is: `work(storage=another)`."""
+
+    def work(storage=storage, worker="test", look=glance):
+        return building.work_next(worker, storage, on_loss=lambda: None, take_look=look)
+
+    return work
+
+
+@pytest.fixture
+def build(work):
     """Does what is due until nothing is, and returns the release."""
 
-    def build(name="first"):
-        while building.work_next("test", storage, on_loss=lambda: None):
+    def build(name="first", **options):
+        while work(**options):
             pass
         return queries.find(name)
 

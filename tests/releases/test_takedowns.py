@@ -6,13 +6,18 @@ from sqlalchemy import text
 from app.db import db
 from app.enums import ReleaseState
 from app.errors import Conflict
-from app.releases import building, exporting, places, queries, service
+from app.releases import exporting, places, queries, service
 from tests.releases.conftest import chosen, stored
 
 
 @pytest.fixture
 def three(accept, clips):
     return [accept(clip, by=f"miner-{index}") for index, clip in enumerate(clips(3))]
+
+
+@pytest.fixture
+def two(accept, clips):
+    return [accept(clip, by=f"miner-{index}") for index, clip in enumerate(clips(2))]
 
 
 def films_of(id):
@@ -23,7 +28,7 @@ def films_of(id):
 
 
 def test_a_published_release_names_it_and_its_successor_is_clean(
-    three, freeze, build, storage, take_down, tmp_path, run_kibotos, app
+    three, freeze, build, storage, take_down, tmp_path
 ):
     freeze(min_score=0.5)
     first = build()
@@ -62,40 +67,38 @@ def test_a_published_release_names_it_and_its_successor_is_clean(
     assert exporting.verify(second, storage, lambda *_: None) == []
 
 
-def test_a_successor_has_nothing_new(three, accept, clips, freeze, build, take_down):
+def test_a_successor_has_nothing_new(two, accept, clips, freeze, build, take_down):
     freeze()
     build()
-    accept(clips(4)[3])
-    take_down(three[0])
-    assert chosen(freeze("second", predecessor="first")) == (three[1:], {})
+    accept(clips(3)[2])
+    take_down(two[0])
+    assert chosen(freeze("second", predecessor="first")) == (two[1:], {})
 
 
-def test_it_cannot_come_back_under_another_submission(
-    three, freeze, build, storage, take_down, accept, clips
-):
+def test_it_cannot_come_back_under_another_submission(two, freeze, build, storage, take_down, accept, clips):
     freeze()
     build()
-    take_down(three[0])
+    take_down(two[0])
     service.delete_taken_down(storage)
     again = accept(clips(1)[0], by="another")
     ids, left_out = chosen(freeze("second"))
     assert again not in ids and not left_out
 
 
-@pytest.mark.parametrize("after", [0, 2, 4, 7])
+@pytest.mark.parametrize("after", [0, 3, 8])
 def test_a_release_that_is_being_built_is_completed_without_it(
-    three, freeze, build, storage, take_down, after
+    two, freeze, build, storage, take_down, work, after
 ):
     freeze()
     for _ in range(after):
-        building.work_next("test", storage, on_loss=lambda: None)
-    take_down(three[1])
+        work()
+    take_down(two[1])
     service.delete_taken_down(storage)
     release = build()
     assert release.state == ReleaseState.COMPLETE
-    assert chosen(release) == ([three[0], three[2]], {three[1]: "It was taken down."})
+    assert chosen(release) == ([two[0]], {two[1]: "It was taken down."})
     service.delete_taken_down(storage)
     assert exporting.verify(release, storage, lambda *_: None) == []
-    assert [film.state for film in films_of(three[1])] == ["DELETED"]
-    (film,) = films_of(three[1])
+    assert [film.state for film in films_of(two[1])] == ["DELETED"]
+    (film,) = films_of(two[1])
     assert storage.head(places.film_key(film.source_sha256, film.recipe)) is None
