@@ -19,7 +19,7 @@ from app.assessment.model import LeaseLost
 from app.attributes.look import Look, look
 from app.clients.storage import Storage
 from app.datasets import build as datasets
-from app.datasets.model import Episode, Header
+from app.datasets.model import BuiltFile, Episode, Header
 from app.datasets.plan import Part, plan
 from app.db import db, describe, is_away
 from app.enums import Dependency, ReleaseState
@@ -28,10 +28,11 @@ from app.leases import Lease, kill_group
 from app.releases import manifest, places, queries, service, tasks
 from app.releases.models import Release, Task, TaskKind
 from app.releases.recipes import read_recipe
+from app.releases.tasks import FilmWork
 from app.video import film
 from app.video.download import download
 from app.video.ffmpeg import MediaFault
-from app.video.film import Recipe
+from app.video.film import Film, Recipe
 
 log = structlog.get_logger(__name__)
 
@@ -191,15 +192,7 @@ def _read(lease: Lease, access: Callable[[], Any]) -> Any:
 def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path, take_look: TakeLook) -> None:
     """Make the film of a submission's video, with what is seen in it, and store both."""
     work = _read(lease, lambda: tasks.find_film(task))
-    source, into = directory / "source", directory / "film" / "film.mp4"
-    into.parent.mkdir()
-    url = storage.presign_get(work.video_key, URL_SECONDS, public=False)
-    found = download(url, source, MAX_BYTES, lease.check)
-    if found != work.source_sha256:
-        raise MediaFault(f"The stored bytes have the hash {found}, not the one that the miner signed.")
-    recipe = read_recipe(work.recipe)
-    seen = take_look(source, recipe, lease.check)
-    made = film.make(source, into, recipe, edit=seen.masks.blur, check_lease=lease.check)
+    made, seen, into = make_film(work, storage, directory, lease.check, take_look)
     masks, told = directory / "masks.json", directory / "film.json"
     seen.masks.write(masks)
     told.write_text(f'{{"film":{made.model_dump_json()},"attributes":{seen.attributes.model_dump_json()}}}\n')
@@ -212,6 +205,24 @@ def _make_film(task: Task, lease: Lease, storage: Storage, directory: Path, take
         lambda: tasks.finish_film(task, made.model_dump_json(), seen.attributes.model_dump_json()),
     )
     log.info("film_made", submission=str(work.submission_uuid), seconds=made.seconds, bytes=made.bytes)
+
+
+def make_film(
+    work: FilmWork, storage: Storage, directory: Path, check: Callable[[], None], take_look: TakeLook
+) -> tuple[Film, Look, Path]:
+    """Make a film in `directory`: return what it is, what was seen in it, and its path.
+
+    Raises MediaFault if it cannot be made of these bytes, or if they are not those that were submitted.
+    """
+    source, into = directory / "source", directory / "film" / "film.mp4"
+    into.parent.mkdir()
+    url = storage.presign_get(work.video_key, URL_SECONDS, public=False)
+    found = download(url, source, MAX_BYTES, check)
+    if found != work.source_sha256:
+        raise MediaFault(f"The stored bytes have the hash {found}, not the one that the miner signed.")
+    recipe = read_recipe(work.recipe)
+    seen = take_look(source, recipe, check)
+    return film.make(source, into, recipe, edit=seen.masks.blur, check_lease=check), seen, into
 
 
 class Films:
@@ -263,25 +274,31 @@ def _write_part(task: Task, lease: Lease, storage: Storage, directory: Path) -> 
     work = _read(lease, lambda: tasks.find_part(task))
     if work is None:
         raise LeaseLost("The release has gone back to its films.")
-    part = Part.model_validate(work.part)
     release = _read(lease, lambda: queries.find(work.release))
+    part = Part.model_validate(work.part)
+    built, path = write_part(part, release, storage, directory, lease.check)
+    storage.put_file(places.file_key(work.release, part.path), path, places.content_type(part.path))
+    _write(lease, lambda: tasks.finish_part(task, built.sha256, built.bytes))
+    log.info("release_file_written", release=work.release, path=part.path, bytes=built.bytes)
+
+
+def write_part(
+    part: Part, release: Release, storage: Storage, directory: Path, check: Callable[[], None]
+) -> tuple[BuiltFile, Path]:
+    """Write a file of a release in `directory`; return what it is, and its path. Raises FilmLost."""
     if part.episodes is None:
-        episodes = queries.iterate_episodes(work.release_id)
+        episodes = queries.iterate_episodes(release.id)
     else:
-        episodes = queries.iterate_episodes_of(work.release_id, part.episodes)
+        episodes = queries.iterate_episodes_of(release.id, part.episodes)
     into, kept = directory / "out", directory / "films"
     into.mkdir()
     kept.mkdir()
-    films = Films(release, storage, kept, lease.check)
-    others = queries.iterate_files(work.release_id, but_last=True) if part.last else ()
+    films = Films(release, storage, kept, check)
+    others = queries.iterate_files(release.id, but_last=True) if part.last else ()
     built = datasets.build(part, header(release), episodes, films.film, into, films.masks, others)
     db.session.rollback()
-    lease.check()
-    storage.put_file(
-        places.file_key(work.release, part.path), into / part.path, places.content_type(part.path)
-    )
-    _write(lease, lambda: tasks.finish_part(task, built.sha256, built.bytes))
-    log.info("release_file_written", release=work.release, path=part.path, bytes=built.bytes)
+    check()
+    return built, into / part.path
 
 
 def _step(task: Task, lease: Lease, storage: Storage, directory: Path) -> None:

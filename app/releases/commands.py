@@ -263,8 +263,11 @@ def _plain(value: Any) -> str:
 
 @releases.command()
 @name_argument
+@click.option(
+    "--rebuild", "again", is_flag=True, help="Then build all of it once more, and compare the bytes."
+)
 @click.pass_obj
-def verify(settings: Settings, name: str) -> None:
+def verify(settings: Settings, name: str, again: bool) -> None:
     """Read all that is stored of a release, and compare it with its manifest, and that with its hash."""
     from app.clients.storage import Storage
     from app.releases import exporting, service
@@ -274,6 +277,8 @@ def verify(settings: Settings, name: str) -> None:
         db.session.rollback()
         with _bytes_bar("Reading", release) as tell:
             problems = exporting.verify(release, Storage(settings), tell)
+        if again and not problems:
+            problems = _rebuild(release, Storage(settings))
     for problem in problems[:SHOWN_AT_MOST]:
         click.echo(f"{problem.path}: {problem.reason}")
     if release.taken_down:
@@ -283,6 +288,17 @@ def verify(settings: Settings, name: str) -> None:
     if problems:
         raise click.ClickException(f"{len(problems):,} files of {name} are not what they were.")
     click.echo(f"{name} is what its manifest says: sha256:{release.manifest_sha256}")
+
+
+def _rebuild(release: Release, storage: Any) -> Any:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from app.releases import rebuilding
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Building again", total=release.films - release.taken_down + release.parts)
+        return rebuilding.rebuild(release, storage, lambda: bar.advance(task))
 
 
 @releases.command()

@@ -55,7 +55,7 @@ def verify(release: Release, storage: Storage, tell: Tell) -> list[Problem]:
 
     The manifest must have the hash that names the release, and each file the hash that the manifest gives it.
     """
-    _require_complete(release)
+    require_complete(release)
     problems = []
     with _fetched_manifest(release, storage) as (path, wrong):
         if wrong:
@@ -73,7 +73,7 @@ def export(release: Release, target: Target, storage: Storage, tell: Tell) -> in
     What is there already, from an export that broke off, is not copied again. Raises Conflict if the release
     is not complete, if a film in it was taken down, or if what is stored is not what was written.
     """
-    _require_complete(release)
+    require_complete(release)
     _require_clean(release)
     copied = 0
     with _fetched_manifest(release, storage) as (path, wrong):
@@ -155,7 +155,8 @@ def find_target(out: str, release: Release, storage: Storage) -> Target:
     return Bucket(found[1], found[2] or "", storage)
 
 
-def _require_complete(release: Release) -> None:
+def require_complete(release: Release) -> None:
+    """Raise Conflict unless a release is complete."""
     if release.state != ReleaseState.COMPLETE:
         raise Conflict(
             f"The release {release.name} is not complete; `kibotos releases show {release.name}` tells how "

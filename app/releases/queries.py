@@ -14,6 +14,7 @@ from app.db import db, execute, fetch_all, fetch_one, fetch_value
 from app.enums import DataFormat, Dependency
 from app.errors import TransientError
 from app.releases.models import LeftOut, Release, Rules
+from app.releases.tasks import FilmWork
 
 PAGE = 500
 
@@ -138,6 +139,19 @@ _LIST_FILES = text("""
     SELECT q.number, q.path, q.sha256, q.bytes FROM release_parts q
     WHERE q.release_id = :release_id AND q.number > :after AND q.state = 'DONE'
       AND NOT (q.is_last AND :but_last)
+    ORDER BY q.number LIMIT :limit
+""")
+# in the order of episodes, without what was taken down since
+_LIST_FILMS = text("""
+    SELECT e.index AS place, s.uuid AS submission_uuid, s.video_key, f.source_sha256, f.recipe,
+           f.film ->> 'sha256' AS sha256
+    FROM release_episodes e JOIN release_films f ON f.id = e.film_id AND f.state = 'DONE'
+    JOIN submissions s ON s.id = e.submission_id
+    WHERE e.release_id = :release_id AND e.index > :after ORDER BY e.index LIMIT :limit
+""")
+_LIST_PARTS = text("""
+    SELECT q.number, q.part, q.sha256 FROM release_parts q
+    WHERE q.release_id = :release_id AND q.number > :after AND q.deleted_at IS NULL
     ORDER BY q.number LIMIT :limit
 """)
 _FIND_FIGURES = text("""
@@ -314,6 +328,24 @@ def iterate_files(release_id: int, but_last: bool = False) -> Iterator[BuiltFile
         if len(rows) < PAGE:
             return
         after = rows[-1].number
+
+
+def iterate_films(release_id: int) -> Iterator[tuple[FilmWork, str]]:
+    """What the films of a release are made of, and their hashes."""
+    binds = {"release_id": release_id, "after": -1, "limit": PAGE}
+    while rows := db.session.execute(_LIST_FILMS, binds).all():
+        for row in rows:
+            yield FilmWork(row.submission_uuid, row.video_key, row.source_sha256, row.recipe), row.sha256
+        binds["after"] = rows[-1].place
+
+
+def iterate_parts(release_id: int) -> Iterator[tuple[Part, str]]:
+    """The files of a complete release as they were planned, and their hashes."""
+    binds = {"release_id": release_id, "after": -1, "limit": PAGE}
+    while rows := db.session.execute(_LIST_PARTS, binds).all():
+        for row in rows:
+            yield Part.model_validate(row.part), row.sha256
+        binds["after"] = rows[-1].number
 
 
 def find_figures(release_id: int) -> dict[str, Any]:
