@@ -1,7 +1,7 @@
 """SQL for the pages: what a person wants to see at once, in at most three statements a page."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -148,9 +148,12 @@ _FIND_SUBMISSION = text(f"""
         e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
         e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
         last.status IS NOT NULL AS is_corrected, coalesce(last.decided_at, s.evaluated_at) AS result_at,
-        EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) AS is_taken_down,
-        EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
+        t.submission_id IS NOT NULL AS is_taken_down, t.taken_down_at, t.reason AS takedown_reason,
+        CASE WHEN t.by_miner THEN 'its miner' ELSE t.taken_down_by END AS taken_down_by,
+        s.licence, s.consent_hash, s.consent_version, s.consent_date,
+        t.submission_id IS NULL AND EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    LEFT JOIN takedowns t ON t.submission_id = s.id
     LEFT JOIN evaluations e ON e.submission_id = s.id
     LEFT JOIN verification_reports v ON v.submission_id = s.id
     LEFT JOIN reviews r ON r.submission_id = s.id {JOIN_LAST}
@@ -163,7 +166,8 @@ _FIND_SUBMISSION = text(f"""
         NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
         g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
         CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
-        g.report, NULL, NULL, false, g.evaluated_at, false, false
+        g.report, NULL, NULL, false, g.evaluated_at, false, NULL, NULL, NULL,
+        g.licence, g.consent_hash, g.consent_version, g.consent_date, false
     FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
 _ACCEPTANCE = text("""
@@ -189,7 +193,13 @@ _FIND_HOTKEY_OF = text("""
     SELECT miner_hotkey FROM submissions WHERE uuid = :uuid
     UNION ALL SELECT miner_hotkey FROM gold_showings WHERE uuid = :uuid
 """)
-_FIND_VIDEO_KEY = text("SELECT video_key FROM submissions WHERE uuid = :uuid")
+_FIND_VIDEO_KEY = text("""
+    SELECT s.video_key FROM submissions s
+    WHERE s.uuid = :uuid AND NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id)
+""")
+_IS_TAKEN_DOWN = text("""
+    SELECT EXISTS (SELECT FROM takedowns t JOIN submissions s ON s.id = t.submission_id WHERE s.uuid = :uuid)
+""")
 _LIST_ACTIONS = text("""
     SELECT id, done_at, done_by, action, subject FROM admin_actions
     WHERE CAST(:before AS bigint) IS NULL OR id < :before ORDER BY id DESC LIMIT :limit
@@ -328,6 +338,13 @@ class SubmissionPage:
     # since when the effective result stands
     result_at: datetime | None
     is_taken_down: bool
+    taken_down_at: datetime | None
+    takedown_reason: str | None
+    taken_down_by: str | None
+    licence: str | None
+    consent_hash: str | None
+    consent_version: str | None
+    consent_date: date | None
     # a contact sheet in storage
     has_sheet: bool
 
@@ -429,6 +446,10 @@ def find_hotkey_of(uuid: UUID) -> str | None:
 
 def find_video_key(uuid: UUID) -> str | None:
     return fetch_value(_FIND_VIDEO_KEY, uuid=uuid)
+
+
+def is_taken_down(uuid: UUID) -> bool:
+    return fetch_value(_IS_TAKEN_DOWN, uuid=uuid)
 
 
 def list_actions(before: int | None, limit: int) -> list[Action]:

@@ -182,7 +182,9 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
 def _check_licence(licence: str | None, settings: Settings) -> None:
     if licence in (None, *settings.licences):
         return
-    allowed = f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
+    allowed = (
+        f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
+    )
     raise invalid_field("licence", f"{allowed}; GET /v1/licences says what this backend takes.")
 
 
