@@ -452,14 +452,12 @@ def test_a_gold_film_has_a_licence_and_a_consent_where_submissions_have_them(fil
     terms = {"consent_hash": "ef" * 32, "consent_version": "1", "consent_date": "2026-01-15"}
     showing = show(licence="CC-BY-4.0", **terms)
     (newest,) = execute("SELECT uuid FROM submissions ORDER BY id DESC LIMIT 1")
-    gold, other = (one.get(f"/v1/submissions/{uuid}").json for uuid in (showing.uuid, newest.uuid))
+    gold, other = (one.get(f"/v1/submissions/{each.uuid}").json for each in (showing, newest))
     assert gold["licence"] == "CC-BY-4.0" and gold["consent"]["date"] == "2026-01-15"
     assert shape(gold) == shape(other)
     # nothing of it is in what an evaluator fetches
     assert not {"licence", "consent"} & {name for row in one.fetch() for name in row}
     # nor does it answer another miner otherwise than a submission does
-    for uuid in (showing.uuid, newest.uuid):
-        answer = one._client.post(
-            f"/v1/submissions/{uuid}/takedown", json=statement(uuid, keypair=miner("x"))
-        )
-        assert answer.status_code == 403
+    for each in (showing, newest):
+        body = statement(each.uuid, keypair=miner("stranger"))
+        assert one._client.post(f"/v1/submissions/{each.uuid}/takedown", json=body).status_code == 403
