@@ -22,6 +22,7 @@ from app.prompts import service as prompts_service
 from app.prompts.models import NewPrompt, Prompt, PromptChange, PromptFilter
 from app.prompts.queries import list_prompts
 from app.queue import QUEUES, forget_failed, list_failed, list_queues, list_workers, requeue_failed
+from app.retention import queries as retention
 from app.reviews import service as reviews_service
 from app.web.api import describe_errors
 from app.web.auth import record
@@ -34,6 +35,7 @@ answers.init_app(blueprint)
 _PROMPTS_A_PAGE = 100
 _ACTIONS_A_PAGE = 100
 _FAILED_A_QUEUE = 50
+_NIGHTS = 14
 _MOST_NAME = 100
 _REDIS_AWAY = "Redis is out of reach; load the page again in a moment."
 
@@ -123,6 +125,20 @@ def decide_failed() -> AnyResponse:
         raise Unavailable(_REDIS_AWAY) from error
     record(g.admin.name, f"{verb} failed jobs", f"{queue}: {count}")
     return redirect(url_for("admin.queues"), 303)
+
+
+@blueprint.get("/storage")
+@require_session
+def storage() -> Response:
+    """What is in the bucket, and what the last nights deleted."""
+    settings = current_app.extensions["settings"]
+    return answers.page(
+        "pages/storage.html",
+        sweep=retention.find_latest(),
+        nights=retention.list_finished(_NIGHTS),
+        reports=retention.measure_reports(),
+        settings=settings,
+    )
 
 
 @blueprint.get("/judge")
@@ -266,7 +282,7 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
     matches = (report.duplicates.matches if report.duplicates else None) or []
     other = _find_other(matches[0].submission_uuid) if matches else None
     storage = current_app.extensions["storage"]
-    keys = () if found.is_taken_down else (found.video_key, other)
+    keys = () if found.is_gone else (found.video_key, other)
     videos = [storage.presign_get(key, submission_page.VIDEO_SECONDS) for key in keys if key]
     response = answers.page(
         "pages/review.html",

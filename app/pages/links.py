@@ -51,8 +51,8 @@ def make_link(submission_uuid: UUID) -> VideoLinkOut:
     # None: no signature is needed
     if g.miner_hotkey not in (None, hotkey):
         raise Forbidden("Only the hotkey that submitted the video can look at it; sign with that hotkey.")
-    if queries.is_taken_down(submission_uuid):
-        raise Conflict("This video was taken down: nobody can look at it any more.")
+    if why := queries.find_why_gone(submission_uuid):
+        raise Conflict(f"This video {why}: nobody can look at it any more.")
     path = url_for("pages.video", uuid=submission_uuid, token=_sign(submission_uuid))
     return VideoLinkOut(path=path, expires_at=datetime.fromtimestamp(time.time() + LINK_SECONDS, UTC))
 

@@ -150,7 +150,7 @@ _FIND_SUBMISSION = text(f"""
         last.status IS NOT NULL AS is_corrected, coalesce(last.decided_at, s.evaluated_at) AS result_at,
         t.submission_id IS NOT NULL AS is_taken_down, t.taken_down_at, t.reason AS takedown_reason,
         CASE WHEN t.by_miner THEN 'its miner' ELSE t.taken_down_by END AS taken_down_by,
-        s.licence, s.consent_hash, s.consent_version, s.consent_date,
+        s.video_pruned_at, s.licence, s.consent_hash, s.consent_version, s.consent_date,
         t.submission_id IS NULL AND EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id
     LEFT JOIN takedowns t ON t.submission_id = s.id
@@ -166,7 +166,7 @@ _FIND_SUBMISSION = text(f"""
         NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
         g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
         CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
-        g.report, NULL, NULL, false, g.evaluated_at, false, NULL, NULL, NULL,
+        g.report, NULL, NULL, false, g.evaluated_at, false, NULL, NULL, NULL, NULL,
         g.licence, g.consent_hash, g.consent_version, g.consent_date, false
     FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
@@ -195,10 +195,13 @@ _FIND_HOTKEY_OF = text("""
 """)
 _FIND_VIDEO_KEY = text("""
     SELECT s.video_key FROM submissions s
-    WHERE s.uuid = :uuid AND NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id)
+    WHERE s.uuid = :uuid AND s.video_pruned_at IS NULL
+      AND NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id)
 """)
-_IS_TAKEN_DOWN = text("""
-    SELECT EXISTS (SELECT FROM takedowns t JOIN submissions s ON s.id = t.submission_id WHERE s.uuid = :uuid)
+_FIND_WHY_GONE = text("""
+    SELECT CASE WHEN EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) THEN 'was taken down'
+                WHEN s.video_pruned_at IS NOT NULL THEN 'was rejected long ago and is deleted' END
+    FROM submissions s WHERE s.uuid = :uuid
 """)
 _LIST_ACTIONS = text("""
     SELECT id, done_at, done_by, action, subject FROM admin_actions
@@ -341,12 +344,19 @@ class SubmissionPage:
     taken_down_at: datetime | None
     takedown_reason: str | None
     taken_down_by: str | None
+    # it was rejected for so long that its video was deleted
+    video_pruned_at: datetime | None
     licence: str | None
     consent_hash: str | None
     consent_version: str | None
     consent_date: date | None
     # a contact sheet in storage
     has_sheet: bool
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody can look at the video any more."""
+        return self.is_taken_down or self.video_pruned_at is not None
 
 
 @dataclass(frozen=True)
@@ -448,8 +458,9 @@ def find_video_key(uuid: UUID) -> str | None:
     return fetch_value(_FIND_VIDEO_KEY, uuid=uuid)
 
 
-def is_taken_down(uuid: UUID) -> bool:
-    return fetch_value(_IS_TAKEN_DOWN, uuid=uuid)
+def find_why_gone(uuid: UUID) -> str | None:
+    """Why nobody can look at a video any more: what follows "This video". None: they can."""
+    return fetch_value(_FIND_WHY_GONE, uuid=uuid)
 
 
 def list_actions(before: int | None, limit: int) -> list[Action]:

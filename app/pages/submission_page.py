@@ -31,7 +31,7 @@ def show_with_video(uuid: UUID, sheet_url: str, status: int = 200, **more: Any) 
     """
     found = _get(uuid)
     video = None
-    if not found.is_taken_down:
+    if not found.is_gone:
         video = current_app.extensions["storage"].presign_get(found.video_key, VIDEO_SECONDS)
     response = answers.page(
         "pages/submission.html",
@@ -62,7 +62,7 @@ def _get(uuid: UUID) -> queries.SubmissionPage:
 def _describe(found: queries.SubmissionPage) -> dict[str, Any]:
     appeal = appeals.find(found.uuid)
     appeal_until = None
-    if found.result_at and not (appeal or found.is_taken_down or found.review_state == "OPEN"):
+    if found.result_at and not (appeal or found.is_gone or found.review_state == "OPEN"):
         appeal_until = found.result_at + timedelta(hours=HOURS_TO_APPEAL)
     return {
         "submission": found,
