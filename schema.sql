@@ -588,8 +588,11 @@ CREATE TABLE takedowns (
     reason             text NOT NULL DEFAULT 'Not recorded.' CHECK (char_length(reason) BETWEEN 1 AND 2000),
     evidence           jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
     -- sr25519 by the miner over the takedown statement, hex; null for an admin's, and in development
-    signature          text CHECK (signature ~ '^[0-9a-f]{128}$')
+    signature          text CHECK (signature ~ '^[0-9a-f]{128}$'),
+    -- when somebody is to look at the video, so that its footage is remembered; null: it is, or cannot be
+    recognise_at       timestamptz
 );
+CREATE INDEX takedowns_unknown ON takedowns (recognise_at) WHERE recognise_at IS NOT NULL;
 CREATE INDEX takedowns_due ON takedowns (delete_at) WHERE delete_at IS NOT NULL;
 
 -- Suspect attempts, which a video alone probably made fail, by miner and UTC day.

@@ -84,7 +84,7 @@ def test_every_command_is_known_and_parses(document, command, tmp_path, monkeypa
         "rules.json",
         "app/prompts/starter.json",
     )
-    for name in files:
+    for name in (*files, "app/prompts/starter.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program, *arguments = shlex.split(command, comments=True)

@@ -267,6 +267,16 @@ def remember_appealed(comparison: Comparison) -> None:
         _keep(comparison, None, subject.prompt_id)
 
 
+def remember_footage(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> None:
+    """Keep the fingerprint of a video that was taken down unseen. It counts for every prompt."""
+    queries.lock_memory()
+    plain, mirrored = matching.fingerprints(frames)
+    if queries.find_known(submission_id) is None and len(plain):
+        subject = queries.get_subject(submission_id)
+        unpacked = packing.unpack(features) if features else None
+        _keep(Comparison(subject, plain, mirrored, unpacked, NOT_COMPARED), None, None)
+
+
 def _keep(comparison: Comparison, content_hash: str | None, only_prompt: str | None) -> None:
     features = comparison.features and packing.stored(comparison.features)
     queries.insert(

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -22,10 +23,26 @@ _END_CLAIM = text("""
     WHERE id = :submission_id AND claim_token IS NOT NULL
 """)
 _INSERT_TAKEDOWN = text("""
-    INSERT INTO takedowns (submission_id, delete_at, by_miner, taken_down_by, reason, evidence, signature)
-    VALUES (:submission_id, now() + make_interval(secs => :delay_seconds), :by_miner, :by, :reason,
-            CAST(:evidence AS jsonb), encode(:signature, 'hex'))
+    INSERT INTO takedowns (submission_id, delete_at, by_miner, taken_down_by, reason, evidence, signature,
+                           recognise_at)
+    SELECT :submission_id, now() + make_interval(secs => :delay_seconds), :by_miner, :by, :reason,
+           CAST(:evidence AS jsonb), encode(:signature, 'hex'),
+           CASE WHEN :delay_seconds > 0
+                AND NOT EXISTS (SELECT FROM fingerprints WHERE submission_id = :submission_id) THEN now() END
 """)
+# who is killed at it, or comes upon a fault of ours, tries again a quarter of a day later
+_CLAIM_UNKNOWN = text("""
+    WITH claimed AS (
+        UPDATE takedowns SET recognise_at = now() + interval '6 hours'
+        WHERE submission_id = (
+            SELECT submission_id FROM takedowns WHERE recognise_at <= now() AND object_deleted_at IS NULL
+            ORDER BY recognise_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+        RETURNING submission_id
+    )
+    SELECT s.id AS submission_id, s.video_key, s.requirements, p.category, p.task, p.scenario
+    FROM claimed JOIN submissions s ON s.id = claimed.submission_id JOIN prompts p ON p.id = s.prompt_id
+""")
+_NOTE_RECOGNISED = text("UPDATE takedowns SET recognise_at = NULL WHERE submission_id = :submission_id")
 # an evaluator that asks about a gold film gets the answer of another miner's submission
 _FIND_OWNER = text("""
     SELECT miner_hotkey FROM submissions WHERE uuid = :uuid
@@ -46,7 +63,7 @@ _LIST_DUE = text("""
     WHERE t.delete_at <= now() ORDER BY random() LIMIT :limit
 """)
 _NOTE_DELETED = text(f"""
-    UPDATE takedowns t SET object_deleted_at = now(), delete_at = again.moment
+    UPDATE takedowns t SET object_deleted_at = now(), delete_at = again.moment, recognise_at = NULL
     FROM submissions s JOIN uploads u ON u.video_key = s.video_key
     LEFT JOIN LATERAL (SELECT u.expires_at + {_MARGIN}) again (moment) ON again.moment > now()
     WHERE t.submission_id = :submission_id AND s.id = t.submission_id
@@ -71,6 +88,18 @@ class Deletion:
     video_key: str
 
 
+@dataclass(frozen=True)
+class Unknown:
+    """A submission that was taken down before anybody had looked at its video."""
+
+    submission_id: int
+    video_key: str
+    requirements: dict[str, Any]
+    category: str
+    task: str
+    scenario: str
+
+
 def lock_submission(uuid: UUID) -> Submission | None:
     return fetch_one(Submission, _FIND, uuid=uuid)
 
@@ -84,6 +113,15 @@ def insert_takedown(submission_id: int, order: Order, delay_seconds: float) -> N
     """Note that a video was taken down. Its object is to be deleted after so many seconds."""
     values = vars(order) | {"evidence": json.dumps(order.evidence)}
     execute(_INSERT_TAKEDOWN, submission_id=submission_id, delay_seconds=delay_seconds, **values)
+
+
+def claim_unknown() -> Unknown | None:
+    """Take the video whose footage is to be remembered next; nobody else does for some hours."""
+    return fetch_one(Unknown, _CLAIM_UNKNOWN)
+
+
+def note_recognised(submission_id: int) -> None:
+    execute(_NOTE_RECOGNISED, submission_id=submission_id)
 
 
 def find_owner(uuid: UUID) -> str | None:

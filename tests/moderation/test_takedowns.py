@@ -11,15 +11,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.appeals import queries as appeal_queries
+from app.assessment import pipeline
 from app.clients.storage import Storage
 from app.corrections import service as correcting
 from app.corrections.models import Decision
 from app.db import db
 from app.enums import CorrectionKind, SubmissionStatus
 from app.errors import Conflict
+from app.evaluation import queries as evaluation_queries
 from app.evaluation import service as evaluation
 from app.moderation import service
 from app.moderation.models import Order
+from app.moderation.recognition import recognise_next
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
 from app.sheets import service as sheets
@@ -40,6 +43,7 @@ from tests.factories import (
 )
 from tests.moderation.test_moderation import send, uploaded
 from tests.pages.conftest import SHEET
+from tests.videos import sha256
 
 OWNER, OTHER = miner("owner"), miner("other")
 HIS = {"prompt_id": "p", "miner_hotkey": OWNER.ss58_address}
@@ -267,6 +271,40 @@ def test_footage_that_was_taken_down_counts_for_every_prompt(app, take_down):
     copy = make_submission(prompt_id="q", miner_hotkey=OTHER.ss58_address)
     verdict, _ = record(app, copy, copied(bits))
     assert verdict.status == "REJECTED"
+
+
+def test_footage_that_nobody_had_looked_at_does_not_come_back_either(
+    app, take_down, storage, videos, tmp_path
+):
+    first = videos.make("bikes", seconds=4)
+    key = uploaded(storage, first.read_bytes())
+    id = make_submission(video_key=key, video_hash=sha256(first), **HIS)
+    take_down(id)
+    assert evaluation_queries.count_due(10) == 1
+    assert recognise_next(storage, tmp_path)
+    assert not recognise_next(storage, tmp_path) and list(tmp_path.glob("recognition-*")) == []
+    assert execute("SELECT submission_id, content_hash, only_prompt FROM fingerprints") == [(id, None, None)]
+    copy = videos.make("bikes", seconds=4, filters=["scale=560:-2"])
+    make_prompt(id="q")
+    later = make_submission(prompt_id="q", video_hash=sha256(copy), miner_hotkey=OTHER.ss58_address)
+    claim = take_up(later)
+    found = pipeline.evaluate_file(copy, claim.brief, None, tmp_path)
+    outcome = outcome_of(None, claim.video_hash, fingerprint=found.fingerprint, features=found.features)
+    verdict = evaluation.record_result(claim, outcome, "worker", app.extensions["settings"])
+    assert verdict.status == "REJECTED" and uuid_of(id) in verdict.rejection_reason
+
+
+def test_what_cannot_be_recognised_is_not_tried_for_ever(take_down, storage, away, tmp_path):
+    broken, gone = (make_submission(video_key=uploaded(storage), **HIS) for _ in range(2))
+    take_down(broken)
+    assert recognise_next(storage, tmp_path)
+    assert execute("SELECT recognise_at FROM takedowns") == [(None,)]
+    take_down(gone)
+    # storage that is away delays it by some hours
+    assert recognise_next(away, tmp_path) and not recognise_next(storage, tmp_path)
+    pass_time(24)
+    service.delete_objects(storage)
+    assert execute("SELECT count(*) FROM takedowns WHERE recognise_at IS NULL") == [(2,)]
 
 
 # nobody gains by it
