@@ -171,6 +171,8 @@ CREATE TABLE submissions (
     consent_hash        text CHECK (consent_hash ~ '^[0-9a-f]{64}$'),
     consent_version     text CHECK (consent_version ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$'),
     consent_date        date,
+    -- it was rejected for so long that its video was deleted
+    video_pruned_at     timestamptz,
     CONSTRAINT submissions_consent CHECK (num_nulls(consent_hash, consent_version, consent_date) IN (0, 3)),
     -- SCORED or REJECTED, it is claimed once more if its result is appealed against
     CHECK (status IN ('SCORED', 'REJECTED') OR (status = 'EVALUATING') = (claim_token IS NOT NULL)),
@@ -586,8 +588,11 @@ CREATE TABLE takedowns (
     reason             text NOT NULL DEFAULT 'Not recorded.' CHECK (char_length(reason) BETWEEN 1 AND 2000),
     evidence           jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
     -- sr25519 by the miner over the takedown statement, hex; null for an admin's, and in development
-    signature          text CHECK (signature ~ '^[0-9a-f]{128}$')
+    signature          text CHECK (signature ~ '^[0-9a-f]{128}$'),
+    -- when somebody is to look at the video, so that its footage is remembered; null: it is, or cannot be
+    recognise_at       timestamptz
 );
+CREATE INDEX takedowns_unknown ON takedowns (recognise_at) WHERE recognise_at IS NOT NULL;
 CREATE INDEX takedowns_due ON takedowns (delete_at) WHERE delete_at IS NOT NULL;
 
 -- Suspect attempts, which a video alone probably made fail, by miner and UTC day.
@@ -635,6 +640,18 @@ CREATE TABLE contact_sheets (
     stored_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX contact_sheets_old ON contact_sheets (stored_at);
+
+-- Nightly walks over the bucket, which delete what is over its time. Done bit by bit: it goes on after that key.
+CREATE TABLE storage_sweeps (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    after_key    text NOT NULL DEFAULT '',
+    -- by class of objects: how many, how large, what of it was due and what was deleted
+    found        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(found) = 'object'),
+    -- why it does not go on at the moment
+    last_error   text CHECK (char_length(last_error) BETWEEN 1 AND 1000)
+);
 
 -- What admins did, by the API or the pages: who (a token's name, or the name given at the login), what, to what.
 CREATE TABLE admin_actions (

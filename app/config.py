@@ -387,6 +387,12 @@ class Settings:
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
     )
+    retain_unsubmitted_days: float = _setting(
+        1.0, _number(0.05, 36_500), "days after which an upload that nobody submitted is deleted"
+    )
+    retain_rejected_days: float = _setting(
+        14.0, _number(0, 36_500), "days after which a video that was rejected is deleted; 0: it is kept"
+    )
     retain_contact_sheets_days: float = _setting(
         30.0, _number(0, 36_500), "days after which the pictures of a video on its page are deleted; 0: none"
     )

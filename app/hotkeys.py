@@ -5,17 +5,16 @@ import re
 from bittensor_core import CRYPTO_SR25519, ss58_decode, ss58_encode, verify
 
 SS58_PREFIX = 42
+_LENGTHS = {47, 48}
 STATEMENT_1 = "kibotos.submission.v1"
 STATEMENT_2 = "kibotos.submission.v2"
 LICENCE = r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}"
 CONSENT_VERSION = r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}"
-# of a statement that a ledger shows; some term of the second version is given
+# of a statement that a ledger shows
 STATEMENT_HEAD = re.compile(
-    rf"{re.escape(STATEMENT_1)}|{re.escape(STATEMENT_2)}"
-    rf"(?:\n{LICENCE}\n\n\n|\n(?:{LICENCE})?\n[0-9a-f]{{64}}\n{CONSENT_VERSION}\n\d{{4}}-[01]\d-[0-3]\d)",
-    re.ASCII,
+    rf"{re.escape(STATEMENT_1)}|{re.escape(STATEMENT_2)}\n[A-Za-z0-9.+-]{{0,100}}\n"
+    r"(?:\n\n|[0-9a-f]{64}\n[A-Za-z0-9._-]{1,50}\n[0-9]{4}-[0-9]{2}-[0-9]{2})"
 )
-_LENGTHS = {47, 48}
 
 
 def is_canonical(address: str) -> bool:

@@ -55,7 +55,9 @@ _ADMISSION = f"""
 _GET_ADMISSION = text(_ADMISSION)
 _LOCK_SUBMISSIONS = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_SUBMISSIONS})),
-        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
+        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE),
+        -- from here on the nightly sweep does not forget the upload
+        (SELECT video_key FROM uploads WHERE video_key = :video_key FOR KEY SHARE)
 """
 _INSERT_SUBMISSION = f"""
     WITH admission AS ({_ADMISSION}), new AS (
@@ -74,7 +76,7 @@ _INSERT_SUBMISSION = f"""
             CAST(:task_success AS boolean),
             :licence, :consent_hash, :consent_version, CAST(:consent_date AS date)
         FROM prompts p, admission
-        WHERE p.id = :prompt_id AND prompt_is_open AND quota_wait_seconds IS NULL
+        WHERE p.id = :prompt_id AND is_presigned AND prompt_is_open AND quota_wait_seconds IS NULL
           AND (CAST(:netuid AS integer) IS NULL OR has_metagraph AND is_registered)
         ON CONFLICT (video_key) DO NOTHING
         RETURNING uuid, status, cycle_id, prompt_id

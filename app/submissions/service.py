@@ -160,7 +160,11 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
     if admission.receipt:
         return admission
     if not admission.is_presigned:
-        raise invalid_field("video_key", "use the video_key that you got from POST /v1/upload/presign.")
+        raise invalid_field(
+            "video_key",
+            "use the video_key that you got from POST /v1/upload/presign; an upload that is not submitted "
+            f"within {settings.retain_unsubmitted_days:g} days is deleted.",
+        )
     # an upload without an owner was presigned by an unsigned request, in development
     if admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
         raise Forbidden("This video_key belongs to another hotkey; upload the video with your own hotkey.")
