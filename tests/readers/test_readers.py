@@ -194,9 +194,9 @@ def test_croissant(export, rows):
     assert [record["episodes/task"].decode() for record in records] == [row["task"] for row in rows]
 
 
-def test_the_card_is_one_of_hugging_face(export, rows):
+def test_the_card_is_one_of_hugging_face(export, rows, tmp_path):
     card = DatasetCard.load(export / "README.md")
     assert card.data.license
     card.data.to_yaml()
-    loaded = datasets.load_dataset(str(export), "episodes", cache_dir=str(export.parent / "cache"))["train"]
+    loaded = datasets.load_dataset(str(export), "episodes", cache_dir=str(tmp_path))["train"]
     assert loaded["submission"] == [row["submission"] for row in rows]
