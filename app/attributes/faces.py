@@ -1,13 +1,14 @@
 """Finds faces in a picture: upright, lying and upside down, large and small."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.attributes.weights import Weights
+from app.attributes.weights import DIRECTORY, Weights
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 # a face a row: left, top, right, bottom in shares of the picture's sides, and how sure the model is
@@ -38,8 +39,8 @@ class FaceFinder:
 
     by = CENTERFACE.name
 
-    def __init__(self) -> None:
-        self._model = CENTERFACE.load()
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        self._model = CENTERFACE.load(directory)
         self._input = self._model.get_inputs()[0].name
 
     def quick(self, picture: Pixels) -> Faces:

@@ -1,13 +1,14 @@
 """Counts the hands in a picture, by their palms."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.attributes.weights import Weights
+from app.attributes.weights import DIRECTORY, Weights
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -27,8 +28,8 @@ class HandFinder:
 
     by = PALMS.name
 
-    def __init__(self) -> None:
-        self._model = PALMS.load()
+    def __init__(self, directory: Path = DIRECTORY) -> None:
+        self._model = PALMS.load(directory)
         self._input = self._model.get_inputs()[0].name
         self._centres = _centres()
         # how many frames had no hand, one, and two or more

@@ -17,7 +17,7 @@ from app.attributes.movement import Movement
 from app.attributes.reading import Reader
 from app.attributes.speech import SILERO, speech_share
 from app.attributes.watch import FaceWatch
-from app.attributes.weights import NotInstalled
+from app.attributes.weights import DIRECTORY, NotInstalled
 from app.version import VERSION
 from app.video import film
 from app.video.ffmpeg import MediaFault
@@ -47,10 +47,6 @@ class Detector(Protocol):
         """Return the fields of Attributes that it measures, over all frames it looked at."""
 
 
-# those without which a film can be released
-OPTIONAL: tuple[Callable[[], Detector], ...] = (HandFinder, Reader)
-
-
 @dataclass(frozen=True)
 class Look:
     """What was seen of a film."""
@@ -59,17 +55,22 @@ class Look:
     masks: Masks
 
 
-def look(source: Path, recipe: Recipe, check_lease: Callable[[], None] = lambda: None) -> Look:
+def look(
+    source: Path,
+    recipe: Recipe,
+    check_lease: Callable[[], None] = lambda: None,
+    models: Path = DIRECTORY,
+) -> Look:
     """Look at the film that `recipe` makes of `source`, and listen to the sound of `source`.
 
     Its time is bounded by the number of frames, and of each frame it keeps less than a kilobyte.
     `check_lease` is called every second of film, and what it raises ends the work. Raises MediaFault or
     TransientError; NotInstalled only if the model that finds faces is missing: nothing may be released
-    unblurred. Without another model its attributes are None.
+    unblurred. Without another model its attributes are None. `models` is where those are that come with us.
     """
-    finder = FaceFinder()
+    finder = FaceFinder(models)
     faces, movement = FaceWatch(recipe.fps, finder), Movement(recipe.fps)
-    detectors = _installed()
+    detectors = _installed(models)
     looks = 0
     for index, frame in enumerate(film.frames(source, recipe)):
         if index % recipe.fps == 0:
@@ -91,16 +92,18 @@ def look(source: Path, recipe: Recipe, check_lease: Callable[[], None] = lambda:
         (finder.by, faces.attributes()),
         (own, movement.attributes()),
         *((detector.by, detector.attributes()) for detector in detectors),
-        (SILERO.name, _listened(source)),
+        (SILERO.name, _listened(source, models)),
     ):
         told |= values
         by |= dict.fromkeys(values, name)
     return Look(Attributes(**told, by=by), masks)
 
 
-def _installed() -> list[Detector]:
+def _installed(models: Path) -> list[Detector]:
+    """Return the detectors that a film can be released without, as far as their models are there."""
     detectors = []
-    for make in OPTIONAL:
+    makers: tuple[Callable[[], Detector], ...] = (lambda: HandFinder(models), Reader)
+    for make in makers:
         try:
             detectors.append(make())
         except NotInstalled as error:
@@ -108,10 +111,10 @@ def _installed() -> list[Detector]:
     return detectors
 
 
-def _listened(source: Path) -> dict[str, Any]:
+def _listened(source: Path, models: Path) -> dict[str, Any]:
     """Return the share of speech, or nothing if there is no sound that can be decoded, or no model."""
     try:
-        share = speech_share(source)
+        share = speech_share(source, models)
     except MediaFault:
         return {}
     except NotInstalled as error:

@@ -43,7 +43,7 @@ MOST_WIDTH = 640
 # a line can be read if its characters are so sure on average, and are so many
 READABLE = 0.8
 LEAST_CHARACTERS = 3
-PLATE = re.compile(r"(?=(?:.*[0-9]){2})(?=.*[A-Z])[A-Z0-9]{4,9}$|[0-9]{5,8}$")
+PLATE = re.compile(r"(?=(?:.*[0-9]){2})(?=.*[A-Z])[A-Z0-9]{4,10}$|[0-9]{5,8}$")
 # how many times as long as high a plate is
 PLATE_SHAPE = (1.6, 7.0)
 # So many lines that can be read make a screen or a page. None is farther from the next than so many heights.

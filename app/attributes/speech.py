@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.attributes.weights import Weights
+from app.attributes.weights import DIRECTORY, Weights
 from app.video.ffmpeg import INPUT_OPTIONS, ResourceLimits, run, start
 
 SILERO = Weights(
@@ -21,7 +21,7 @@ SPEECH = 0.5
 LIMITS = ResourceLimits(cpu_seconds=120, wall_seconds=600)
 
 
-def speech_share(source: Path) -> float | None:
+def speech_share(source: Path, directory: Path = DIRECTORY) -> float | None:
     """Return the share of the sound that is speech, in constant memory; None if `source` has no sound.
 
     Raises MediaFault if its sound cannot be decoded, TransientError, or
@@ -30,7 +30,7 @@ def speech_share(source: Path) -> float | None:
     listed = [*INPUT_OPTIONS, "-select_streams", "a", "-show_entries", "stream=index", "-of", "csv=p=0"]
     if not run("ffprobe", [*listed, f"file:{source}"], LIMITS, 2**16, reads=source).strip():
         return None
-    model = SILERO.load()
+    model = SILERO.load(directory)
     state = np.zeros((2, 1, 128), np.float32)
     samples = np.zeros((1, BEFORE + CHUNK), np.float32)
     rate = np.array(RATE, np.int64)

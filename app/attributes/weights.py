@@ -25,8 +25,8 @@ class Weights:
     sha256: str
     name: str
 
-    def load(self, directory: Path = DIRECTORY) -> Any:
-        """Return the model as a session of onnxruntime, of one thread.
+    def load(self, directory: Path) -> Any:
+        """Return the model, whose file lies in `directory`, as a session of onnxruntime, of one thread.
 
         Raises NotInstalled if the file is missing or is another one.
         """
@@ -39,5 +39,7 @@ class Weights:
         options = onnxruntime.SessionOptions()
         # the same result everywhere, and as many films at once as there are processors
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # pictures and lines of many sizes would fill one
+        options.enable_cpu_mem_arena = False
         options.log_severity_level = 4
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
