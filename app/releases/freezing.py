@@ -47,6 +47,10 @@ _CHOOSE = text(f"""
                       AND v.created_at >= b.doubted_since)
       AND NOT EXISTS (SELECT FROM gold_films g WHERE g.video_hash = s.video_hash)
       AND NOT EXISTS (SELECT FROM gold_copies g WHERE g.video_hash = s.video_hash)
+      -- its video is gone from storage; a film that was made before will do
+      AND (s.video_pruned_at IS NULL OR EXISTS (
+            SELECT FROM release_films f
+            WHERE f.source_sha256 = s.video_hash AND f.recipe = :recipe AND f.state = 'DONE'))
       AND NOT EXISTS (SELECT FROM release_films f
                       WHERE f.source_sha256 = s.video_hash AND f.state = 'DELETED')
       AND coalesce(
@@ -167,11 +171,12 @@ def lock() -> None:
     execute(_TAKE_TIME)
 
 
-def choose(rules: Rules, predecessor_id: int | None, default_licence: str | None) -> Chosen:
+def choose(rules: Rules, recipe: str, predecessor_id: int | None, default_licence: str | None) -> Chosen:
     """Make the table of candidates."""
     execute(
         _CHOOSE,
         min_score=rules.min_score,
+        recipe=recipe,
         categories=list(rules.categories) if rules.categories else None,
         first_cycle=rules.first_cycle,
         last_cycle=rules.last_cycle,

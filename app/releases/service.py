@@ -93,7 +93,7 @@ def _freeze(
     if id is None:
         db.session.rollback()
         raise Conflict(f"A release {name} was just created; try again to go on with it.")
-    chosen = freezing.choose(rules, predecessor_id, settings.default_licence)
+    chosen = freezing.choose(rules, recipe.name, predecessor_id, settings.default_licence)
     freezing.link()
     new = splits.assign(freezing.list_hotkeys(), freezing.list_links(), freezing.list_splits())
     freezing.insert_splits(new)

@@ -115,9 +115,14 @@ def the_file_of_another(id):
     )  # fmt: skip
 
 
+def whose_video_is_gone(id):
+    run("UPDATE submissions SET video_pruned_at = now() WHERE id = :id", id=id)
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        whose_video_is_gone,
         taken_down, under_review, appealed_against, of_a_held_cycle, of_a_blocked_evaluator, a_gold_film,
         the_file_of_another,
     ],
