@@ -235,7 +235,8 @@ def explain(app: Flask, rows: int) -> None:
     film = (
         '{"sha256": "00", "bytes": 1000000, "recipe": "h264-1280-30fps-gop10-r1", "codec": "h264", '
         '"fps": 30, "frames": 300, "width": 1280, "height": 720, "picture": [0, 0, 1280, 720], '
-        '"source_width": 1280, "source_height": 720, "source_fps": 30.0, "parameters": "00", "made_by": "bench", "statistics": '
+        '"source_width": 1280, "source_height": 720, "source_fps": 30.0, "parameters": "00", '
+        '"made_by": "bench", "statistics": '
         '{"count": 30, "min": [0, 0, 0], "max": [1, 1, 1], "mean": [0.5, 0.5, 0.5], "std": [0.1, 0.1, 0.1], '
         '"q01": [0, 0, 0], "q10": [0, 0, 0], "q50": [0.5, 0.5, 0.5], "q90": [1, 1, 1], "q99": [1, 1, 1]}}'
     )
