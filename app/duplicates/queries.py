@@ -22,7 +22,8 @@ MAX_SHARING_FEATURES = 60
 
 _COLUMNS = """
     f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
-    f.seconds, f.hashes
+    f.seconds, f.hashes,
+    EXISTS (SELECT FROM takedowns t WHERE t.submission_id = f.submission_id) AS is_taken_down
 """
 # many times as large as all other columns: only where it is compared
 _WITH_FEATURES = f"{_COLUMNS}, f.features"
@@ -222,6 +223,7 @@ class Known:
     hashes: memoryview
     # None if it has none, or if they were not asked for
     features: memoryview | None = None
+    is_taken_down: bool = False
 
     @property
     def fingerprint(self) -> Fingerprint:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from contextlib import suppress
 
+import numpy as np
 import pytest
 import requests
 from hypothesis import HealthCheck, example, given
@@ -271,6 +272,23 @@ def test_footage_that_was_taken_down_counts_for_every_prompt(app, take_down):
     copy = make_submission(prompt_id="q", miner_hotkey=OTHER.ss58_address)
     verdict, _ = record(app, copy, copied(bits))
     assert verdict.status == "REJECTED"
+
+
+def test_no_part_of_what_was_taken_down_comes_back(app, take_down):
+    bits = film(21, 6)
+    gone, mixed = make_submission(**HIS), make_submission(prompt_id="p", miner_hotkey=OTHER.ss58_address)
+    record(app, gone, bits)
+    new = film(22, 20)
+    assert record(app, mixed, np.concatenate([new, copied(bits[:24])]))[0].status == "SCORED"
+    take_down(gone)
+    later = make_submission(prompt_id="p", miner_hotkey=miner("third").ss58_address)
+    verdict, duplicates = record(app, later, np.concatenate([film(23, 20), copied(bits[:24])]))
+    assert (verdict.status, duplicates["taken_down"]) == ("REJECTED", uuid_of(gone))
+    assert "shows footage that was taken down" in verdict.rejection_reason
+    assert effective(mixed)[0] == "SCORED", "it was before the takedown"
+    # one second of it may be chance
+    short = make_submission(prompt_id="p", miner_hotkey=miner("fourth").ss58_address)
+    assert record(app, short, np.concatenate([film(24, 20), copied(bits[30:38])]))[0].status == "SCORED"
 
 
 def test_footage_that_nobody_had_looked_at_does_not_come_back_either(
