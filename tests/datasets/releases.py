@@ -23,7 +23,6 @@ HEADER = Header(
     limits=Limits(video_bytes=30_000, shard_bytes=40_000, data_frames=60, episodes=4),
 )
 SEEN = Attributes(
-    looked_at=10,
     hands_none=0.25,
     hands_one=0.25,
     hands_two=0.5,
