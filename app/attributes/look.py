@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
-import numpy as np
 import structlog
 
 from app.attributes.faces import FaceFinder
@@ -16,15 +14,13 @@ from app.attributes.model import Attributes
 from app.attributes.movement import Movement
 from app.attributes.reading import Reader
 from app.attributes.speech import SILERO, speech_share
-from app.attributes.watch import FaceWatch
+from app.attributes.watch import FaceWatch, in_grey
 from app.attributes.weights import DIRECTORY, NotInstalled
 from app.version import VERSION
 from app.video import film
 from app.video.ffmpeg import MediaFault
 from app.video.film import Recipe
 
-# the longer side of the grey pictures in which faces and the camera are followed
-GREY_SIDE = 480
 # The optional detectors look at so many frames a second, and at no more of a film.
 LOOK_RATE = 1.0
 MOST_LOOKS = 300
@@ -75,9 +71,7 @@ def look(
     for index, frame in enumerate(film.frames(source, recipe)):
         if index % recipe.fps == 0:
             check_lease()
-        scale = min(GREY_SIDE / max(frame.shape[:2]), 1.0)
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+        grey = in_grey(frame)
         faces.add(frame, grey)
         movement.add(grey)
         if index >= looks * recipe.fps / LOOK_RATE and looks < MOST_LOOKS:

@@ -39,6 +39,10 @@ class Masks(BaseModel):
             _blur(blurred, box)
         return blurred
 
+    def covers(self, index: int, x: float, y: float) -> bool:
+        """Whether a point, given in shares of the frame's sides, is blurred beyond recognition."""
+        return any(_inside(box, 1000 * x, 1000 * y) >= SOFT for box in self.boxes.get(index, ()))
+
     def write(self, path: Path) -> None:
         """Write them as JSON, the same bytes each time."""
         path.write_text(self.model_dump_json())
@@ -47,6 +51,12 @@ class Masks(BaseModel):
     def read(cls, path: Path) -> "Masks":
         """Return what was written. Raises pydantic's ValidationError if that is no file of masks."""
         return cls.model_validate_json(path.read_bytes())
+
+
+def _inside(box: Box, x: Any, y: Any) -> Any:
+    """Return how far inside of a box's ellipse points are: 1 in the middle, 0 at its edge, less beyond it."""
+    across, down = ((box[past] - box[past - 2]) * (0.5 + BEYOND) for past in (2, 3))
+    return 1 - np.hypot((x - (box[0] + box[2]) / 2) / across, (y - (box[1] + box[3]) / 2) / down)
 
 
 def _blur(frame: Pixels, box: Box) -> None:
@@ -64,7 +74,6 @@ def _blur(frame: Pixels, box: Box) -> None:
     patches = cv2.resize(part, (PATCHES, PATCHES), interpolation=cv2.INTER_AREA)
     plain = cv2.resize(patches, part.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     vertical, horizontal = np.ogrid[rows, columns]
-    # 1 in the middle, 0 at the ellipse, less beyond it
-    inside = 1 - np.hypot((horizontal - x) / max(across, 1), (vertical - y) / max(down, 1))
+    inside = _inside(box, (horizontal + 0.5) * 1000 / width, (vertical + 0.5) * 1000 / height)
     weight = np.clip(inside / SOFT, 0, 1).astype(np.float32)[..., np.newaxis]
     part[:] = (plain * weight + part * (1 - weight) + 0.5).astype(np.uint8)

@@ -9,6 +9,7 @@ from app.attributes.faces import FaceFinder, Faces
 from app.attributes.follower import SURE, Follower
 from app.attributes.masks import Masks, Pixels
 
+GREY_SIDE = 480
 # Faces that stand upright are looked for so often a second, and all faces so often.
 QUICK_RATE = 4.0
 THOROUGH_RATE = 1.0
@@ -18,6 +19,13 @@ MOST_RATE = 10.0
 # by how many grey levels a thumbnail differs then, of this many pixels
 OTHER = 18.0
 THUMBNAIL = (32, 18)
+
+
+def in_grey(frame: Pixels) -> Pixels:
+    """Return a frame as faces and the camera are followed in it: in grey, its longer side GREY_SIDE."""
+    scale = min(GREY_SIDE / max(frame.shape[:2]), 1.0)
+    small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 class FaceWatch:

@@ -206,16 +206,19 @@ def _judge_assertion(claim: Claim) -> Originality:
     queries.lock_memory()
     subject = queries.get_subject(claim.id)
     for each in queries.list_hash_assertions(claim.video_hash):
-        if each.is_taken_down or each.place < subject.place:
+        if each.is_banned or each.place < subject.place:
             return _same_file(each, compared=False)
     return NOT_COMPARED
 
 
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
-    """Reject verified bytes that were scored before. Another's unverified hash assertion does not count."""
+    """Reject verified bytes that were scored before. Another's unverified hash assertion does not count.
+
+    So nobody makes the video of another fail by asserting its hash and taking that down.
+    """
     for each in assertions:
         is_own = each.miner_hotkey == subject.miner_hotkey
-        if each.is_taken_down or (each.place < subject.place and (each.verified or is_own)):
+        if each.is_banned or (each.place < subject.place and (each.verified or is_own)):
             return _same_file(each, compared=True)
     return None
 
@@ -224,7 +227,10 @@ def _same_file(known: HashAssertion, compared: bool) -> Originality:
     same = str(known.submission_uuid)
     reason = f"The same file was scored before, as submission {same}. Submit each recording once."
     if known.is_taken_down:
-        reason = f"This video was taken down, as submission {same}. Submit another one."
+        reason = (
+            f"This video was taken down, as submission {same}, and cannot come back. Film a new one; if it "
+            "was taken down by mistake, ask the operator."
+        )
     return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
@@ -259,6 +265,16 @@ def remember_appealed(comparison: Comparison) -> None:
     subject = comparison.subject
     if queries.find_known(subject.id) is None:
         _keep(comparison, None, subject.prompt_id)
+
+
+def remember_footage(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> None:
+    """Keep the fingerprint of a video that was taken down unseen. It counts for every prompt."""
+    queries.lock_memory()
+    plain, mirrored = matching.fingerprints(frames)
+    if queries.find_known(submission_id) is None and len(plain):
+        subject = queries.get_subject(submission_id)
+        unpacked = packing.unpack(features) if features else None
+        _keep(Comparison(subject, plain, mirrored, unpacked, NOT_COMPARED), None, None)
 
 
 def _keep(comparison: Comparison, content_hash: str | None, only_prompt: str | None) -> None:
@@ -305,7 +321,7 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     """
     subject = queries.get_subject(id)
     effective = corrections.find_effective(id)
-    # what was taken down is final
+    # by a takedown older releases rejected for good
     if subject.place < cause.place or effective is None or effective.kind == CorrectionKind.TAKEDOWN:
         return True
     compared = queries.find_compared(id)
@@ -314,7 +330,9 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         return not _may_be_copy(id, known)
     plain, mirrored = compared.fingerprints
     features = packing.unpack(bytes(compared.features)) if compared.features else None
-    originality = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
+    # what was banned since takes no points back
+    before = [each for each in queries.list_hash_assertions(subject.video_hash) if each.place < subject.place]
+    originality = _find_same_file(before, subject)
     if originality is None:
         (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
