@@ -15,20 +15,19 @@ from app.datasets.model import Episode
 TYPES = (bool, int, float, str, date, datetime)
 # of the attributes
 MEANINGS = {
-    "looked_at": "frames that the detectors looked at",
     "hands_none": "share of frames without a hand",
     "hands_one": "share of frames with one hand",
     "hands_two": "share of frames with two hands or more",
     "shake": "how far the camera is from its own smoothed path, of the picture's width",
-    "motion": "mean change around each moment, 0 to 1",
+    "motion": "mean difference of pictures half a second apart, of 1",
     "cuts": "jumps to another picture",
     "faces": "share of frames with a face, before it is blurred",
     "faces_most": "most faces in a frame",
     "text": "share of frames with writing",
     "speech": "share of the original sound that is speech; the sound itself is not in the release",
-    "plates": "share of frames with a number plate",
-    "screens": "share of frames with a lit screen that can be read",
-    "flags": "where plates and screens can be read: kind, second of the film, and box; JSON",
+    "plates": "share of frames with what may be a number plate that can be read",
+    "screens": "share of frames with a screen or a page that can be read",
+    "flags": "where plates and screens can be read: kind, second of the film, box; JSON",
     "by": "what measured each attribute; JSON",
 }
 

@@ -333,10 +333,11 @@ def _normalised(probed: Probe, recipe: Recipe) -> str:
     chain = ["bwdif=mode=send_frame:deint=interlaced", f"setpts=PTS-{probed.start:.6f}/TB"]
     chain += [f"fps={recipe.fps}:start_time=0"]
     if probed.transfer in BRIGHT:
+        # paper white (203 nits) becomes white, and only what is brighter than 0.7 of it is pressed together
         chain += [
             f"scale={placed.picture_width}:{placed.picture_height}:flags={SCALE_FLAGS}",
             f"setparams=color_primaries=bt2020:color_trc={probed.transfer}:colorspace=bt2020nc",
-            "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=hable:desat=0",
+            "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:param=0.7:desat=0",
             "zscale=transfer=bt709:matrix=bt709:range=limited,format=yuv444p",
         ]
         matrix = "bt709"

@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from app.attributes.masks import Masks
 from app.attributes.model import Attributes
@@ -23,7 +23,6 @@ HEADER = Header(
     limits=Limits(video_bytes=30_000, shard_bytes=40_000, data_frames=60, episodes=4),
 )
 SEEN = Attributes(
-    looked_at=10,
     hands_none=0.25,
     hands_one=0.25,
     hands_two=0.5,
@@ -66,7 +65,7 @@ def episode(index, film, split=Split.TRAIN, **changes):
         "intrinsics": {"fx": 500.0, "fy": 500.0} if index % 2 else None,
         "hotkey": f"5F{index % 4:046}",
         "cycle": index // 4 or None,
-        "submitted_at": datetime(2026, 1, 1 + index, 10, 30, tzinfo=UTC),
+        "submitted_at": datetime(2026, 1, 1, 10, 30, tzinfo=UTC) + timedelta(days=index),
         "licence": "CC-BY-4.0",
         "consent_hash": "ab" * 32 if index % 2 else None,
         "consent_version": "2" if index % 2 else None,

@@ -15,7 +15,7 @@ from app.errors import TransientError
 from app.video import film as films
 from app.video.ffmpeg import MediaFault, tool
 from app.video.probe import probe
-from tests.videos import ENCODERS, FFMPEG, run_ffmpeg, sha256
+from tests.videos import ENCODERS, FFMPEG, footage, run_ffmpeg, sha256
 
 RECIPE = films.Recipe(long_side=128, fps=10, gop=5)
 H264 = ENCODERS["h264"]
@@ -151,6 +151,21 @@ def test_films_of_odd_files(tmp_path, name):
     assert stream["color_space"] == stream["color_transfer"] == stream["color_primaries"] == "bt709"
     assert stream["has_b_frames"] == 0
     assert "side_data_list" not in stream
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_looks_like_what_it_was(tmp_path, transfer):
+    given = ("-ss", "1", "-i", footage("bikes"), "-t", "0.2", "-vf")
+    to_hdr = (
+        f"scale=320:136,zscale=tin=bt709:min=bt709:pin=bt709:rin=tv:t={transfer}:m=bt2020nc:p=bt2020:npl=203,"
+        "format=yuv420p10le"
+    )
+    tags = ("-color_trc", transfer, "-color_primaries", "bt2020", "-colorspace", "bt2020nc")
+    plain = made(tmp_path, "plain.mp4", *given, "scale=320:136", *H264, "-crf", "5")
+    bright = made(tmp_path, "bright.mp4", *given, to_hdr, *tags, *HDR)
+    (_, one), (_, other) = film_of(plain, tmp_path / "plain"), film_of(bright, tmp_path / "bright")
+    assert other.statistics.mean == pytest.approx(one.statistics.mean, rel=0.08)
+    assert other.statistics.q90 == pytest.approx(one.statistics.q90, rel=0.1)
 
 
 @pytest.mark.parametrize("codec", Codec)
