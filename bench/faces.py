@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measure which faces of real footage are blurred in a release, and how much else is.
 
-The faces in bench/faces.json were labelled by eye, in frames of the films that the default recipe makes: left,
-top, right and bottom in thousandths of the frame. CenterFace proposed boxes, which were looked at one by one,
+The faces in bench/faces.json were labelled by eye, in frames of the films that the default recipe makes:
+left, top, right and bottom in thousandths of the frame. CenterFace proposed boxes, which were looked at one by one,
 and what it had missed was drawn by hand. Faces less wide than a fortieth of the frame, and heads that show
 nothing of the face, are not labelled. A face counts as covered if nine tenths of it are blurred.
 
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _measure(name: str, frames: Iterable[Pixels], labels: dict[str, list[Box]]) -> tuple[int, int, int, int]:
-    """Print a line, and return how many faces there are and are covered, and how many frames and good ones."""
+    """Print a line; return how many faces there are and are covered, and how many frames and good ones."""
     began = time.process_time()
     watch = FaceWatch(RECIPE.fps, FaceFinder())
     for frame in frames:
@@ -132,7 +132,7 @@ def _share(hits: int, count: int) -> str:
     share, z = hits / count, DEVIATIONS**2 / count
     middle = (share + z / 2) / (1 + z)
     away = np.sqrt(z * (share * (1 - share) + z / 4)) / (1 + z)
-    return f"{hits} = {share:.1%} ({max(middle - away, 0):.1%}–{min(middle + away, 1):.1%})"
+    return f"{hits} = {share:.1%} ({max(middle - away, 0):.1%} to {min(middle + away, 1):.1%})"
 
 
 def _fetch(source: dict[str, str], directory: Path) -> Path:

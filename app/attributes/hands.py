@@ -14,7 +14,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 PALMS = Weights(
     "palm.onnx",
-    "b6368999e8f3b5c6544507a54da03f83e6d2be926af09dc0878f83f520d15e94",
+    "5a0ab8b23ef8af633166accf4990d3d61e485ce455c585b5ec0e64c54fa935a2",
     "MediaPipe palm detection, full (of mediapipe 0.10.14, in ONNX)",
 )
 SIDE = 192
