@@ -18,6 +18,8 @@ from app.config import Settings
 from app.corrections import queries as corrections
 from app.db import autocommit, db
 from app.errors import Unavailable
+from app.releases.places import FILM_ENDINGS
+from app.releases.places import PREFIX as RELEASES_PREFIX
 from app.retention import queries
 from app.retention.models import Judged, Kind, Sweep, Tallies
 
@@ -25,10 +27,12 @@ log = structlog.get_logger(__name__)
 
 UPLOADS_PREFIX = "uploads/"
 GOLD_PREFIX = "gold/"
+FILMS_PREFIX = f"{RELEASES_PREFIX}films/"
+_ENDINGS = sorted(FILM_ENDINGS, key=len, reverse=True)
 # In the order of keys. What lies under other prefixes is somebody else's.
-PREFIXES = (GOLD_PREFIX, "ledgers/", MIRROR_PREFIX, "releases/", SHEETS_PREFIX, UPLOADS_PREFIX)
+PREFIXES = (GOLD_PREFIX, "ledgers/", MIRROR_PREFIX, RELEASES_PREFIX, SHEETS_PREFIX, UPLOADS_PREFIX)
 # Kept, also what the database does not know: a ledger that was published is published.
-_KEPT = {"ledgers/": Kind.LEDGER, MIRROR_PREFIX: Kind.MIRROR, "releases/": Kind.RELEASE}
+_KEPT = {"ledgers/": Kind.LEDGER, MIRROR_PREFIX: Kind.MIRROR}
 # an object may be there before its row
 ORPHAN_AGE = timedelta(days=1)
 # an upload in parts that was begun so long ago is abandoned
@@ -131,6 +135,8 @@ def judge(page: Sequence[ListedObject], settings: Settings) -> list[Judged]:
             known = {key: (Kind.GOLD, None) for key in queries.list_gold([each.key for each in page])}
         elif prefix == SHEETS_PREFIX:
             known = {key: (Kind.SHEET, None) for key in _list_sheets(page)}
+        elif prefix == RELEASES_PREFIX:
+            known = {key: (Kind.RELEASE, None) for key in _list_of_releases(page)}
         else:
             known = {each.key: (_KEPT[prefix], None) for each in page}
     judged = []
@@ -152,6 +158,24 @@ def _list_sheets(page: Iterable[ListedObject]) -> set[str]:
         if each.key == f"{SHEETS_PREFIX}{uuid}.webp":
             keys[uuid] = each.key
     return {keys[uuid] for uuid in queries.list_sheets(list(keys))}
+
+
+def _list_of_releases(page: Iterable[ListedObject]) -> set[str]:
+    """All objects under releases/, except films and their sidecars that belong to no release."""
+    films: dict[tuple[str, str], list[str]] = {}
+    kept = set()
+    for each in page:
+        name = each.key.removeprefix(FILMS_PREFIX)
+        if name == each.key:
+            kept.add(each.key)
+            continue
+        # the longest ending first
+        ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+        source, slash, recipe = name.removesuffix(ending).partition("/")
+        if ending and slash:
+            films.setdefault((source, recipe), []).append(each.key)
+    known = queries.list_films(list(films)) if films else set()
+    return kept.union(*(keys for name, keys in films.items() if "/".join(name) in known))
 
 
 def _sweep_page(

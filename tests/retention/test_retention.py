@@ -114,7 +114,12 @@ def everything(put, storage, settings):
     keys["odd sheet"] = put("sheets/what.txt")
     keys["ledger"] = put("ledgers/1-ab.jsonl.zst")
     keys["mirror"] = put("public/weights/latest.json")
-    keys["release"] = put("releases/films/ab/h264.mp4")
+    keys["release"] = put("releases/first/README.md")
+    film = f"releases/films/{'ab' * 32}/h264-30"
+    insert("release_films", submission_id=reviewed, source_sha256="ab" * 32, recipe="h264-30")
+    for ending in (".mp4", ".json", ".masks.json"):
+        keys[f"film {ending}"] = put(film + ending)
+        keys[f"unknown film {ending}"] = put(f"releases/films/{'cd' * 32}/h264-30{ending}")
     keys["foreign"] = put("somebody/elses")
     return keys
 
@@ -134,7 +139,7 @@ def left(storage):
 
 GONE = {
     "rejected", "taken back", "taken down", "unsubmitted", "unknown upload", "unknown gold", "unknown sheet",
-    "odd sheet",
+    "odd sheet", "unknown film .mp4", "unknown film .json", "unknown film .masks.json",
 }  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def test_what_is_over_its_time_goes_and_all_else_stays(storage, settings, everyt
     assert Kind.ORPHAN not in rest.by_kind and not any(each.due for each in rest.by_kind.values())
     assert {kind: each.objects for kind, each in rest.by_kind.items()} == {
         Kind.ACCEPTED: 2, Kind.OPEN: 4, Kind.GOLD: 1, Kind.SHEET: 1, Kind.LEDGER: 1, Kind.MIRROR: 1,
-        Kind.RELEASE: 1,
+        Kind.RELEASE: 4,
     }  # fmt: skip
     pruned = execute("SELECT video_key FROM submissions WHERE video_pruned_at IS NOT NULL")
     assert {key for (key,) in pruned} == {everything["rejected"], everything["taken back"]}
