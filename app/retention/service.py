@@ -13,7 +13,7 @@ from uuid import UUID
 import structlog
 
 from app.appeals.service import HOURS_TO_APPEAL
-from app.clients.storage import MIRROR_PREFIX, SHEETS_PREFIX, ListedObject, Storage
+from app.clients.storage import MIRROR_PREFIX, SHEETS_PREFIX, ListedObject, Storage, StorageRefused
 from app.config import Settings
 from app.corrections import queries as corrections
 from app.db import autocommit, db
@@ -37,6 +37,8 @@ _KEPT = {"ledgers/": Kind.LEDGER, MIRROR_PREFIX: Kind.MIRROR}
 ORPHAN_AGE = timedelta(days=1)
 # an upload in parts that was begun so long ago is abandoned
 MULTIPART_AGE = timedelta(days=1)
+# objects that are looked at in one go; to delete so many takes some seconds
+PAGE = 250
 # of a tick: the other periodic jobs wait meanwhile
 STEP_SECONDS = 5.0
 
@@ -81,10 +83,15 @@ def look(
     storage: Storage,
     moment: datetime,
     tell: Callable[[Judged], None] = lambda judged: None,
+    progress: Callable[[int], None] = lambda objects: None,
 ) -> Tallies:
-    """Walk over the bucket and delete nothing. `tell` gets each object that is due. Raise Unavailable."""
+    """Walk over the bucket and delete nothing. Raise Unavailable.
+
+    `tell` gets each object that is due, `progress` how many were seen so far.
+    """
     tallies = Tallies()
     for page in list_pages(storage):
+        progress(tallies.objects)
         for judged in judge(page, settings):
             is_due = judged.is_due(moment)
             tallies.add(judged, is_due, is_deleted=False)
@@ -117,7 +124,7 @@ def list_pages(storage: Storage, after_key: str = "") -> Iterator[list[ListedObj
         if prefix < after_key and not after_key.startswith(prefix):
             continue
         after = after_key if after_key.startswith(prefix) else ""
-        while page := storage.list_objects(prefix, after):
+        while page := storage.list_objects(prefix, after, PAGE):
             yield page
             after = page[-1].key
 
@@ -190,8 +197,13 @@ def _sweep_page(
     judged = judge(page, settings)
     due = [each for each in judged if each.is_due(moment)]
     free = _let_go(due, settings, moment, with_orphans)
-    for key in free:
-        storage.delete(key)
+    for key in list(free):
+        try:
+            storage.delete(key)
+        except StorageRefused as error:
+            # the next night tries again, and nothing else waits for it
+            log.warning("object_not_deleted", key=key, reason=error.detail)
+            free.discard(key)
     for each in judged:
         tallies.add(each, each.is_due(moment), each.key in free)
 
@@ -226,10 +238,16 @@ def _seconds(settings: Settings, without: str = "") -> dict[str, float]:
 
 
 def abort_multiparts(storage: Storage, moment: datetime) -> int:
-    """Abort uploads in parts that were begun too long ago; return how many."""
+    """Abort uploads in parts that were begun too long ago; return how many.
+
+    A store that does not offer it, or a key without the right, is left to the bucket's own rule.
+    """
     aborted = 0
-    for each in storage.list_multiparts(UPLOADS_PREFIX):
-        if each.begun_at + MULTIPART_AGE <= moment:
-            storage.abort_multipart(each.key, each.upload_id)
-            aborted += 1
+    try:
+        for each in storage.list_multiparts(UPLOADS_PREFIX):
+            if each.begun_at + MULTIPART_AGE <= moment:
+                storage.abort_multipart(each.key, each.upload_id)
+                aborted += 1
+    except StorageRefused as error:
+        log.warning("multiparts_not_aborted", reason=error.detail)
     return aborted

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.appeals import queries as appeals
-from app.clients.storage import Storage
+from app.clients.storage import Storage, StorageRefused
 from app.db import db
 from app.errors import Unavailable
 from app.moderation import service as moderation
@@ -255,7 +255,27 @@ def test_much_that_is_unknown_is_left_for_a_person(storage, settings):
     assert Tallies.from_json(json.loads(json.dumps(tallies.to_json()))) == tallies
 
 
-def test_one_refusal_of_storage_stops_a_prune_and_loses_nothing(settings, put):
+def test_what_storage_refuses_to_delete_keeps_nothing_else_back(settings, storage, put):
+    """Whoever may not list uploads in parts, or not delete an object, deletes all else."""
+
+    class Refusing(Storage):
+        def delete(self, key):
+            if key == locked:
+                raise StorageRefused("It is locked.")
+            super().delete(key)
+
+        def list_multiparts(self, prefix):
+            raise StorageRefused("Access denied.")
+
+    locked, free = sorted(put() for _ in range(2))
+    tallies = service.prune(settings, Refusing(settings), later(2))
+    assert left(storage) == {locked} and free
+    assert (tallies.by_kind[Kind.UNSUBMITTED].deleted, tallies.aborted) == (1, 0)
+    # nobody knows it any more, so it goes another night
+    assert service.prune(settings, storage, later(4)).by_kind[Kind.ORPHAN].deleted == 1
+
+
+def test_storage_that_is_away_stops_a_prune(settings, put):
     put()
     away = Storage(dataclasses.replace(settings, s3_endpoint="http://127.0.0.1:1"))
     with pytest.raises(Unavailable):
