@@ -151,6 +151,14 @@ class FilmState(StrEnum):
     DELETED = "DELETED"
 
 
+class PartState(StrEnum):
+    """What became of a file of a release."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 
