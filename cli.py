@@ -39,6 +39,11 @@ COMMANDS = {
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
     "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
 }
+# Those of `kibotos db`, besides the ones below.
+DB_COMMANDS = {
+    "backup": ("app.backups.commands", "Write a backup of the database to a file."),
+    "restore": ("app.backups.commands", "Load a backup into an empty database."),
+}
 # Those of `kibotos weights`. Anybody can verify; to recompute needs the database.
 WEIGHTS_COMMANDS = {
     "recompute": ("app.weights.commands", "Compute the weights of a cycle again from the database."),
@@ -188,9 +193,9 @@ def weights() -> None:
     """Check the weights of a cycle."""
 
 
-@kibotos.group()
+@kibotos.group(cls=Commands, modules=DB_COMMANDS)
 def db() -> None:
-    """Create, migrate, check or empty the database. No superuser is needed."""
+    """Create, migrate, check, back up or empty the database. No superuser is needed."""
 
 
 @db.command()
