@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,22 @@ class StorageRefused(Unavailable):
 class StoredObject:
     size_bytes: int
     content_type: str
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class ListedMultipart:
+    """An upload in parts that is neither complete nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
 
 
 class Storage:
@@ -174,6 +191,34 @@ class Storage:
         """Delete the object `key`; there may be none."""
         with _translated(missing_ok=True):
             self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
+
+    def list_objects(self, prefix: str, after_key: str = "") -> list[ListedObject]:
+        """The objects under `prefix` with keys after the given one, at most 1,000, by their keys."""
+        start = {"StartAfter": after_key} if after_key else {}
+        with _translated():
+            answer = self._inner.client.list_objects_v2(
+                Bucket=self._settings.s3_bucket, Prefix=prefix, **start
+            )
+        return [
+            ListedObject(each["Key"], each["Size"], each["LastModified"])
+            for each in answer.get("Contents", [])
+        ]
+
+    def list_multiparts(self, prefix: str) -> list[ListedMultipart]:
+        """Uploads in parts under `prefix` that are under way or abandoned, at most 1,000."""
+        with _translated():
+            answer = self._inner.client.list_multipart_uploads(Bucket=self._settings.s3_bucket, Prefix=prefix)
+        return [
+            ListedMultipart(each["Key"], each["UploadId"], each["Initiated"])
+            for each in answer.get("Uploads", [])
+        ]
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Abort an upload in parts and free what it holds; it may be gone."""
+        with _translated(missing_ok=True):
+            self._inner.client.abort_multipart_upload(
+                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
+            )
 
     def check(self) -> None:
         """Return if the bucket can be reached."""
