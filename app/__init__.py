@@ -37,6 +37,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.prompts import routes as prompts
     from app.reviews import routes as reviews
     from app.submissions import routes as submissions
+    from app.uploads import routes as uploads
     from app.web import api, openapi, problems, requests
     from app.web.kept import Kept
     from app.webhooks import events
@@ -64,7 +65,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    submitted = (submissions, appeals, evaluation, gold, reviews, moderation)
+    submitted = (uploads, submissions, appeals, evaluation, gold, reviews, moderation)
     for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, links, admin):
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:

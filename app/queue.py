@@ -41,10 +41,19 @@ TICK_CYCLES = "jobs.tick.tick_cycles"
 STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
+TIDY_UPLOADS = "jobs.tick.tidy_uploads"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset(
-    {EVALUATE_NEXT, TICK_CYCLES, RECONCILE_EVALUATIONS, STORE_LEDGERS, TIDY_WEBHOOKS, DELIVER_WEBHOOKS}
+    {
+        EVALUATE_NEXT,
+        TICK_CYCLES,
+        RECONCILE_EVALUATIONS,
+        STORE_LEDGERS,
+        TIDY_WEBHOOKS,
+        TIDY_UPLOADS,
+        DELIVER_WEBHOOKS,
+    }
 )
 
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200

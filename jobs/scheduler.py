@@ -27,6 +27,7 @@ from app.queue import (
     STORE_LEDGERS,
     TICK_CYCLES,
     TICKS,
+    TIDY_UPLOADS,
     TIDY_WEBHOOKS,
     WEBHOOKS,
     ListedJob,
@@ -66,6 +67,7 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
+        Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )

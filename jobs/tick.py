@@ -12,6 +12,7 @@ from app.mirror import service as mirror
 from app.moderation import service as moderation
 from app.reviews import service as reviews
 from app.sheets import service as sheets
+from app.uploads import service as uploads
 from app.webhooks import service as webhooks
 
 
@@ -63,3 +64,9 @@ def tidy_webhooks() -> None:
     """Delete what webhooks no longer need."""
     settings = current_app.extensions["settings"]
     ticks.run("webhooks", lambda: webhooks.tidy(settings))
+
+
+def tidy_uploads() -> None:
+    """Abort uploads in parts that were never completed."""
+    storage = current_app.extensions["storage"]
+    ticks.run("uploads", lambda: uploads.abort_stale(storage))

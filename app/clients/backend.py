@@ -26,6 +26,7 @@ COMMANDS = {
     "GET /v1/prompts": "`kibotos miner prompts`",
     "POST /v1/submissions": "`kibotos miner submit`",
     "POST /v1/upload/presign": "`kibotos miner upload`",
+    "POST /v1/upload/multipart": "`kibotos miner upload`",
 }
 
 # (method, path with query, body) -> headers that sign them

@@ -215,7 +215,13 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 "Sid": "Videos",
                 "Effect": "Allow",
                 # to delete is for takedowns, and for what the doctor uploads
-                "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
+                # to abort is for uploads in parts
+                "Action": [
+                    "s3:PutObject",
+                    "s3:GetObject",
+                    "s3:DeleteObject",
+                    "s3:AbortMultipartUpload",
+                ],
                 "Resource": f"{arn}/{UPLOADS_PREFIX}*",
             },
             {
