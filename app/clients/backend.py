@@ -124,6 +124,11 @@ def find_detail(answer: requests.Response, content: bytes) -> str:
         said = " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return (answer.reason or "without a reason")[:MAX_DETAIL]
+    return name_commands(said)
+
+
+def name_commands(said: str) -> str:
+    """Put our commands where the backend names its endpoints."""
     for endpoint, command in COMMANDS.items():
         said = said.replace(endpoint, command)
     return said

@@ -11,7 +11,7 @@ from typing import Any
 from app.assessment import pipeline
 from app.assessment.model import Brief
 from app.assessment.report import Report
-from app.clients.backend import Backend, Refused
+from app.clients.backend import Backend, Refused, name_commands
 from app.clients.hotkey import Hotkey
 from app.clients.parts import Address, PartsUpload
 from app.clients.upload import Progress, put
@@ -29,6 +29,8 @@ CONTENT_TYPES = {
 POLL_SECONDS = 2.0
 # A file from this size on is uploaded in parts.
 PARTS_FROM_BYTES = 16 * 1024 * 1024
+# how an older backend answers
+_UNKNOWN_ENDPOINT = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
 class Rejected(DomainError):
@@ -37,15 +39,19 @@ class Rejected(DomainError):
 
 @dataclass(frozen=True)
 class Video:
-    """A local file, its hash, and the measured values that a submission declares."""
+    """A local file, its hash, and the measured values that a submission declares.
+
+    `losses` says what in it loses points, a sentence each.
+    """
 
     path: Path
     sha256: str
     declared: dict[str, Any]
+    losses: list[str]
 
 
-def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
-    """Run the evaluation's own checks on a file, without the judge. Return the file with its report.
+def inspect(path: Path, prompt: dict[str, Any]) -> Video:
+    """Run the evaluation's own checks on a file, without the judge.
 
     Raises Rejected with the reason if these checks would reject the video.
     """
@@ -64,7 +70,15 @@ def inspect(path: Path, prompt: dict[str, Any]) -> tuple[Video, Report]:
         "resolution_height": report.video.height,
         "fps": report.video.fps,
     }
-    return Video(path, report.verified_sha256, declared), report
+    return Video(path, report.verified_sha256, declared, _list_losses(report))
+
+
+def _list_losses(report: Report) -> list[str]:
+    checks = report.technical.checks if report.technical else ()
+    deductions = report.quality.deductions if report.quality else ()
+    return [check.reason for check in checks if not check.passed and check.reason] + [
+        deduction.reason for deduction in deductions if deduction.points > 0
+    ]
 
 
 class MinerClient:
@@ -101,7 +115,7 @@ class MinerClient:
             try:
                 answer = self._post_signed("/v1/upload/multipart", _wish(path))
             except Refused as refusal:
-                if refusal.status not in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+                if refusal.status not in _UNKNOWN_ENDPOINT:
                     raise
             else:
                 return Entry(
@@ -172,6 +186,41 @@ class MinerClient:
             )
         body = statement | {"miner_hotkey": self._hotkey.address, "signature": signature}
         return self._backend.post("/v1/submissions", body)
+
+    def ask(self, path: Path, sha256: str, statement: dict[str, Any]) -> list[str]:
+        """What would refuse this video if it were uploaded and submitted now: sentences that say what to do.
+
+        Nothing is asked of a video that was submitted before. Older backends cannot be asked.
+        """
+        entry = self._journal.find(self._backend.url, self._hotkey.address, sha256)
+        if entry and entry.submissions:
+            return []
+        body = {
+            "prompt_id": statement["prompt_id"],
+            "miner_uid": statement["miner_uid"],
+            "miner_hotkey": self._hotkey.address,
+            "size_bytes": path.stat().st_size,
+            "in_parts": is_large(path),
+        }
+        if entry and entry.is_usable:
+            body |= {"video_key": entry.video_key, "video_hash": sha256}
+        try:
+            answer = self._post_signed("/v1/submissions/check", body)
+        except Refused as refusal:
+            if refusal.status in _UNKNOWN_ENDPOINT:
+                return []
+            raise
+        return [name_commands(obstacle["detail"]) for obstacle in answer["obstacles"]]
+
+    def list_submissions(self, limit: int) -> list[dict[str, Any]]:
+        """The hotkey's own submissions, the newest first."""
+        path = f"/v1/miners/{self._hotkey.address}/submissions"
+        return self._backend.get(path, self._hotkey.sign_request, limit=limit)
+
+    def get_standing(self) -> dict[str, Any]:
+        """The hotkey's quotas, and how it stands in the active cycle."""
+        path = f"/v1/miners/{self._hotkey.address}/standing"
+        return self._backend.get(path, self._hotkey.sign_request)
 
     def appeal(self, uuid: str, reason: str) -> dict[str, Any]:
         """Appeal against the result of a submission. The same again gives the same appeal. Raises Refused."""

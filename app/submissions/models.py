@@ -103,7 +103,6 @@ class CheckOut(BaseModel):
     is_acceptable: bool
     obstacles: list[Obstacle]
     max_size_bytes: Id
-    max_submissions_per_hour: int
 
 
 @dataclass(frozen=True)

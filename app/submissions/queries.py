@@ -62,6 +62,7 @@ _INSERT_SUBMISSION = f"""
 # the locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick
 # has just started. A single statement would see neither.
 _LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
+_GET_WAIT = text(f"SELECT {_WAIT}")
 _COUNT_REQUESTS = text("""
     SELECT count(*) FROM nonces
     WHERE hotkey = :miner_hotkey AND used_at > now() - make_interval(secs => :seconds)
@@ -119,6 +120,11 @@ def insert_submission(
         "signature": signature,
     }
     return fetch_one(Receipt, _LOCK_AND_INSERT_SUBMISSION, **binds, quota=quota, netuid=netuid)
+
+
+def get_quota_wait(miner_hotkey: str, quota: int) -> float | None:
+    """Seconds until the miner may submit again; None if it may now."""
+    return fetch_value(_GET_WAIT, miner_hotkey=miner_hotkey, quota=quota)
 
 
 def count_requests(miner_hotkey: str, seconds: float) -> int:

@@ -109,7 +109,6 @@ def check(new: SubmissionCheck, unsigned_allowed: bool, settings: Settings) -> C
             for each in obstacles
         ],
         max_size_bytes=most,
-        max_submissions_per_hour=settings.max_submissions_per_hour,
     )
 
 
