@@ -122,7 +122,13 @@ def kibotos(ctx: click.Context) -> None:
 
     Settings come from the environment and from .env in the working directory; the environment wins.
     """
-    complete_environment()
+    try:
+        complete_environment()
+    except ConfigError as error:
+        if ctx.invoked_subcommand != "doctor":
+            raise
+        # it says so, and what to do
+        ctx.meta["kibotos.env_fault"] = str(error)
     for name, hint in unknown_variables(os.environ):
         click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
     ctx.obj = settings = Settings.from_environ()

@@ -42,6 +42,7 @@ STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
 SWEEP_STORAGE = "jobs.tick.sweep_storage"
+TIDY_UPLOADS = "jobs.tick.tidy_uploads"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset(
@@ -52,6 +53,7 @@ JOBS = frozenset(
         STORE_LEDGERS,
         SWEEP_STORAGE,
         TIDY_WEBHOOKS,
+        TIDY_UPLOADS,
         DELIVER_WEBHOOKS,
     }
 )

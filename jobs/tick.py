@@ -13,6 +13,7 @@ from app.moderation import service as moderation
 from app.retention import service as retention
 from app.reviews import service as reviews
 from app.sheets import service as sheets
+from app.uploads import service as uploads
 from app.webhooks import service as webhooks
 
 
@@ -70,3 +71,9 @@ def tidy_webhooks() -> None:
     """Delete what webhooks no longer need."""
     settings = current_app.extensions["settings"]
     ticks.run("webhooks", lambda: webhooks.tidy(settings))
+
+
+def tidy_uploads() -> None:
+    """Abort uploads in parts that were never completed."""
+    storage = current_app.extensions["storage"]
+    ticks.run("uploads", lambda: uploads.abort_stale(storage))
