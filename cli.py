@@ -39,6 +39,11 @@ COMMANDS = {
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
     "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
 }
+# Those of `kibotos db`, besides the ones below.
+DB_COMMANDS = {
+    "backup": ("app.backups.commands", "Write a backup of the database to a file."),
+    "restore": ("app.backups.commands", "Load a backup into an empty database."),
+}
 # Those of `kibotos storage`. To set the bucket up needs no database.
 STORAGE_COMMANDS = {
     "init": ("app.storage.commands", "Create the bucket and its rules, and print the policy for the key."),
@@ -118,7 +123,13 @@ def kibotos(ctx: click.Context) -> None:
 
     Settings come from the environment and from .env in the working directory; the environment wins.
     """
-    complete_environment()
+    try:
+        complete_environment()
+    except ConfigError as error:
+        if ctx.invoked_subcommand != "doctor":
+            raise
+        # it says so, and what to do
+        ctx.meta["kibotos.env_fault"] = str(error)
     for name, hint in unknown_variables(os.environ):
         click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
     ctx.obj = settings = Settings.from_environ()
@@ -206,9 +217,9 @@ def weights() -> None:
     """Check the weights of a cycle."""
 
 
-@kibotos.group()
+@kibotos.group(cls=Commands, modules=DB_COMMANDS)
 def db() -> None:
-    """Create, migrate, check or empty the database. No superuser is needed."""
+    """Create, migrate, check, back up or empty the database. No superuser is needed."""
 
 
 @db.command()

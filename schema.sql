@@ -50,6 +50,16 @@ CREATE TABLE uploads (
 -- presigns of the last hour
 CREATE INDEX uploads_miner_created ON uploads (miner_hotkey, created_at);
 
+-- The uploads among them that come in parts. `upload_id` is the store's name for one, `part_bytes` the size of each part
+-- but the last. An open one whose `expires_at` has passed is aborted.
+CREATE TABLE multipart_uploads (
+    video_key   text PRIMARY KEY REFERENCES uploads (video_key) ON DELETE CASCADE,
+    upload_id   text NOT NULL CHECK (char_length(upload_id) BETWEEN 1 AND 2000),
+    part_bytes  integer NOT NULL CHECK (part_bytes > 0),
+    state       text NOT NULL DEFAULT 'OPEN' CHECK (state IN ('OPEN', 'COMPLETED', 'ABORTED'))
+);
+CREATE INDEX multipart_uploads_open ON multipart_uploads (video_key) WHERE state = 'OPEN';
+
 -- The nonces of signed requests, kept for a minute, so that no request is accepted twice.
 CREATE TABLE nonces (
     hotkey   text NOT NULL CHECK (char_length(hotkey) BETWEEN 47 AND 48),

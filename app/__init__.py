@@ -37,7 +37,9 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.prompts import routes as prompts
     from app.releases import routes as releases
     from app.reviews import routes as reviews
+    from app.standing import routes as standing
     from app.submissions import routes as submissions
+    from app.uploads import routes as uploads
     from app.web import api, openapi, problems, requests
     from app.web.kept import Kept
     from app.webhooks import events
@@ -65,7 +67,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
 
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
-    submitted = (submissions, appeals, evaluation, gold, reviews, moderation)
+    submitted = (uploads, submissions, standing, appeals, evaluation, gold, reviews, moderation)
     for noun in (health, prompts, *submitted, cycles, weights, ledger, releases, pages, links, admin):
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:

@@ -54,6 +54,14 @@ class CycleStatus(StrEnum):
     COMPLETED = "COMPLETED"
 
 
+class MultipartState(StrEnum):
+    """What became of an upload in parts."""
+
+    OPEN = "OPEN"
+    COMPLETED = "COMPLETED"
+    ABORTED = "ABORTED"
+
+
 class EvaluatedBy(StrEnum):
     # a job of ours, or an evaluator over HTTP
     WORKER = "worker"

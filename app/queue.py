@@ -43,6 +43,7 @@ STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
 SWEEP_STORAGE = "jobs.tick.sweep_storage"
+TIDY_UPLOADS = "jobs.tick.tidy_uploads"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 TEND_RELEASES = "jobs.tick.tend_releases"
 BUILD_RELEASES = "jobs.releases.build_next"
@@ -55,6 +56,7 @@ JOBS = frozenset(
         STORE_LEDGERS,
         SWEEP_STORAGE,
         TIDY_WEBHOOKS,
+        TIDY_UPLOADS,
         DELIVER_WEBHOOKS,
         TEND_RELEASES,
         BUILD_RELEASES,

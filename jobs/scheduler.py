@@ -29,6 +29,7 @@ from app.queue import (
     TEND_RELEASES,
     TICK_CYCLES,
     TICKS,
+    TIDY_UPLOADS,
     TIDY_WEBHOOKS,
     WEBHOOKS,
     ListedJob,
@@ -72,6 +73,7 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
         # the nightly sweep is done bit by bit
         Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS),
+        Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )

@@ -14,6 +14,7 @@ from app.releases import service as releases
 from app.retention import service as retention
 from app.reviews import service as reviews
 from app.sheets import service as sheets
+from app.uploads import service as uploads
 from app.webhooks import service as webhooks
 
 
@@ -77,3 +78,9 @@ def tend_releases() -> None:
     """Queue what is due for releases, and delete what was taken down out of them."""
     extensions = current_app.extensions
     ticks.run("releases", lambda: releases.tend(extensions["storage"], extensions["redis"]))
+
+
+def tidy_uploads() -> None:
+    """Abort uploads in parts that were never completed."""
+    storage = current_app.extensions["storage"]
+    ticks.run("uploads", lambda: uploads.abort_stale(storage))

@@ -41,6 +41,11 @@ class Process:
     def is_running(self):
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def returncode(self):
+        """None while it runs."""
+        return self._process.poll()
+
     def start(self):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

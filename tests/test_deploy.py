@@ -4,19 +4,27 @@ import json
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.local.process import free_ports
 from cli import kibotos
 from tests import factories
+from tests.api.conftest import ADMIN_TOKEN, PRODUCTION, running
+from tests.processes import eventually
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
+RULES = ALERTS["groups"][0]["rules"]
+ALERTMANAGER = yaml.safe_load((DEPLOY / "prometheus" / "alertmanager.yml").read_text())
+PROMETHEUS = shutil.which("prometheus")
 DASHBOARD = json.loads((DEPLOY / "grafana" / "kibotos.json").read_text())
 
 
@@ -33,14 +41,101 @@ def exported(app, client):
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_exist(exported):
-    rules = ALERTS["groups"][0]["rules"]
     panels = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    wanted = set(re.findall(r"kibotos_\w+", " ".join([*(rule["expr"] for rule in rules), *panels])))
+    wanted = set(re.findall(r"kibotos_\w+", " ".join([*(rule["expr"] for rule in RULES), *panels])))
     assert wanted - exported == set()
-    assert len(rules) >= 10
-    for rule in rules:
+    assert len(RULES) >= 10
+    for rule in RULES:
         assert rule["annotations"].keys() == {"summary", "action"}
         assert rule["labels"]["severity"] in {"page", "warn"}
+
+
+def test_alertmanager_sends_each_severity_somewhere_and_silences_what_exists():
+    names = {rule["alert"] for rule in RULES}
+    receivers = {receiver["name"] for receiver in ALERTMANAGER["receivers"]}
+    route = ALERTMANAGER["route"]
+    routed = {each["matchers"][0]: each["receiver"] for each in route["routes"]}
+    assert (
+        {route["receiver"], *routed.values()} == receivers == {rule["labels"]["severity"] for rule in RULES}
+    )
+    assert routed == {f'severity="{receiver}"': receiver for receiver in receivers - {route["receiver"]}}
+    for rule in ALERTMANAGER["inhibit_rules"]:
+        for matcher in rule["source_matchers"] + rule["target_matchers"]:
+            (pattern,) = re.findall(r'alertname!?=~?"(.*)"', matcher)
+            every = re.sub(
+                r"(\w*)\(([^)]*)\)", lambda m: "|".join(m[1] + each for each in m[2].split("|")), pattern
+            )
+            assert all(any(re.fullmatch(each, name) for name in names) for each in every.split("|")), matcher
+
+
+@pytest.fixture
+def prometheus(settings, app, tmp_path):
+    """Starts Prometheus with our rules, at a service with some work; gives what answers a query."""
+    with app.app_context():
+        factories.make_submission(cycle_id=factories.make_cycle())
+        factories.insert("ticks", name="cycles", last_started_at="now")
+        factories.insert(
+            "judge_usage", day="today", model="m", calls=2, prompt_tokens=10, completion_tokens=2
+        )
+        report = json.dumps({"report_version": 2, "stage_seconds": {"scan": 1.5}})
+        factories.insert(
+            "verification_reports", "1", submission_id=factories.make_result(), report=json.loads(report)
+        )
+    with running(settings, tmp_path, **PRODUCTION, vlm_daily_token_budget=100) as url:
+        yield from _scraping(url, tmp_path)
+
+
+def _scraping(url, tmp_path):
+    scrape = yaml.safe_load((DEPLOY / "prometheus" / "scrape.yml").read_text())
+    (job,) = scrape["scrape_configs"]
+    (tmp_path / "token").write_text(ADMIN_TOKEN)
+    job["authorization"]["credentials_file"] = str(tmp_path / "token")
+    job["static_configs"][0]["targets"] = [url.removeprefix("http://")]
+    job["scrape_interval"] = "1s"
+    scrape["rule_files"] = [str(DEPLOY / "prometheus" / "alerts.yml")]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(scrape))
+    (port,) = free_ports(1)
+    command = [
+        PROMETHEUS,
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    command += [f"--storage.tsdb.path={tmp_path}/data"]
+
+    def query(expression):
+        answer = requests.post(
+            f"http://127.0.0.1:{port}/api/v1/query", data={"query": expression}, timeout=5
+        ).json()
+        assert answer["status"] == "success", (expression, answer)
+        return answer["data"]["result"]
+
+    def has_scraped():
+        requests.get(f"{url}/health", timeout=5)
+        with suppress(requests.RequestException):
+            counted = query("sum(count_over_time(kibotos_http_requests_total[1m]))")
+            return counted and query("count_over_time(kibotos_database_up[1m]) >= 3")
+
+    with (
+        (tmp_path / "prometheus.log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path) as process,
+    ):
+        try:
+            eventually(has_scraped)
+            yield query
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(
+    PROMETHEUS is None, reason="NOT RUN: no Prometheus; install it (apt-get install prometheus)"
+)
+def test_every_query_is_answered_by_a_real_prometheus(prometheus):
+    """Each panel shows something, and no alert has an expression that fails."""
+    for panel in DASHBOARD["panels"]:
+        for target in panel["targets"]:
+            assert prometheus(target["expr"]), (panel["title"], target["expr"])
+    for rule in RULES:
+        prometheus(rule["expr"])
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

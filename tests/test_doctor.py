@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+import pwd
 import shutil
 import ssl
 import subprocess
@@ -282,9 +284,74 @@ def test_work_that_waits_too_long_is_red(examine, at_work, app):
 
 def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
     result = run_kibotos("doctor", **environment(settings))
-    shown = [line.split() for line in result.stdout.splitlines() if line.startswith(("ok ", "RED", "warn"))]
+    marks = ("ok ", "RED", "warn", "-- ")
+    shown = [line.split() for line in result.stdout.splitlines() if line.startswith(marks)]
     assert [name for _, name, *_ in shown] == list(Doctor(settings).checks())
     assert "RED  judge" in result.stdout
+
+
+def test_one_cause_comes_first_and_what_follows_from_it_is_left_out(run_kibotos, settings, redis):
+    """Everything is down: the first line says with what to begin, and nothing is told twice."""
+    down = {
+        "database_url": f"postgresql+psycopg2://u:secret@{NOWHERE}/k",
+        "redis_url": f"redis://{NOWHERE}/0",
+        "s3_endpoint": f"http://{NOWHERE}",
+        "vlm_api_url": f"http://{NOWHERE}/v1",
+        "netuid": 1,
+        "network": f"ws://{NOWHERE}",
+        "mirror_bucket": "public",
+    }
+    result = run_kibotos("doctor", **environment(settings, **down))
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    # a mirror needs a key that signs
+    assert lines[0].startswith("Begin with the settings: MIRROR_BUCKET is set")
+    told = {line.split()[1] for line in lines if line.startswith("RED")}
+    assert told == {"settings", "database", "redis", "storage", "judge", "chain"}
+    left_out = {line.split()[1]: line.rpartition(" ")[2] for line in lines if line.startswith("-- ")}
+    assert left_out == {
+        "schema": "database",
+        "connections": "database",
+        "scheduler": "schema",
+        "workers": "redis",
+        "queue": "schema",
+        "cycle": "schema",
+        "ledgers": "schema",
+        "mirror": "schema",
+        "prompts": "schema",
+    }
+    assert "not known" not in result.output and "secret" not in result.output
+
+
+def test_a_user_who_may_not_read_the_settings_is_told_who_may(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").touch()
+    unknown = dataclasses.replace(settings, database_url="")
+    findings = Doctor(unknown, "/srv/.env cannot be read (Permission denied)").examine_all()
+    first = findings[0]
+    assert first.check == "settings" and "cannot be read" in first.detail
+    assert f"sudo -u {pwd.getpwuid(os.getuid()).pw_name} kibotos doctor" in first.advice
+    rest = {finding.check: finding for finding in findings[1:]}
+    assert rest["ffmpeg"].ok
+    for name in rest.keys() - {"ffmpeg", "painter"}:
+        assert rest[name].detail == "not examined: first repair the settings"
+
+
+def test_the_command_does_not_stop_at_settings_that_it_may_not_read(run_kibotos, tmp_path):
+    # a file that nobody can read, root neither
+    (tmp_path / ".env").symlink_to("/proc/self/mem")
+    result = run_kibotos("doctor")
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"Begin with the settings: {tmp_path}/.env cannot be read")
+    assert "ok   ffmpeg" in result.stdout
+
+
+def test_a_database_that_is_not_named_is_said_once(run_kibotos, settings, redis):
+    result = run_kibotos("doctor", "--json", **environment(settings, database_url=""))
+    findings = {finding["check"]: finding for finding in json.loads(result.stdout)}
+    assert "DATABASE_URL is not set" in findings["database"]["detail"]
+    assert findings["schema"]["detail"] == "not examined: first repair the database"
+    assert findings["storage"]["ok"]
 
 
 def test_remote_evaluators_stand_in_for_workers_and_judge(examine, app):

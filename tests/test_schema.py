@@ -279,6 +279,7 @@ def test_scores_and_weights_are_never_changed(cursor, table, verb):
 
 
 CHECKED = {
+    ("multipart_uploads", "state"): enums.MultipartState,
     ("prompts", "category"): enums.Category,
     ("uploads", "content_type"): enums.ContentType,
     ("submissions", "camera_type"): enums.CameraType,

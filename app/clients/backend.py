@@ -26,6 +26,7 @@ COMMANDS = {
     "GET /v1/prompts": "`kibotos miner prompts`",
     "POST /v1/submissions": "`kibotos miner submit`",
     "POST /v1/upload/presign": "`kibotos miner upload`",
+    "POST /v1/upload/multipart": "`kibotos miner upload`",
 }
 
 # (method, path with query, body) -> headers that sign them
@@ -123,6 +124,11 @@ def find_detail(answer: requests.Response, content: bytes) -> str:
         said = " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return (answer.reason or "without a reason")[:MAX_DETAIL]
+    return name_commands(said)
+
+
+def name_commands(said: str) -> str:
+    """Put our commands where the backend names its endpoints."""
     for endpoint, command in COMMANDS.items():
         said = said.replace(endpoint, command)
     return said

@@ -1,10 +1,12 @@
-"""The upload of a file to a presigned address."""
+"""The upload of a file to a presigned address, in one piece."""
 
 import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
+
+import requests
 
 from app.clients.backend import Refused
 from app.clients.http import exchange, find_redirect, read_bounded
@@ -36,13 +38,23 @@ def put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> No
 
 
 def _put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> None:
-    deadline = time.monotonic() + ATTEMPT_SECONDS
     with path.open("rb") as file:
-        body = _Counted(file, path.stat().st_size, progress)
-        with exchange("PUT", url, deadline, headers=headers, data=body, idle_seconds=IDLE_SECONDS) as answer:
-            said = read_bounded(answer, MAX_ANSWER_BYTES, deadline).decode(errors="replace")[:300]
+        send(url, headers, Counted(file, path.stat().st_size, progress), ATTEMPT_SECONDS, IDLE_SECONDS)
+
+
+def send(
+    url: str, headers: dict[str, str], body: "Counted", seconds: float, idle_seconds: float
+) -> requests.Response:
+    """PUT `body` to a presigned address and return the answer.
+
+    Raises RetryableError for what may pass: a broken connection, a store that is away, bytes that were
+    damaged on the way. Raises Refused for all else.
+    """
+    deadline = time.monotonic() + seconds
+    with exchange("PUT", url, deadline, headers=headers, data=body, idle_seconds=idle_seconds) as answer:
+        said = read_bounded(answer, MAX_ANSWER_BYTES, deadline).decode(errors="replace")[:300]
     status = answer.status_code
-    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
+    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS or "<Code>BadDigest</Code>" in said:
         raise RetryableError(f"storage answered {status}", retry_after(answer.headers.get("Retry-After")))
     if where := find_redirect(answer):
         raise Refused(
@@ -52,9 +64,10 @@ def _put(url: str, headers: dict[str, str], path: Path, progress: Progress) -> N
         )
     if not 200 <= status < 300:
         raise Refused(status, f"Storage refused the upload with status {status}: {said}")
+    return answer
 
 
-class _Counted:
+class Counted:
     """A file that tells how much of it was read; its length becomes the Content-Length."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Progress):

@@ -1,14 +1,24 @@
 """Checks everything that an installation needs, and says what to do about each failure."""
 
+import pwd
 import random
+import socket
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg2
+from flask import Flask
 from redis import RedisError
+from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
+from redis.retry import Retry
+from requests.utils import get_environ_proxies
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -19,7 +29,7 @@ from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Patience, Vlm
 from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.cycles.queries import find_current_hold
-from app.db import db, describe, is_away, pending_migrations
+from app.db import command_app, db, describe, is_away, pending_migrations
 from app.errors import TransientError, Unavailable
 from app.evaluation import breaker_queries
 from app.health import queries
@@ -34,6 +44,23 @@ from app.video import control, ffmpeg, painting
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
+# What a check relies on. If that is red, the check would only say so again, and is left out.
+NEEDS = {
+    "schema": ("database",),
+    "connections": ("database",),
+    "workers": ("redis",),
+    "scheduler": ("schema",),
+    "queue": ("schema", "redis"),
+    "cycle": ("schema",),
+    "ledgers": ("schema",),
+    "mirror": ("schema", "storage"),
+    "receipts": ("schema",),
+    "prompts": ("schema",),
+}
+# of these the answer is waited for at the same time
+REMOTE = ("database", "redis", "storage", "judge", "chain")
+# A machine that does not take a connection within this time is out of reach.
+CONNECT_SECONDS = 3.0
 # short, since a person waits for the answer
 JUDGE_PATIENCE = Patience(attempts=2, attempt_seconds=120, seconds=30)
 MAX_WAIT_SECONDS = 900
@@ -59,7 +86,11 @@ class Amber(Red):
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of a check. If it is `ok` and has advice, it is a warning."""
+    """The result of a check.
+
+    If it is `ok` and has advice, it is a warning. If it is not and has none, the check was left out, since
+    what it relies on is red.
+    """
 
     check: str
     ok: bool
@@ -68,12 +99,59 @@ class Finding:
 
 
 class Doctor:
-    """The checks. Later ones rely on earlier ones. Each returns what it found, or raises Red or Amber."""
+    """The checks. Each returns what it found, or raises Red or Amber.
 
-    def __init__(self, settings: Settings):
+    `fault` says why .env could not be read, or is "". Then only what the environment has is examined.
+    """
+
+    def __init__(self, settings: Settings, fault: str = ""):
         self._settings = settings
-        self._redis = connect(settings, socket_timeout=5)
+        self._fault = fault
+        self._redis = connect(settings, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self._storage = Storage(settings)
+
+    def examine_all(self) -> list[Finding]:
+        """Run all checks and return the findings in their order. With everything down it takes seconds.
+
+        The first that is not `ok` is the one to begin with.
+        """
+        checks = self.checks()
+        app = self._open_database()
+        found: dict[str, Finding] = {"settings": self.examine("settings", self.settings)}
+        if self._fault and app is None:
+            for name in checks.keys() - {"settings", "ffmpeg", "painter"}:
+                found[name] = _left_out(name, "settings")
+
+        def examine(name: str) -> Finding:
+            with app.app_context() if app else nullcontext():
+                return self.examine(name, checks[name])
+
+        with ThreadPoolExecutor(len(REMOTE)) as pool:
+            begun = {name: pool.submit(examine, name) for name in REMOTE if name not in found}
+            # these start processes, which end with the thread that started them
+            found |= {name: examine(name) for name in ("ffmpeg", "painter")}
+            found |= {name: each.result() for name, each in begun.items()}
+        for name in checks:
+            if name not in found:
+                red = next((need for need in self._needs(name) if not found[need].ok), None)
+                found[name] = examine(name) if red is None else _left_out(name, red)
+        return [found[name] for name in checks]
+
+    def _needs(self, name: str) -> tuple[str, ...]:
+        """What the check relies on: nothing, if what it is about is not wanted."""
+        settings = self._settings
+        unwanted = {"mirror": not settings.mirror_bucket, "receipts": not settings.receipt_key_file}
+        return () if unwanted.get(name) else NEEDS[name]
+
+    def _open_database(self) -> Flask | None:
+        """What the checks of the database run in; None if none is configured."""
+        if not self._settings.database_url:
+            return None
+        url = make_url(self._settings.database_url)
+        if "connect_timeout" not in url.query:
+            url = url.update_query_dict({"connect_timeout": str(int(CONNECT_SECONDS))})
+        quick = replace(self._settings, database_url=url.render_as_string(hide_password=False))
+        return command_app(quick)
 
     def checks(self) -> dict[str, Callable[[], str]]:
         """The checks by name."""
@@ -108,15 +186,20 @@ class Doctor:
             return Finding(name, False, str(error), "Set it in .env or in the environment.")
         except DATABASE_ERRORS as error:
             if is_away(error):
-                return Finding(name, False, "not known: the database is out of reach", "See the line on it.")
-            return Finding(name, False, f"not known: {describe(error)}", "See the line on the schema.")
-        except RedisError:
-            return Finding(name, False, "not known: Redis is out of reach", "See the line on it.")
+                return _left_out(name, "database")
+            return Finding(
+                name, False, f"the database refuses: {describe(error)}", "Look at PostgreSQL's log."
+            )
+        except RedisError as error:
+            return Finding(name, False, f"Redis refuses: {error}", "Look at the log of Redis.")
         finally:
-            # nothing is held while the next check takes its time
-            db.session.rollback()
+            if self._settings.database_url:
+                # nothing is held while the next check takes its time
+                db.session.rollback()
 
     def settings(self) -> str:
+        if self._fault:
+            raise Red(self._fault, _who_may_read(Path(".env")))
         self._settings.require_server()
         return f"APP_ENV={self._settings.app_env}"
 
@@ -209,6 +292,8 @@ class Doctor:
     def storage(self) -> str:
         """Store an object as a video is stored: presigned PUT and GET, then DELETE."""
         examiner = StorageExaminer(self._storage, self._settings)
+        for name in ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT"):
+            _reach(getattr(self._settings, name.lower()), f"Check {name}, and that the store runs.")
         try:
             examiner.check_bucket()
             return examiner.check_objects()
@@ -261,6 +346,7 @@ class Doctor:
         return said
 
     def _ask_judge(self, settings: Settings) -> str:
+        _reach(settings.vlm_api_url, "Check VLM_API_URL, and that the judge's server runs.")
         vlm = Vlm(settings, patience=JUDGE_PATIENCE)
         asked = Judge(vlm, settings)
         where = f"{vlm.model} at {vlm.endpoint}"
@@ -303,6 +389,8 @@ class Doctor:
             if not self._settings.development:
                 raise Amber(unchecked, "Set NETUID. Otherwise anybody can avoid the quotas with new hotkeys.")
             return unchecked
+        if "://" in self._settings.network:
+            _reach(self._settings.network, "Check NETWORK. Cycles continue with the last known block.")
         try:
             reading = Chain(self._settings.network).read(self._settings.netuid)
         except ChainError as error:
@@ -336,6 +424,8 @@ class Doctor:
         return f"{workers} alive"
 
     def _is_evaluated_remotely(self) -> bool:
+        if not self._settings.database_url:
+            return False
         seconds = queries.find_remote_seconds(LATEST)
         return seconds is not None and seconds < REMOTE_SECONDS
 
@@ -461,6 +551,31 @@ class Doctor:
         if not count:
             raise Red("none is active: miners have nothing to film", "Run: kibotos prompts load FILE")
         return f"{count} active"
+
+
+def _left_out(name: str, need: str) -> Finding:
+    return Finding(name, False, f"not examined: first repair the {need}")
+
+
+def _reach(url: str, advice: str) -> None:
+    """Raise Red if nothing takes a connection at `url` within some seconds. A proxy would hide that."""
+    parts = urlsplit(url)
+    if not parts.hostname or get_environ_proxies(url):
+        return
+    port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
+    try:
+        socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise Red(f"{url} is out of reach: {error.strerror or error}", advice) from error
+
+
+def _who_may_read(file: Path) -> str:
+    """What to do about a file that this user may not read."""
+    try:
+        owner = pwd.getpwuid(file.stat().st_uid).pw_name
+    except (OSError, KeyError):
+        return "Run this as the user of the service."
+    return f"Run this as the user of the service: sudo -u {owner} kibotos doctor"
 
 
 def _span(seconds: float) -> str:

@@ -5,7 +5,6 @@ from dataclasses import asdict
 
 import click
 
-from app.db import command_app
 from app.doctor.checks import Doctor, Finding
 
 
@@ -15,24 +14,31 @@ from app.doctor.checks import Doctor, Finding
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check everything that this installation needs, and say what to do. Exits with 1 if anything is red.
 
+    What to repair first comes first. What relies on something red is left out.
+
     The command puts an object into storage and deletes it, and shows the judge nine pictures.
     """
-    examiner = Doctor(ctx.obj)
-    findings: list[Finding] = []
-    with command_app(ctx.obj).app_context():
-        for name, check in examiner.checks().items():
-            finding = examiner.examine(name, check)
-            findings.append(finding)
-            if not as_json:
-                _show(finding)
+    from rich.console import Console
+
+    with Console(stderr=True).status("Examining"):
+        findings = Doctor(ctx.obj, ctx.meta.get("kibotos.env_fault", "")).examine_all()
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _show_all(findings)
     ctx.exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def _show_all(findings: list[Finding]) -> None:
+    if cause := next((finding for finding in findings if not finding.ok), None):
+        click.echo(f"Begin with the {cause.check}: {cause.detail}\n-> {cause.advice}\n")
+    for finding in findings:
+        _show(finding)
 
 
 def _show(finding: Finding) -> None:
     if not finding.ok:
-        mark = click.style("RED ", fg="red", bold=True)
+        mark = click.style("RED ", fg="red", bold=True) if finding.advice else "--  "
     else:
         mark = click.style("warn", fg="yellow") if finding.advice else click.style("ok  ", fg="green")
     click.echo(f"{mark} {finding.check:<12} {finding.detail}")

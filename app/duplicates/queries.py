@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
-from app.locks import FINGERPRINTS, MINER_RESULTS
+from app.locks import FINGERPRINTS, MINER_RESULTS, VIDEO_HASHES
 
 if TYPE_CHECKING:
     from app.duplicates.matching import Fingerprint
@@ -35,6 +35,10 @@ _COMES_LATER = "(f.demoted, f.submission_id) > (:demoted, :id) AND f.content_has
 
 _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
+_LOCK_HASH = text(f"""
+    SELECT pg_advisory_xact_lock(hashtextextended(:video_hash, {VIDEO_HASHES})),
+           pg_advisory_xact_lock_shared({FINGERPRINTS})
+""")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_SUBJECT = text("""
     SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
@@ -267,6 +271,14 @@ def lock_memory() -> None:
     To be taken after a miner's lock, never before.
     """
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
+
+
+def lock_hash(video_hash: str) -> None:
+    """Wait for other results with this hash, and for what others remember, to be committed.
+
+    Until this transaction ends nobody remembers. Results with other hashes go on.
+    """
+    execute(_LOCK_HASH, video_hash=video_hash)
 
 
 def get_subject(submission_id: int) -> Subject:

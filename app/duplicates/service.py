@@ -209,7 +209,11 @@ def _judge_assertion(claim: Claim) -> Originality:
 
     Whoever claimed it before and was scored counts, verified or not.
     """
-    queries.lock_memory()
+    if claim.is_appeal:
+        # what is decided of it may change what is remembered
+        queries.lock_memory()
+    else:
+        queries.lock_hash(claim.video_hash)
     subject = queries.get_subject(claim.id)
     for each in queries.list_hash_assertions(claim.video_hash):
         if each.is_banned or each.place < subject.place:

@@ -92,7 +92,9 @@ class _Work(Collector):
         accepted = CounterMetricFamily("kibotos_submissions_accepted", "Submissions accepted so far")
         accepted.add_metric([], totals.total_submissions)
         yield accepted
-        yield _gauge("oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds)
+        yield _gauge(
+            "oldest_due_seconds", "Wait of the longest due submission", backlog.oldest_due_seconds or 0
+        )
         yield _gauge("reviews_open", "Submissions that a person should look at", backlog.reviews_open)
         yield _gauge(
             "oldest_review_seconds", "Age of the oldest open review", backlog.oldest_review_seconds or 0
@@ -137,6 +139,22 @@ class _Work(Collector):
             backlog.webhooks_due_seconds or 0,
         )
         yield _gauge("webhooks_disabled", "Webhooks that are disabled", backlog.webhooks_disabled)
+        failing = GaugeMetricFamily(
+            "kibotos_webhooks_failing", "Webhooks whose last delivery failed", labels=["owner"]
+        )
+        failing.add_metric(["operator"], backlog.own_webhooks_failing)
+        failing.add_metric(["miner"], backlog.miners_webhooks_failing)
+        yield failing
+        yield _gauge(
+            "metagraph_age_seconds",
+            "Time since the metagraph was last read",
+            None if self._settings.netuid is None else backlog.metagraph_age_seconds,
+        )
+        yield _gauge(
+            "cycles_without_weights",
+            "Cycles completed since the last one with weights",
+            backlog.cycles_without_weights,
+        )
         yield _gauge(
             "oldest_ledger_seconds",
             "Time since the first cycle was completed whose ledger is not in storage",

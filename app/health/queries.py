@@ -48,6 +48,16 @@ _BACKLOG = text("""
                AS webhooks_due_seconds,
            (SELECT count(*) FROM webhook_endpoints WHERE disabled_at IS NOT NULL AND removed_at IS NULL)
                AS webhooks_disabled,
+           (SELECT count(*) FROM webhook_endpoints
+            WHERE miner_hotkey IS NULL AND removed_at IS NULL AND (failures > 0 OR disabled_at IS NOT NULL))
+               AS own_webhooks_failing,
+           (SELECT count(*) FROM webhook_endpoints
+            WHERE miner_hotkey IS NOT NULL AND removed_at IS NULL AND disabled_at IS NULL AND failures > 0)
+               AS miners_webhooks_failing,
+           (SELECT extract(epoch FROM now() - metagraph_snapshot_at)::double precision FROM chain_state)
+               AS metagraph_age_seconds,
+           (SELECT count(*) FROM cycles WHERE status = 'COMPLETED'
+              AND id > coalesce((SELECT max(cycle_id) FROM computed_weights), 0)) AS cycles_without_weights,
            (SELECT extract(epoch FROM now() - min(y.completed_at))::double precision FROM cycles y
             WHERE y.status = 'COMPLETED' AND y.id >= (SELECT min(cycle_id) FROM ledgers)
               AND NOT EXISTS (
@@ -204,6 +214,13 @@ class Backlog:
     # as oldest_due_seconds, of deliveries to receivers that are well
     webhooks_due_seconds: float | None
     webhooks_disabled: int
+    # of the operator's own webhooks, with those that are disabled for it; and of miners' that are enabled
+    own_webhooks_failing: int
+    miners_webhooks_failing: int
+    # None: there is no metagraph
+    metagraph_age_seconds: float | None
+    # that were completed since the last one with weights
+    cycles_without_weights: int
     # since the completion of the first cycle whose ledger is not in storage; None: there is none
     oldest_ledger_seconds: float | None
     ledgers_different: int

@@ -17,6 +17,9 @@ from app.enums import ActorType, CameraType, Category, values
 file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 api_option = click.option("--api-url", help="The backend.  [default: API_URL, http://localhost:8080]")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option(
+    "--yes", is_flag=True, help="Do not ask whether to submit a video that loses points."
+)
 
 
 def _options(*options: Callable) -> Callable:
@@ -151,8 +154,7 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
 @click.pass_obj
 def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, **keys: Any) -> None:
     """Upload FILE, and print the video key for `kibotos miner submit`."""
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = _hash(file)
     runner = _miner(settings, api_url, keys)
     with _progress(file) as progress:
         entry = runner.upload(file, digest, progress)
@@ -168,18 +170,25 @@ def upload(settings: Settings, file: Path, api_url: str | None, as_json: bool, *
 @statement_options
 @click.option("--signature", help="A signature in hex, made on another machine. Use it with --hotkey.")
 @key_options
+@yes_option
 @api_option
 @json_option
 @click.pass_obj
 def submit(
-    settings: Settings, file: Path, api_url: str | None, as_json: bool, signature: str | None, **options: Any
+    settings: Settings,
+    file: Path,
+    api_url: str | None,
+    as_json: bool,
+    signature: str | None,
+    yes: bool,
+    **options: Any,
 ) -> None:
     """Submit FILE to a prompt. Upload it first; --video-key names the upload."""
 
     keys = _take(options, *KEYS)
     statement = _statement(options)
     runner = _miner(settings, api_url, keys)
-    video = _inspect(settings, api_url, file, statement["prompt_id"])
+    video = _inspect(settings, api_url, file, statement["prompt_id"], yes)
     receipt = runner.submit(statement | {"video_hash": video.sha256} | video.declared, signature)
     _show_receipt(receipt, as_json)
 
@@ -189,27 +198,106 @@ def submit(
 @statement_options
 @key_options
 @click.option("--watch", is_flag=True, help="Wait for the score.")
+@yes_option
 @api_option
 @json_option
 @click.pass_context
 def submit_video(
-    ctx: click.Context, file: Path, watch: bool, api_url: str | None, as_json: bool, **options: Any
+    ctx: click.Context,
+    file: Path,
+    watch: bool,
+    yes: bool,
+    api_url: str | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Check FILE, upload it and submit it to a prompt.
 
-    After an interruption, run the command again: it continues where it stopped and submits nothing twice.
+    The backend is asked first whether it would accept it. After an interruption, run the command again: it
+    continues where it stopped and submits nothing twice.
     """
+    from app.miner.client import Rejected
+
     settings: Settings = ctx.obj
     keys = _take(options, *KEYS)
     statement = _statement(options)
     runner = _miner(settings, api_url, keys)
-    video = _inspect(settings, api_url, file, statement["prompt_id"])
+    if obstacles := runner.ask(file, _hash(file), statement):
+        raise Rejected(f"This would be refused, so nothing was uploaded: {' '.join(obstacles)}")
+    video = _inspect(settings, api_url, file, statement["prompt_id"], yes)
     with _progress(file) as progress:
         receipt = runner.submit_video(video, statement, progress)
     if not watch:
         _show_receipt(receipt, as_json)
         return
     ctx.exit(_watch(settings, api_url, receipt["submission_uuid"], as_json))
+
+
+@miner.command()
+@click.argument("video_key")
+@key_options
+@api_option
+@click.pass_obj
+def abort(settings: Settings, video_key: str, api_url: str | None, **keys: Any) -> None:
+    """Give up the upload VIDEO_KEY, if it is one in parts that is not complete.
+
+    An upload that nobody goes on with is aborted after a day by itself.
+    """
+    _miner(settings, api_url, keys).abort(video_key)
+    click.echo("It is aborted.")
+
+
+@miner.command("list")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def list_submissions(settings: Settings, limit: int, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """List your own submissions, the newest first."""
+    from app.fields import printable
+
+    found = _miner(settings, api_url, keys).list_submissions(limit)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        score = "     -" if each["final_score"] is None else f"{each['final_score']:.4f}"
+        reason = printable(each["rejection_reason"] or "")
+        line = f"{each['submission_uuid']}  {each['submitted_at'][:19]}Z  {each['status']:<10}  {score}  "
+        click.echo(f"{line}{each['prompt_id']}  {reason}".rstrip())
+
+
+@miner.command()
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def standing(settings: Settings, api_url: str | None, as_json: bool, **keys: Any) -> None:
+    """Show your quotas, and how you stand in the active cycle.
+
+    The share is the weight that you would get if the cycle ended now with the results that there are.
+    """
+    found = _miner(settings, api_url, keys).get_standing()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    uid = "none" if found["uid"] is None else found["uid"]
+    click.echo(f"hotkey:       {found['miner_hotkey']}, uid {uid}")
+    for what in ("submissions", "uploads"):
+        quota = found[what]
+        wait = quota["seconds_until_room"]
+        room = "" if wait is None else f"; room for the next in {wait} s"
+        click.echo(f"{what + ':':<13} {quota['used']} of {quota['limit']} in the last hour{room}")
+    if found["open_multiparts"]:
+        click.echo(f"open uploads: {found['open_multiparts']} of {found['max_open_multiparts']}")
+    if (cycle := found["cycle"]) is None:
+        click.echo("cycle:        none is active")
+        return
+    click.echo(
+        f"cycle {cycle['cycle_id']}: {cycle['submissions']} submissions, {cycle['accepted']} accepted, "
+        f"{cycle['open']} open; {cycle['total_score']:.4f} points, {cycle['share']:.2%} of the weights"
+    )
 
 
 @miner.command()
@@ -352,16 +440,31 @@ def licences(settings: Settings, api_url: str | None, as_json: bool) -> None:
     click.echo(f"without:    {found['default'] or 'in no release'}")
 
 
-def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str) -> Any:
-    """Run the evaluation's checks on the file for that prompt. Raise Rejected if it would not pass."""
+def _hash(file: Path) -> str:
+    import hashlib
+
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str, yes: bool) -> Any:
+    """Run the evaluation's checks on the file for that prompt. Raise Rejected if it would not pass.
+
+    If it would lose points, say so, and ask at a terminal whether to go on, unless `yes`. A script goes on.
+    """
+    import sys
+
     from app.clients.backend import Backend
     from app.miner import client
 
     prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
-    video, report = client.inspect(file, prompt)
-    for check in report.technical.checks if report.technical else ():
-        if not check.passed:
-            click.echo(f"Loses points: {check.reason}", err=True)
+    video = client.inspect(file, prompt)
+    for loss in video.losses:
+        click.echo(f"Loses points: {loss}", err=True)
+    if video.losses and not yes and sys.stdin.isatty():
+        question = "Submit it all the same? It counts as one of your submissions of this hour."
+        if not click.confirm(question, err=True):
+            raise client.Rejected("As you wished, the video was not submitted.")
     return video
 
 

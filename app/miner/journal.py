@@ -10,7 +10,11 @@ from pathlib import Path
 
 @dataclass
 class Entry:
-    """Upload and submission of one file by one hotkey to one backend. `expires_at` is in Unix time."""
+    """Upload and submission of one file by one hotkey to one backend. `expires_at` is in Unix time.
+
+    An upload in parts has no address of its own. `etags` has the ETag of each part that has arrived, and None
+    for the others.
+    """
 
     video_key: str
     upload_url: str
@@ -19,6 +23,9 @@ class Entry:
     is_uploaded: bool = False
     # prompt id -> submission uuid
     submissions: dict[str, str] = field(default_factory=dict)
+    # 0: in one piece
+    part_bytes: int = 0
+    etags: list[str | None] = field(default_factory=list)
 
     @property
     def is_usable(self) -> bool:
@@ -47,6 +54,10 @@ class Journal:
         partial.touch(mode=0o600)
         partial.write_text(json.dumps(asdict(entry)))
         partial.replace(path)
+
+    def forget(self, *names: str) -> None:
+        """Delete the entry; there may be none."""
+        self._path(*names).unlink(missing_ok=True)
 
     def _path(self, *names: str) -> Path:
         return self._directory / (hashlib.sha256("\n".join(names).encode()).hexdigest()[:32] + ".json")

@@ -94,27 +94,6 @@ _FIND_DETAILS = text("""
                     WHERE id < :cycle_id AND status = 'COMPLETED'), 0)
             ORDER BY k.id DESC LIMIT :limit) decided) AS corrections
 """)
-_FIND_MINER = text(f"""
-    SELECT
-        (SELECT uid FROM metagraph WHERE hotkey = :hotkey) AS registered_uid,
-        (SELECT count(*) FROM submissions
-         WHERE miner_hotkey = :hotkey AND submitted_at > now() - interval '1 hour') AS submitted_last_hour,
-        own.cycle_id AS active_cycle_id, own.submissions AS active_submissions, own.open AS active_open,
-        own.accepted AS active_accepted, own.total AS active_total
-    FROM (
-        SELECT c.id AS cycle_id, count(s.id) AS submissions,
-               count(s.id) FILTER (WHERE s.status IN ('PENDING', 'EVALUATING')) AS open,
-               count(s.id) FILTER (WHERE coalesce(s.effective, s.status) = 'SCORED') AS accepted,
-               coalesce(sum(s.points), 0)::float8 AS total
-        FROM (SELECT) one LEFT JOIN cycles c ON c.status = 'ACTIVE' LEFT JOIN LATERAL (
-            SELECT s.id, s.status, last.status AS effective,
-                   coalesce(last.final_score, s.final_score) * s.prompt_weight AS points
-            FROM submissions s {JOIN_LAST}
-            -- carried over ones were submitted before the cycle began
-            WHERE s.miner_hotkey = :hotkey AND s.cycle_id = c.id
-                  AND s.submitted_at > c.started_at - interval '2 days') s ON true
-        GROUP BY c.id) own
-""")
 _LIST_MINER_CYCLES = text("""
     SELECT m.cycle_id, m.miner_uid AS uid, m.total_submissions AS submissions,
            m.accepted_submissions AS accepted, m.avg_score, m.total_score, m.adjustment::float8 AS adjustment,
@@ -122,15 +101,6 @@ _LIST_MINER_CYCLES = text("""
     FROM miner_scores m LEFT JOIN computed_weights w
          ON w.cycle_id = m.cycle_id AND w.miner_uid = m.miner_uid AND m.holds_uid
     WHERE m.miner_hotkey = :hotkey ORDER BY m.cycle_id DESC LIMIT :limit
-""")
-_LIST_MINER_SUBMISSIONS = text(f"""
-    SELECT s.uuid, p.scenario, s.cycle_id, s.submitted_at,
-           coalesce(last.status, s.status) AS status,
-           coalesce(last.final_score, s.final_score) AS final_score, last.status IS NOT NULL AS is_corrected
-    FROM submissions s JOIN prompts p ON p.id = s.prompt_id {JOIN_LAST}
-    WHERE s.miner_hotkey = :hotkey
-          AND (CAST(:before AS timestamptz) IS NULL OR s.submitted_at < :before)
-    ORDER BY s.submitted_at DESC LIMIT :limit
 """)
 _FIND_HOTKEY = text("""
     SELECT coalesce(
@@ -262,19 +232,6 @@ class CycleDetails:
 
 
 @dataclass(frozen=True)
-class Miner:
-    """A hotkey now: its uid, what it did in the last hour, and its standing in the active cycle."""
-
-    registered_uid: int | None
-    submitted_last_hour: int
-    active_cycle_id: int | None
-    active_submissions: int
-    active_open: int
-    active_accepted: int
-    active_total: float
-
-
-@dataclass(frozen=True)
 class MinerCycle:
     cycle_id: int
     uid: int
@@ -286,17 +243,6 @@ class MinerCycle:
     holds_uid: bool
     # of the uid; None if it has none
     weight: float | None
-
-
-@dataclass(frozen=True)
-class MinerSubmission:
-    uuid: UUID
-    scenario: str
-    cycle_id: int | None
-    submitted_at: datetime
-    status: str
-    final_score: float | None
-    is_corrected: bool
 
 
 @dataclass(frozen=True)
@@ -409,20 +355,9 @@ def get_details(cycle_id: int, last_correction_id: int | None) -> CycleDetails:
     return details
 
 
-def get_miner(hotkey: str) -> Miner:
-    miner = fetch_one(Miner, _FIND_MINER, hotkey=hotkey)
-    assert miner is not None
-    return miner
-
-
 def list_miner_cycles(hotkey: str, limit: int) -> list[MinerCycle]:
     """The miner's completed cycles, the newest first."""
     return fetch_all(MinerCycle, _LIST_MINER_CYCLES, hotkey=hotkey, limit=limit)
-
-
-def list_miner_submissions(hotkey: str, before: datetime | None, limit: int) -> list[MinerSubmission]:
-    """The miner's submissions from before a moment (None: now), the newest first."""
-    return fetch_all(MinerSubmission, _LIST_MINER_SUBMISSIONS, hotkey=hotkey, before=before, limit=limit)
 
 
 def find_hotkey(uid: int) -> str | None:

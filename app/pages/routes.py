@@ -19,6 +19,7 @@ from app.prompts.queries import Prompt, list_categories, list_prompts
 from app.releases import queries as release_queries
 from app.releases import service as release_service
 from app.releases.models import Rules
+from app.standing.queries import get_miner, list_miner_submissions
 from app.weights.models import MinerScore, RecordedScore, ScoredCycle
 from app.weights.queries import find_cycle
 from app.weights.service import list_scores
@@ -167,12 +168,12 @@ def miner(hotkey: str) -> Response:
     if not is_canonical(hotkey):
         raise NotFound("This is no hotkey; a hotkey has 47 or 48 letters and digits.")
     before = request.args.get("before", type=_moment)
-    submissions = queries.list_miner_submissions(hotkey, before, _SUBMISSIONS_A_PAGE + 1)
+    submissions = list_miner_submissions(hotkey, before, _SUBMISSIONS_A_PAGE + 1)
     settings = current_app.extensions["settings"]
     return answers.page(
         "pages/miner.html",
         hotkey=hotkey,
-        miner=queries.get_miner(hotkey),
+        miner=get_miner(hotkey),
         cycles=queries.list_miner_cycles(hotkey, _CYCLES_OF_A_MINER),
         submissions=submissions[:_SUBMISSIONS_A_PAGE],
         next=quote(submissions[_SUBMISSIONS_A_PAGE - 1].submitted_at.isoformat())

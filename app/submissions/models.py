@@ -1,4 +1,4 @@
-"""What an upload and a submission are, inside and on the wire."""
+"""What a submission is, inside and on the wire."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,11 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, Field
 
 from app.corrections.models import CorrectionOut
-from app.enums import ActorType, CameraType, ContentType, SubmissionStatus
+from app.enums import ActorType, CameraType, SubmissionStatus
 from app.fields import Id, JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
 from app.hotkeys import CONSENT_VERSION, LICENCE, is_canonical, statement_head
 from app.prompts.models import PromptId
-
-# what S3 takes in a single PUT
-MAX_UPLOAD_BYTES = 5 * 1024**3
+from app.uploads.models import VideoKey
 
 
 def _check_canonical(address: str) -> str:
@@ -35,7 +33,6 @@ def read_signature(text: str) -> bytes | None:
 HotkeyAddress = Annotated[
     str, Field(pattern=r"^[1-9A-HJ-NP-Za-km-z]{47,48}$"), AfterValidator(_check_canonical)
 ]
-VideoKey = Annotated[str, Field(pattern=r"^uploads/[0-9a-f-]{36}/[A-Za-z0-9._-]{1,100}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 # A malformed signature is refused later. In development, where none is needed, it counts as missing.
 Signature = Annotated[
@@ -70,22 +67,21 @@ class Consent(RequestModel):
     ]
 
 
-class NewUpload(RequestModel):
-    filename: Annotated[Text, Field(min_length=1, max_length=1024)]
-    content_type: Annotated[ContentType, Field(strict=False)] = ContentType.MP4
-    size_bytes: Annotated[Whole, Field(ge=1, le=MAX_UPLOAD_BYTES)] | None = None
+class _Terms(RequestModel):
+    """On what terms a video is given: its licence and the consent of the filmed people, if stated."""
+
+    licence: Annotated[str, Field(pattern=f"^{LICENCE}$")] | None = None
+    consent: Consent | None = None
+
+    @property
+    def statement_head(self) -> str:
+        """How the statement begins that the miner signs."""
+        if self.consent is None:
+            return statement_head(self.licence, None, None, None)
+        return statement_head(self.licence, self.consent.hash, self.consent.version, self.consent.date)
 
 
-class UploadOut(BaseModel):
-    """PUT the video to `upload_url` within `expires_in` seconds, with exactly these `headers`."""
-
-    upload_url: str
-    video_key: str
-    expires_in: int
-    headers: dict[str, str]
-
-
-class NewSubmission(RequestModel):
+class NewSubmission(_Terms):
     """An uploaded video, what the miner declares of it, and the hotkey's signature.
 
     The signature is an sr25519 signature of six lines, joined by newlines: `kibotos.submission.v1`,
@@ -113,15 +109,43 @@ class NewSubmission(RequestModel):
     environment: Word | None = None
     action_description: Annotated[Text, Field(max_length=2000)] | None = None
     task_success: bool | None = None
-    licence: Annotated[str, Field(pattern=f"^{LICENCE}$")] | None = None
-    consent: Consent | None = None
 
-    @property
-    def statement_head(self) -> str:
-        """How the statement begins that the miner signs."""
-        if self.consent is None:
-            return statement_head(self.licence, None, None, None)
-        return statement_head(self.licence, self.consent.hash, self.consent.version, self.consent.date)
+
+class SubmissionCheck(_Terms):
+    """A submission that is intended. Before the upload there is no `video_key` yet.
+
+    `size_bytes` is the size of the file. `in_parts`: it is to be uploaded in parts.
+    """
+
+    prompt_id: PromptId
+    miner_uid: Annotated[Whole, Field(ge=0, le=65535)]
+    miner_hotkey: HotkeyAddress
+    size_bytes: Annotated[Whole, Field(ge=1)] | None = None
+    in_parts: bool = False
+    video_key: VideoKey | None = None
+    video_hash: Sha256 | None = None
+
+
+class Obstacle(BaseModel):
+    """Why it would be refused: the status and the sentence of the refusal, which says what to do.
+
+    `retry_after` is the number of seconds until it may be accepted, if that is known.
+    """
+
+    status: int
+    detail: str
+    retry_after: int | None
+
+
+class CheckOut(BaseModel):
+    """What would refuse the submission, in the order of the rules; nothing, if `is_acceptable`.
+
+    `max_size_bytes` is the largest file that the prompt accepts.
+    """
+
+    is_acceptable: bool
+    obstacles: list[Obstacle]
+    max_size_bytes: Id
 
 
 @dataclass(frozen=True)
@@ -180,15 +204,6 @@ class Admission:
     def statement_head(self) -> str:
         """How the statement began with which this key was submitted."""
         return statement_head(self.licence, self.consent_hash, self.consent_version, self.consent_date)
-
-
-@dataclass(frozen=True)
-class UploadAdmission:
-    """What the database knows about a hotkey that asks for a presigned upload."""
-
-    has_metagraph: bool
-    is_registered: bool
-    quota_wait_seconds: float | None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""SQL on uploads and submissions."""
+"""SQL on submissions."""
 
 import json
 from typing import Any
@@ -7,39 +7,21 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
-from app.db import execute, fetch_one
-from app.locks import MINER_PRESIGNS, MINER_SUBMISSIONS
-from app.submissions.models import Admission, Receipt, Submission, UploadAdmission
+from app.db import fetch_one, fetch_value
+from app.locks import MINER_SUBMISSIONS
+from app.submissions.models import Admission, Receipt, Submission
+from app.uploads.queries import HAS_METAGRAPH, QUOTA_WAIT
 
-_LOCK_PRESIGNS = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_PRESIGNS}))")
-# There is room again when this row is older than an hour: the limit-th newest, if there are so many.
-_QUOTA_WAIT = """
-    (SELECT extract(epoch FROM {moment} + interval '1 hour' - now())::float8 FROM {table}
-     WHERE miner_hotkey = :miner_hotkey AND {moment} > now() - interval '1 hour'
-     ORDER BY {moment} DESC OFFSET :quota - 1 LIMIT 1) AS quota_wait_seconds
-"""
-_METAGRAPH = """
-    EXISTS (SELECT FROM chain_state
-            WHERE metagraph_netuid = :netuid AND metagraph_snapshot_at IS NOT NULL) AS has_metagraph
-"""
-_GET_UPLOAD_ADMISSION = text(f"""
-    SELECT {_METAGRAPH},
-        EXISTS (SELECT FROM metagraph WHERE hotkey = :miner_hotkey) AS is_registered,
-        {_QUOTA_WAIT.format(table="uploads", moment="created_at")}
-""")
-_INSERT_UPLOAD = text("""
-    INSERT INTO uploads (video_key, miner_hotkey, content_type, size_bytes, expires_at)
-    VALUES (:video_key, :miner_hotkey, :content_type, :size_bytes, now() + make_interval(secs => :expires_in))
-""")
+_WAIT = QUOTA_WAIT.format(table="submissions", moment="submitted_at")
 _ADMISSION = f"""
     SELECT u.video_key IS NOT NULL AS is_presigned, u.miner_hotkey AS owner, u.content_type, u.size_bytes,
         s.uuid AS submission_uuid, s.status, s.cycle_id,
         s.prompt_id, s.miner_uid, s.miner_hotkey, s.video_hash,
         s.licence, s.consent_hash, s.consent_version, s.consent_date::text AS consent_date,
         p.is_active AND (p.expires_at IS NULL OR p.expires_at > now()) AS prompt_is_open,
-        p.requirements, {_METAGRAPH},
+        p.requirements, {HAS_METAGRAPH} AS has_metagraph,
         EXISTS (SELECT FROM metagraph WHERE uid = :miner_uid AND hotkey = :miner_hotkey) AS is_registered,
-        {_QUOTA_WAIT.format(table="submissions", moment="submitted_at")},
+        {_WAIT} AS quota_wait_seconds,
         EXISTS (SELECT FROM gold_showings g WHERE g.video_key = :video_key) AS is_gold,
         -- not what another miner only claimed to be this file
         (SELECT d.uuid FROM submissions d JOIN takedowns t ON t.submission_id = d.id
@@ -91,6 +73,11 @@ _INSERT_SUBMISSION = f"""
 # the locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick
 # has just started. A single statement would see neither.
 _LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
+_GET_WAIT = text(f"SELECT {_WAIT}")
+_COUNT_REQUESTS = text("""
+    SELECT count(*) FROM nonces
+    WHERE hotkey = :miner_hotkey AND used_at > now() - make_interval(secs => :seconds)
+""")
 # with the effective result: the status, score and reason of the last correction, if there is any
 _FIND = text(f"""
     SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key,
@@ -114,36 +101,9 @@ _FIND = text(f"""
 """)
 
 
-def lock_presigns(miner_hotkey: str) -> None:
-    """Make other requests of this miner wait here until the transaction ends."""
-    execute(_LOCK_PRESIGNS, miner_hotkey=miner_hotkey)
-
-
-def get_upload_admission(miner_hotkey: str, quota: int, netuid: int | None) -> UploadAdmission:
-    """Return what is known about `miner_hotkey`, which may presign `quota` uploads an hour."""
-    row = fetch_one(
-        UploadAdmission, _GET_UPLOAD_ADMISSION, miner_hotkey=miner_hotkey, quota=quota, netuid=netuid
-    )
-    assert row is not None
-    return row
-
-
-def insert_upload(
-    video_key: str, miner_hotkey: str | None, content_type: str, size_bytes: int | None, expires_in: int
-) -> None:
-    execute(
-        _INSERT_UPLOAD,
-        video_key=video_key,
-        miner_hotkey=miner_hotkey,
-        content_type=content_type,
-        size_bytes=size_bytes,
-        expires_in=expires_in,
-    )
-
-
 def get_admission(
-    video_key: str,
-    video_hash: str,
+    video_key: str | None,
+    video_hash: str | None,
     prompt_id: str,
     miner_uid: int,
     miner_hotkey: str,
@@ -185,6 +145,16 @@ def insert_submission(
         "signature": signature,
     }
     return fetch_one(Receipt, _LOCK_AND_INSERT_SUBMISSION, **binds, quota=quota, netuid=netuid)
+
+
+def get_quota_wait(miner_hotkey: str, quota: int) -> float | None:
+    """Seconds until the miner may submit again; None if it may now."""
+    return fetch_value(_GET_WAIT, miner_hotkey=miner_hotkey, quota=quota)
+
+
+def count_requests(miner_hotkey: str, seconds: float) -> int:
+    """How many signed requests of this miner came in the last seconds, as far as nonces are remembered."""
+    return fetch_value(_COUNT_REQUESTS, miner_hotkey=miner_hotkey, seconds=seconds)
 
 
 def find_submission(uuid: UUID) -> Submission | None:

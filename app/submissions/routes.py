@@ -1,4 +1,4 @@
-"""Endpoints of uploads and submissions."""
+"""Endpoints of submissions."""
 
 from uuid import UUID
 
@@ -7,30 +7,22 @@ from spectree import Response as Answers
 
 from app.corrections.models import CorrectionOut
 from app.corrections.queries import list_corrections
+from app.errors import Forbidden
 from app.submissions import service
 from app.submissions.models import (
+    CheckOut,
     ConsentOut,
     EvaluationOut,
     LicencesOut,
     NewSubmission,
-    NewUpload,
     ReceiptOut,
+    SubmissionCheck,
     SubmissionOut,
-    UploadOut,
 )
 from app.web.api import Problem, spec
 from app.web.auth import is_open, require_miner
 
 blueprint = Blueprint("submissions", __name__)
-
-
-@blueprint.post("/v1/upload/presign")
-@require_miner
-@spec.validate(resp=Answers(HTTP_200=UploadOut, HTTP_429=Problem), tags=["submissions"])
-def presign(json: NewUpload) -> UploadOut:
-    """Return a presigned address, to which one video can be uploaded."""
-    extensions = current_app.extensions
-    return service.presign(json, g.miner_hotkey, extensions["settings"], extensions["storage"])
 
 
 @blueprint.post("/v1/submissions")
@@ -55,6 +47,19 @@ def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
         json, is_open(), extensions["settings"], extensions["storage"], extensions["redis"]
     )
     return ReceiptOut.model_validate(receipt, from_attributes=True), 201 if is_new else 200
+
+
+@blueprint.post("/v1/submissions/check")
+@require_miner
+@spec.validate(resp=Answers(HTTP_200=CheckOut, HTTP_429=Problem), tags=["submissions"])
+def check(json: SubmissionCheck) -> CheckOut:
+    """Tell whether a submission would be accepted, before its video is uploaded. Nothing is changed.
+
+    Each obstacle is told as the submission's own refusal would tell it, in the same order.
+    """
+    if g.miner_hotkey not in (None, json.miner_hotkey):
+        raise Forbidden("Sign the request with the key of miner_hotkey; others may not ask for it.")
+    return service.check(json, g.miner_hotkey is None, current_app.extensions["settings"])
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>")

@@ -1,19 +1,19 @@
-"""The rules of uploads and submissions."""
+"""The rules of submissions."""
 
+from collections.abc import Iterator
 from math import ceil
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import structlog
-from anyascii import anyascii
 from redis import Redis, RedisError
-from werkzeug.utils import secure_filename
 
 from app.assessment.technical import largest_file
 from app.clients.storage import Storage, StoredObject
 from app.config import Settings
-from app.db import autocommit, db
+from app.db import autocommit
 from app.errors import (
     Conflict,
+    DomainError,
     Forbidden,
     NotFound,
     TooManyRequests,
@@ -26,48 +26,22 @@ from app.queue import enqueue_evaluations
 from app.submissions import queries
 from app.submissions.models import (
     Admission,
+    CheckOut,
     NewSubmission,
-    NewUpload,
+    Obstacle,
     Receipt,
     Submission,
-    UploadAdmission,
-    UploadOut,
+    SubmissionCheck,
     read_signature,
 )
+from app.uploads import service as uploads
+from app.uploads.models import MAX_UPLOAD_BYTES
+from app.uploads.rules import refuse_beyond_quota, refuse_unregistered
 
 log = structlog.get_logger(__name__)
 
-MAX_FILENAME_LENGTH = 100
-
-
-def safe_filename(name: str) -> str:
-    """Return `name` reduced to ASCII letters, digits, dots, dashes and underscores, ending as it did.
-
-    Other scripts are transliterated: `видео.mp4` becomes `video.mp4`.
-    """
-    stem, dot, suffix = (secure_filename(anyascii(name)) or "video").rpartition(".")
-    if not dot or len(suffix) > 10:
-        stem, dot, suffix = stem + dot + suffix, "", ""
-    return stem[: MAX_FILENAME_LENGTH - len(dot + suffix)] + dot + suffix
-
-
-def presign(new: NewUpload, miner_hotkey: str | None, settings: Settings, storage: Storage) -> UploadOut:
-    """Create an upload. `miner_hotkey` is None for an unsigned request, which no quota can count.
-
-    Raises Forbidden for a hotkey that is not registered, and TooManyRequests if the quota is used up.
-    """
-    video_key = f"uploads/{uuid4()}/{safe_filename(new.filename)}"
-    expires_in = settings.presign_expires_seconds
-    url, headers = storage.presign_put(video_key, new.content_type, new.size_bytes, expires_in)
-    if miner_hotkey is not None:
-        quota = settings.max_presigns_per_hour
-        queries.lock_presigns(miner_hotkey)
-        admission = queries.get_upload_admission(miner_hotkey, quota, settings.netuid)
-        _check_registration(admission, settings.netuid, "This hotkey is not registered")
-        _check_quota(admission.quota_wait_seconds, quota, "presigned uploads")
-    queries.insert_upload(video_key, miner_hotkey, new.content_type, new.size_bytes, expires_in)
-    db.session.commit()
-    return UploadOut(upload_url=url, video_key=video_key, expires_in=expires_in, headers=headers)
+# of one hotkey in a minute, with all else that it signs
+MAX_CHECKS_PER_MINUTE = 60
 
 
 def submit(
@@ -101,6 +75,41 @@ def submit(
         # the row is safe; the next reconciliation queues it
         log.warning("enqueue_failed", error=type(error).__name__, submission=str(receipt.submission_uuid))
     return receipt, True
+
+
+def check(new: SubmissionCheck, unsigned_allowed: bool, settings: Settings) -> CheckOut:
+    """Return everything that would refuse this submission, and its upload if that is still to come.
+
+    The rules are those of submit(), in their order. Nothing is locked or changed: what is acceptable now may
+    be refused later. Raises TooManyRequests if the hotkey asks all the time.
+    """
+    with autocommit():
+        if queries.count_requests(new.miner_hotkey, 60.0) > MAX_CHECKS_PER_MINUTE:
+            raise TooManyRequests("This hotkey asks too often; try again in a minute.", 60.0)
+        admission = _get_admission(new, settings)
+        obstacles = list(_list_obstacles(new, admission, unsigned_allowed, settings))
+        if new.video_key is None and not unsigned_allowed:
+            # registration was asked for already, with the uid
+            obstacles += [
+                each
+                for each in uploads.list_obstacles(new.miner_hotkey, settings, new.in_parts)
+                if isinstance(each, TooManyRequests)
+            ]
+    most = min(MAX_UPLOAD_BYTES, largest_file(admission.requirements or {}))
+    if new.size_bytes is not None and new.size_bytes > most:
+        obstacles.append(_too_large(new.size_bytes, most))
+    return CheckOut(
+        is_acceptable=not obstacles,
+        obstacles=[
+            Obstacle(
+                status=each.status,
+                detail=each.detail,
+                retry_after=None if each.retry_after is None else ceil(each.retry_after),
+            )
+            for each in obstacles
+        ],
+        max_size_bytes=most,
+    )
 
 
 def get_submission(uuid: UUID) -> Submission:
@@ -142,74 +151,75 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
 
     A statement that was submitted before is never refused: the admission has its receipt.
     """
-    quota = settings.max_submissions_per_hour
-    admission = queries.get_admission(
+    admission = _get_admission(new, settings)
+    for obstacle in _list_obstacles(new, admission, unsigned_allowed, settings):
+        raise obstacle
+    return admission
+
+
+def _get_admission(new: NewSubmission | SubmissionCheck, settings: Settings) -> Admission:
+    return queries.get_admission(
         new.video_key,
         new.video_hash,
         new.prompt_id,
         new.miner_uid,
         new.miner_hotkey,
-        quota,
+        settings.max_submissions_per_hour,
         settings.netuid,
     )
+
+
+def _list_obstacles(
+    new: NewSubmission | SubmissionCheck, admission: Admission, unsigned_allowed: bool, settings: Settings
+) -> Iterator[DomainError]:
+    """Yield each reason to refuse `new`, in the order in which they are told."""
     stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash", "statement_head")
     if admission.is_gold or (
         admission.receipt and any(getattr(admission, name) != getattr(new, name) for name in stated)
     ):
-        raise Conflict("This video_key was submitted with another statement; upload a new video.")
+        yield Conflict("This video_key was submitted with another statement; upload a new video.")
+        # nothing more, or a gold film would be told from a submission
+        return
     if admission.receipt:
-        return admission
-    if not admission.is_presigned:
-        raise invalid_field(
-            "video_key",
-            "use the video_key that you got from POST /v1/upload/presign; an upload that is not submitted "
-            f"within {settings.retain_unsubmitted_days:g} days is deleted.",
-        )
-    # an upload without an owner was presigned by an unsigned request, in development
-    if admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
-        raise Forbidden("This video_key belongs to another hotkey; upload the video with your own hotkey.")
+        return
+    if new.video_key is not None:
+        if not admission.is_presigned:
+            yield invalid_field(
+                "video_key",
+                "use the video_key that you got from POST /v1/upload/presign; an upload that is not "
+                f"submitted within {settings.retain_unsubmitted_days:g} days is deleted.",
+            )
+        # an upload without an owner was presigned by an unsigned request, in development
+        elif admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
+            yield Forbidden(
+                "This video_key belongs to another hotkey; upload the video with your own hotkey."
+            )
     if admission.prompt_is_open is None:
-        raise invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
-    if not admission.prompt_is_open:
-        raise Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
-    _check_licence(new.licence, settings)
+        yield invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
+    elif not admission.prompt_is_open:
+        yield Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
+    if obstacle := _refuse_licence(new.licence, settings):
+        yield obstacle
     if admission.taken_down_as:
-        raise Conflict(
+        yield Conflict(
             f"This video was taken down, as submission {admission.taken_down_as}, and cannot come back. Film "
             "a new one; if it was taken down by mistake, ask the operator."
         )
-    _check_registration(admission, settings.netuid, f"miner_hotkey does not hold miner_uid {new.miner_uid}")
-    _check_quota(admission.quota_wait_seconds, quota, "submissions")
-    return admission
+    refusal = f"miner_hotkey does not hold miner_uid {new.miner_uid}"
+    if obstacle := refuse_unregistered(admission, settings.netuid, refusal):
+        yield obstacle
+    quota = settings.max_submissions_per_hour
+    if obstacle := refuse_beyond_quota(admission.quota_wait_seconds, quota, "submissions"):
+        yield obstacle
 
 
-def _check_licence(licence: str | None, settings: Settings) -> None:
+def _refuse_licence(licence: str | None, settings: Settings) -> DomainError | None:
     if licence in (None, *settings.licences):
-        return
+        return None
     allowed = (
         f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
     )
-    raise invalid_field("licence", f"{allowed}; GET /v1/licences says what this backend takes.")
-
-
-def _check_registration(admission: Admission | UploadAdmission, netuid: int | None, refusal: str) -> None:
-    """Raise unless the stored metagraph knows the miner; without a netuid nothing is checked."""
-    if netuid is None:
-        return
-    if not admission.has_metagraph:
-        raise Unavailable("The subnet's metagraph is not loaded yet; try again in a minute.", retry_after=60)
-    if not admission.is_registered:
-        raise Forbidden(
-            f"{refusal} on subnet {netuid}. If you have just registered, try again in some minutes."
-        )
-
-
-def _check_quota(wait_seconds: float | None, quota: int, what: str) -> None:
-    if wait_seconds is not None:
-        raise TooManyRequests(
-            f"This hotkey has used up its {quota} {what} an hour; try again in {ceil(wait_seconds)} seconds.",
-            wait_seconds,
-        )
+    return invalid_field("licence", f"{allowed}; GET /v1/licences says what this backend takes.")
 
 
 def _check_object(stored: StoredObject | None, admission: Admission) -> None:
@@ -228,7 +238,10 @@ def _check_object(stored: StoredObject | None, admission: Admission) -> None:
         )
     most = largest_file(admission.requirements or {})
     if stored.size_bytes > most:
-        raise Conflict(
-            f"The upload has {stored.size_bytes} bytes, and this prompt accepts at most {most}; "
-            "upload a smaller video."
-        )
+        raise _too_large(stored.size_bytes, most)
+
+
+def _too_large(size_bytes: int, most: int) -> Conflict:
+    return Conflict(
+        f"The upload has {size_bytes} bytes, and this prompt accepts at most {most}; upload a smaller video."
+    )

@@ -56,7 +56,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Holder:
-    """A uid and the hotkey that held it when the cycle completed."""
+    """A uid and the hotkey that holds it, or held it when a cycle completed."""
 
     uid: int
     hotkey: str

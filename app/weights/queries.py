@@ -118,6 +118,7 @@ _LIST_HOLDERS = text("""
     FROM miner_scores JOIN computed_weights USING (cycle_id, miner_uid)
     WHERE cycle_id = :cycle_id AND holds_uid GROUP BY miner_uid HAVING count(*) = 1 ORDER BY miner_uid
 """)
+_LIST_REGISTERED = text("SELECT uid, hotkey FROM metagraph")
 _LIST_JUDGE_MODELS = text("""
     SELECT DISTINCT e.judge_model FROM submissions s JOIN evaluations e ON e.submission_id = s.id
     WHERE s.cycle_id = :cycle_id AND e.judge_model IS NOT NULL ORDER BY e.judge_model
@@ -186,6 +187,11 @@ def list_weights(cycle_id: int) -> list[Weight]:
 def list_holders(cycle_id: int) -> list[Holder]:
     """The hotkeys that the weighted uids of a completed cycle are paid for, in the order of uids."""
     return fetch_all(Holder, _LIST_HOLDERS, cycle_id=cycle_id)
+
+
+def list_registered() -> list[Holder]:
+    """The hotkeys that hold uids in the stored metagraph."""
+    return fetch_all(Holder, _LIST_REGISTERED)
 
 
 def list_judge_models(cycle_id: int) -> list[str]:

@@ -59,6 +59,35 @@ def record(cycle_id: int, check_registration: bool) -> Recorded:
     """
     corrections.lock()
     last_correction_id = corrections.find_last_id()
+    settled = _settle(cycle_id, last_correction_id, check_registration)
+    queries.insert_scores(cycle_id, settled, check_registration)
+    scores = queries.list_recorded_scores(cycle_id)
+    weights = _weigh(scores)
+    queries.insert_weights(cycle_id, weights)
+    return Recorded(len(scores), len(weights), queries.list_judge_models(cycle_id), last_correction_id)
+
+
+def draft_shares(cycle_id: int, check_registration: bool) -> dict[str, float]:
+    """Return the weight of each hotkey if record() were called with the results that there are now.
+
+    Nothing is written. Hotkeys that would get nothing are left out.
+    """
+    settled = _settle(cycle_id, corrections.find_last_id(), check_registration)
+    holders = {holder.hotkey: holder.uid for holder in queries.list_registered()}
+    scores = [
+        _held(score, not check_registration or holders.get(score.miner_hotkey) == score.miner_uid)
+        for score in settled
+    ]
+    weights = {weight.uid: weight.weight for weight in _weigh(scores)}
+    return {
+        score.miner_hotkey: weights[score.miner_uid]
+        for score in scores
+        if score.holds_uid and score.miner_uid in weights
+    }
+
+
+def _settle(cycle_id: int, last_correction_id: int | None, check_registration: bool) -> list[SettledScore]:
+    """The scores of a cycle as they stand, with what earlier cycles owe or are owed."""
     earned = queries.list_current_scores(cycle_id)
     best = {score.miner_hotkey: score.miner_uid for score in reversed(earned)}
     due = {}
@@ -66,11 +95,7 @@ def record(cycle_id: int, check_registration: bool) -> Recorded:
         uid = balance.registered_uid if check_registration else best.get(balance.hotkey, balance.last_uid)
         if uid is not None:
             due[uid, balance.hotkey] = balance.points
-    queries.insert_scores(cycle_id, list(settle(earned, due).values()), check_registration)
-    scores = queries.list_recorded_scores(cycle_id)
-    weights = _weigh(scores)
-    queries.insert_weights(cycle_id, weights)
-    return Recorded(len(scores), len(weights), queries.list_judge_models(cycle_id), last_correction_id)
+    return list(settle(earned, due).values())
 
 
 def get_cycle(cycle_id: int | None) -> ScoredCycle:

@@ -27,7 +27,9 @@ class Signature(requests.auth.AuthBase):
         return request
 
 
-schemathesis.auth.set_from_requests(Signature()).apply_to(path="/v1/upload/presign")
+schemathesis.auth.set_from_requests(Signature()).apply_to(
+    path_regex="^(/v1/upload/|/v1/submissions/check|/v1/miners/)"
+)
 schemathesis.auth.set_from_requests(Token(EVALUATOR_TOKEN)).apply_to(path_regex="^/v1/evaluate/")
 schemathesis.auth.set_from_requests(Token(ADMIN_TOKEN)).apply_to(path_regex="^(/v1/admin/|/metrics)")
 

@@ -213,6 +213,37 @@ def test_metrics_tell_the_state_of_the_work(make_app):
     assert found[("kibotos_judge_token_budget",)] == 500
     assert found[("kibotos_redis_up",)] == 1
     assert found[("kibotos_queue_depth",)] == 0
+    assert ("kibotos_metagraph_age_seconds",) not in found
+
+
+def test_metrics_tell_what_alerts_wait_for(make_app):
+    """Each has a sample while all is well, or an alert on it would be silent for the wrong reason."""
+    client = make_app(netuid=1).test_client()
+    found = samples(client.get("/metrics"))
+    assert found[("kibotos_oldest_due_seconds",)] == 0
+    assert found[("kibotos_cycles_without_weights",)] == 0
+    assert found["kibotos_webhooks_failing", ("owner", "operator")] == 0
+    with client.application.app_context():
+        snapshot = datetime.now(UTC) - timedelta(hours=3)
+        factories.insert("chain_state", metagraph_netuid=1, metagraph_snapshot_at=snapshot)
+        weighted = factories.make_cycle("COMPLETED")
+        factories.insert("computed_weights", cycle_id=weighted, miner_uid=1, weight=1.0, weight_u16=65535)
+        factories.make_cycle("COMPLETED")
+        factories.make_cycle("COMPLETED")
+        for hotkey in (None, factories.miner().ss58_address):
+            factories.insert(
+                "webhook_endpoints",
+                miner_hotkey=hotkey,
+                url="https://example.org",
+                events=["submission.evaluated"],
+                secret=b"s" * 24,
+                failures=2,
+            )
+    found = samples(client.get("/metrics"))
+    assert found[("kibotos_metagraph_age_seconds",)] == pytest.approx(3 * 3600, abs=60)
+    assert found[("kibotos_cycles_without_weights",)] == 2
+    assert found["kibotos_webhooks_failing", ("owner", "operator")] == 1
+    assert found["kibotos_webhooks_failing", ("owner", "miner")] == 1
 
 
 def test_metrics_tell_of_ledgers_that_are_late(client, app):

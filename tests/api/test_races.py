@@ -12,6 +12,7 @@ from bittensor import http_auth
 from app.db import db
 from app.submissions import queries
 from app.submissions.models import NewSubmission
+from app.uploads import queries as uploads
 from tests import factories
 from tests.api.conftest import PRODUCTION, signed_submission, statement_fields
 from tests.processes import eventually
@@ -87,8 +88,8 @@ def test_a_presign_waits_for_another_of_its_miner_and_counts_it(make_app, databa
     body = b'{"filename": "video.mp4"}'
     headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
     with ThreadPoolExecutor(1) as pool, app.app_context():
-        queries.lock_presigns(MINER.ss58_address)
-        queries.insert_upload("uploads/another/video.mp4", MINER.ss58_address, "video/mp4", None, 60)
+        uploads.lock_presigns(MINER.ss58_address)
+        uploads.insert_upload("uploads/another/video.mp4", MINER.ss58_address, "video/mp4", None, 60)
         answer = pool.submit(
             app.test_client().post,
             "/v1/upload/presign",

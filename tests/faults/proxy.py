@@ -13,7 +13,11 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
     """Passes requests on to `upstream` (a port), one a connection, while `fault` is None.
 
     `fault` may be `500`, `500 to GET` (uploads are still seen), `429`, `garbage` (bytes that are no HTTP),
-    `nothing` (no answer until it is over) or `half` (the connection ends in the middle of the body).
+    `nothing` (no answer until it is over) or `half` (the connection ends in the middle of the body),
+    or `flipped` (one byte of the next request's body is another, and then it is over).
+
+    `cuts` has a number of bytes, or None, for each of the next PUTs: so much of its body is read, and then
+    the connection is cut. `taken_bytes` is how much of the bodies of all PUTs was read.
     """
 
     daemon_threads = True
@@ -23,6 +27,9 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
     def __init__(self, upstream):
         super().__init__(("127.0.0.1", 0), _Connection)
         self.upstream = upstream
+        self.cuts = []
+        self.taken_bytes = 0
+        self._counting = threading.Lock()
         self._fault = None
         self._over = threading.Event()
 
@@ -39,6 +46,14 @@ class FaultyProxy(socketserver.ThreadingTCPServer):
         self._fault = fault
         over, self._over = self._over, threading.Event()
         over.set()
+
+    def next_cut(self):
+        with self._counting:
+            return self.cuts.pop(0) if self.cuts else None
+
+    def count(self, taken):
+        with self._counting:
+            self.taken_bytes += taken
 
     def wait_until_over(self):
         self._over.wait(60)
@@ -68,8 +83,13 @@ class _Connection(socketserver.StreamRequestHandler):
             if not line.lower().startswith(b"connection:"):
                 lines.append(line)
         length = [int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")]
-        body = self.rfile.read(length[0]) if length else b""
-        return b"".join(lines), body
+        head = b"".join(lines)
+        if not head.startswith(b"PUT "):
+            return head, self.rfile.read(length[0]) if length else b""
+        cut = self.server.next_cut()
+        body = self.rfile.read(length[0] if cut is None else min(cut, length[0]))
+        self.server.count(len(body))
+        return (head, body) if cut is None else (b"", b"")
 
     def _answer(self, head, body):
         fault = self.server.fault
@@ -83,6 +103,9 @@ class _Connection(socketserver.StreamRequestHandler):
             self.wfile.write(os.urandom(300))
         elif fault == "nothing":
             self.server.wait_until_over()
+        elif fault == "flipped":
+            self.server.fault = None
+            self._pass_on(head, bytes([body[0] ^ 1]) + body[1:], cut=False)
         else:
             self._pass_on(head, body, cut=fault == "half")
 

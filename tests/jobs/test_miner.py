@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import pty
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,8 +20,9 @@ from app.db import db
 from app.hotkeys import submission_statement
 from app.local.process import free_ports
 from tests import factories
-from tests.processes import eventually
+from tests.processes import ROOT, eventually
 
+UNKNOWN_KEY = "uploads/00000000-0000-0000-0000-000000000001/video.mp4"
 PRODUCTION = {
     "app_env": "production",
     "admin_token": ("a" * 32,),
@@ -161,6 +166,59 @@ def test_a_signature_made_elsewhere(mine, wallet, videos):
     accepted = mine("submit", *options, "--signature", hotkey.sign(statement).hex(), signed=False)
     assert accepted.exit_code == 0
     assert rows("SELECT count(*) FROM submissions") == [(1,)]
+
+
+def test_what_would_be_refused_is_said_before_the_first_byte(mine, wallet, videos):
+    video = videos.make(seconds=3)
+    for _ in range(4):
+        factories.make_submission(miner_hotkey=wallet.hotkey.ss58_address)
+    uploads = rows("SELECT count(*) FROM uploads")
+    refused = mine("submit-video", video, "--prompt", "mug", "--uid", "7")
+    assert refused.exit_code == 1
+    told = " ".join(refused.output.split())
+    assert "nothing was uploaded: This hotkey has used up its 4 submissions an hour; try again in 3" in told
+    assert rows("SELECT count(*) FROM uploads") == uploads
+
+    shown = mine("standing").stdout
+    assert "4 of 4 in the last hour; room for the next in 3" in shown and "0.00% of the weights" in shown
+    assert json.loads(mine("standing", "--json").stdout)["submissions"]["used"] == 4
+    listed = mine("list", "--limit", "3").stdout.splitlines()
+    assert len(listed) == 3 and all("PENDING" in line for line in listed)
+    assert len(json.loads(mine("list", "--json").stdout)) == 4
+
+
+def test_at_a_terminal_what_loses_points_asks_first(mine, backend, wallet, videos, tmp_path):
+    """A script is not asked: it has no terminal."""
+    factories.make_prompt(id="sharp", requirements={"min_width": 4000})
+    video = videos.make(seconds=3)
+    options = ["--wallet-name", "filmer", "--hotkey-name", "camera", "--api-url", backend]
+    options += ["--wallet-path", str(tmp_path / "wallets"), "--prompt", "sharp", "--uid", "7"]
+    command = [sys.executable, "-m", "cli", "miner", "submit-video", str(video), *options]
+    environ = dict(os.environ, HOME=str(tmp_path), PYTHONPATH=str(ROOT))
+    ours, theirs = pty.openpty()
+    os.write(ours, b"n\n")
+    declined = subprocess.run(
+        command, stdin=theirs, capture_output=True, text=True, env=environ, timeout=120, check=False
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert declined.returncode == 1
+    assert "Loses points: " in declined.stderr and "Submit it all the same?" in declined.stderr
+    assert "As you wished" in declined.stderr
+    assert rows("SELECT count(*) FROM uploads") == [(0,)]
+    scripted = mine("submit-video", video, "--prompt", "sharp", "--uid", "7")
+    assert scripted.exit_code == 0 and "Loses points: " in scripted.output
+    assert "Submit it all the same?" not in scripted.output
+
+
+def test_an_upload_in_parts_can_be_given_up(mine, app, wallet, tmp_path):
+    key = factories.make_upload(miner_hotkey=wallet.hotkey.ss58_address, size_bytes=20_000_000)
+    upload_id = app.extensions["storage"].start_multipart(key, "video/mp4")
+    factories.insert("multipart_uploads", "1", video_key=key, upload_id=upload_id, part_bytes=5_242_880)
+    assert "open uploads: 1 of 8" in mine("standing").stdout
+    assert mine("abort", key).exit_code == 0
+    assert rows("SELECT state FROM multipart_uploads") == [("ABORTED",)]
+    assert "no upload in parts" in mine("abort", UNKNOWN_KEY).output
 
 
 def test_prompts_are_listed(mine):
