@@ -29,15 +29,21 @@ COMMANDS = {
     "keys": ("app.ledger.commands", "Make the key that signs receipts, and list the keys that ever did."),
     "ledger": ("app.ledger.commands", "Write the ledgers of completed cycles again, and check them."),
     "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),
+    "releases": ("app.releases.commands", "Make data sets of accepted videos, check and export them."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "receipt": ("app.miner.receipt", "Check receipts of submissions, without a backend."),
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
     "shadow": ("app.shadow.commands", "Judge a cycle anew beside it, and show the differences."),
     "submissions": ("app.moderation.commands", "Correct the result of a submission, or take its video down."),
-    "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
     "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
+}
+# Those of `kibotos storage`. To set the bucket up needs no database.
+STORAGE_COMMANDS = {
+    "init": ("app.storage.commands", "Create the bucket and its rules, and print the policy for the key."),
+    "prune": ("app.retention.commands", "Delete what is over its time, or unknown."),
+    "usage": ("app.retention.commands", "Show what is in the bucket, by class, and what of it is due."),
 }
 # Those of `kibotos weights`. Anybody can verify; to recompute needs the database.
 WEIGHTS_COMMANDS = {
@@ -147,14 +153,21 @@ def api(settings: Settings, host: str | None, port: int | None, reload: bool) ->
 
 @kibotos.command()
 @click.option("--count", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--queue",
+    type=click.Choice(["evaluations", "releases"]),
+    default="evaluations",
+    show_default=True,
+    help="What they do. What builds releases never makes an evaluation wait.",
+)
 @click.pass_obj
-def worker(settings: Settings, count: int) -> None:
-    """Run workers that evaluate submissions."""
+def worker(settings: Settings, count: int, queue: str) -> None:
+    """Run workers that evaluate submissions, or such that build releases."""
     from app import logs
     from jobs.worker import run
 
     logs.configure(settings.log_level, settings.log_format)
-    run(settings.require_server(), count)
+    run(settings.require_server(), count, queue)
 
 
 @kibotos.command()
@@ -181,6 +194,11 @@ def scheduler(
         changes["auto_start_cycles"] = False
     logs.configure(settings.log_level, settings.log_format)
     run(replace(settings, **changes).require_server())
+
+
+@kibotos.group(cls=Commands, modules=STORAGE_COMMANDS)
+def storage() -> None:
+    """Set up the bucket of the videos, and see what is in it."""
 
 
 @kibotos.group(cls=Commands, modules=WEIGHTS_COMMANDS)

@@ -132,6 +132,25 @@ class DataFormat(StrEnum):
     PARQUET = "parquet"
 
 
+class ReleaseState(StrEnum):
+    """How far a release is: its films are made, then its files are written."""
+
+    FILMS = "FILMS"
+    PARTS = "PARTS"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+
+
+class FilmState(StrEnum):
+    """What became of a film for releases."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    # the video was taken down
+    DELETED = "DELETED"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 

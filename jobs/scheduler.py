@@ -25,6 +25,8 @@ from app.queue import (
     DELIVER_WEBHOOKS,
     RECONCILE_EVALUATIONS,
     STORE_LEDGERS,
+    SWEEP_STORAGE,
+    TEND_RELEASES,
     TICK_CYCLES,
     TICKS,
     TIDY_WEBHOOKS,
@@ -45,6 +47,7 @@ POLL_SECONDS = 1
 RECONCILE_SECONDS = 5.0
 DELIVER_SECONDS = 2.0
 TIDY_SECONDS = 60.0
+SWEEP_SECONDS = 30.0
 # Longest a periodic job may run; the next one waits for it.
 TICK_TIMEOUT_SECONDS = 300
 
@@ -65,7 +68,10 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
+        Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
+        # the nightly sweep is done bit by bit
+        Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )

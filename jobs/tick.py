@@ -10,6 +10,8 @@ from app.gold import service as gold
 from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
+from app.releases import service as releases
+from app.retention import service as retention
 from app.reviews import service as reviews
 from app.sheets import service as sheets
 from app.webhooks import service as webhooks
@@ -59,7 +61,19 @@ def store_ledgers() -> None:
     ticks.run("comparisons", ledger.compare_some)
 
 
+def sweep_storage() -> None:
+    """Do some seconds of the nightly sweep, which deletes what is over its time in storage."""
+    settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
+    ticks.run("storage", lambda: retention.tick(settings, storage))
+
+
 def tidy_webhooks() -> None:
     """Delete what webhooks no longer need."""
     settings = current_app.extensions["settings"]
     ticks.run("webhooks", lambda: webhooks.tidy(settings))
+
+
+def tend_releases() -> None:
+    """Queue what is due for releases, and delete what was taken down out of them."""
+    extensions = current_app.extensions
+    ticks.run("releases", lambda: releases.tend(extensions["storage"], extensions["redis"]))

@@ -1,10 +1,11 @@
 """The data card: README.md, with the front matter that Hugging Face reads."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from app.datasets.columns import COLUMNS
+from app.datasets.columns import COLUMNS, MEANINGS
 from app.datasets.model import Header
 from app.datasets.plan import PARQUET, VIDEO_KEY
 from app.datasets.summary import SCORE_STEPS, SCORES, Summary, Tally
@@ -16,7 +17,8 @@ KNOWN_LICENCES = {
     "apache-2.0", "bsd-3-clause", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0",
     "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
     "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0",
-    "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "mit", "odbl", "odc-by", "pddl", "unlicense",
+    "cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "mit", "odbl", "odc-by",
+    "pddl", "unlicense",
 }  # fmt: skip
 SIZES = (
     (10**3, "n<1K"),
@@ -28,39 +30,22 @@ SIZES = (
 # of the tasks that most was filmed of
 MOST_TASKS = 25
 HANDS = (("no hand", "hands_none"), ("one hand", "hands_one"), ("two hands", "hands_two"))
-EXPLAINED = {
-    "looked_at": "frames that the detectors looked at",
-    "hands_none": "share of frames without a hand",
-    "hands_one": "share of frames with one hand",
-    "hands_two": "share of frames with two hands or more",
-    "shake": "how far the camera is from its own smoothed path, of the picture's width",
-    "motion": "mean change around each moment, 0 to 1",
-    "cuts": "jumps to another picture",
-    "faces": "share of frames with a face, before it is blurred",
-    "faces_most": "most faces in a frame",
-    "text": "share of frames with writing",
-    "speech": "share of the original sound that is speech; the sound itself is not in the release",
-    "plates": "share of frames with a number plate",
-    "screens": "share of frames with a lit screen that can be read",
-}
 LIMITS = (
     "The pictures are re-encoded and brought to one of five shapes; black bars fill the rest. Small "
-    "recordings are "
-    "enlarged, so pixels do not tell the camera's resolution: `source_width` and `source_height` do.",
+    "recordings are enlarged, so pixels do not tell the camera's resolution: `source_width` and "
+    "`source_height` do.",
     "The frame rate is constant: where a recording had another, frames are repeated or left out, and each is "
-    "shown "
-    "at most half a frame early or late.",
+    "shown at most half a frame early or late.",
     "There are no actions, and no robot states: nobody measured them. Camera intrinsics are what the miner "
-    "declared, "
-    "of the original picture; nobody checked them.",
+    "declared, of the original picture; nobody checked them.",
     "Who acts and where the camera was worn are the miners' words.",
     "Scores come from a model that looks at still pictures of the video. It can be wrong.",
     "Those who filmed were paid by score and chose the tasks that suited them, so tasks, places and people "
-    "are no "
-    "fair sample of anything.",
+    "are no fair sample of anything.",
+    "How many faces are found was measured on labelled frames of other footage; docs/privacy.md of Kibotos "
+    "tells.",
     "Detectors miss hands, faces, writing and plates, and see some that are not there. A face that was "
-    "missed is not "
-    "blurred.",
+    "missed is not blurred.",
 )  # fmt: skip
 
 
@@ -76,10 +61,7 @@ def licences(summary: Summary) -> list[str]:
 
 def escape(text: str) -> str:
     """Return a stranger's text as plain words in Markdown."""
-    line = " ".join(text.split())
-    for character in "\\`*_{}[]<>()#|!&~":
-        line = line.replace(character, f"&#{ord(character)};")
-    return line
+    return re.sub(r"[\\`*_\[\]<>|&~]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def how_to_load(header: Header, summary: Summary) -> dict[DataFormat, str]:
@@ -141,72 +123,60 @@ def _licence_name(spdx: str) -> str:
 
 
 def _body(header: Header, summary: Summary) -> str:
-    return (
-        "\n\n".join(
-            [
-                f"# {escape(header.name)}",
-                _introduction(header, summary),
-                "## What is in it",
-                _overview(header, summary),
-                "### Categories",
-                _tallies("category", summary.categories, summary),
-                "### Tasks",
-                _tasks(summary),
-                "### Splits",
-                "Near duplicates and pieces of one recording, and all videos of one miner, lie in one split. "
-                "The split of "
-                "an episode is the same in every release.",
-                _tallies("split", summary.splits, summary),
-                "### Cameras and actors",
-                _tallies("camera", summary.cameras, summary),
-                _tallies("actor", summary.actors, summary),
-                "### Pictures",
-                f"All films are made by the recipe `{summary.recipe}`: {summary.fps} frames a second, square "
-                "pixels, no "
-                "sound, no metadata. Made with "
-                + ", ".join(escape(tool) for tool in sorted(summary.tools))
-                + ".",
-                _tallies("size of the films", summary.sizes, summary),
-                _tallies("recorded in", summary.resolutions, summary),
-                "## What was measured",
-                _attributes(summary),
-                "## Scores, and who judged",
-                _scores(summary),
-                _judges(summary),
-                "## Privacy, licence and consent",
-                _privacy(header),
-                _tallies("licence (SPDX)", summary.licences, summary),
-                _tallies("consent of the filmed people", summary.consents, summary),
-                "## Known limits",
-                "\n".join(f"- {limit}" for limit in LIMITS),
-                "## How to load it",
-                _loading(header, summary),
-                "## Columns",
-                "The same columns are in the Parquet file, in the JSON of WebDataset and in `meta/episodes` "
-                "of LeRobot.",
-                _table(
-                    ("column", "meaning"),
-                    (
-                        (f"`{each.name}`", EXPLAINED.get(each.name.removeprefix("attribute_"), each.meaning))
-                        for each in COLUMNS
-                    ),
-                ),
-                "## How it was made",
-                _made(header),
-            ]
-        )
-        + "\n"
-    )
+    sections = [
+        f"# {escape(header.name)}",
+        _introduction(header, summary),
+        "## What is in it",
+        _overview(header, summary),
+        "### Categories",
+        _tallies("category", summary.categories, summary),
+        "### Tasks",
+        _tasks(summary),
+        "### Splits",
+        "Near duplicates and pieces of one recording, and all videos of one miner, lie in one split. The "
+        "split of an episode is the same in every release.",
+        _tallies("split", summary.splits, summary),
+        "### Cameras and actors",
+        _tallies("camera", summary.cameras, summary),
+        _tallies("actor", summary.actors, summary),
+        "### Pictures",
+        f"All films are made by the recipe `{summary.recipe}`: {summary.fps} frames a second, square pixels, "
+        "no sound, no metadata. Made with " + ", ".join(escape(tool) for tool in sorted(summary.tools)) + ".",
+        _tallies("size of the films", summary.sizes, summary),
+        _tallies("recorded in", summary.resolutions, summary),
+        "## What was measured",
+        _attributes(summary),
+        "## Scores, and who judged",
+        _scores(summary),
+        _judges(summary),
+        "## Privacy, licence and consent",
+        _privacy(header),
+        _tallies("licence (SPDX)", summary.licences, summary),
+        _tallies("consent of the filmed people", summary.consents, summary),
+        "## Known limits",
+        "\n".join(f"- {limit}" for limit in LIMITS),
+        "## How to load it",
+        _loading(header, summary),
+        "## Columns",
+        "The same columns are in the Parquet file, in the JSON of WebDataset and in `meta/episodes` of "
+        "LeRobot.",
+        _table(
+            ("column", "meaning"),
+            ((f"`{each.name}`", each.meaning) for each in COLUMNS),
+        ),
+        "## How it was made",
+        _made(header),
+    ]
+    return "\n\n".join(sections) + "\n"
 
 
 def _introduction(header: Header, summary: Summary) -> str:
     said = (
         f"First-person videos of {len(summary.tasks):,} tasks, filmed by {len(summary.hotkeys):,} miners of "
-        "the Kibotos "
-        "subnet and accepted by its evaluation. The data are observations only."
+        "the Kibotos subnet and accepted by its evaluation. The data are observations only."
     )
     if header.predecessor:
-        said += f" This release replaces `{escape(header.predecessor)}`."
+        said += f" This release replaces {escape(header.predecessor)}."
     return said
 
 
@@ -257,7 +227,7 @@ def _attributes(summary: Summary) -> str:
         seen = {label: summary.attributes[name].mean for label, name in HANDS}
         seen["one hand or more"] = seen["one hand"] + seen["two hands"]
         paragraphs += [
-            "Hands in sight, in the form in which Egocentric-10K tells them.",
+            "Hands in sight, in the form in which Egocentric-10K tells them. Its detector was another.",
             _table(("", "share of frames"), ((label, f"{share:.1%}") for label, share in seen.items())),
         ]
     rows = []
@@ -265,7 +235,7 @@ def _attributes(summary: Summary) -> str:
         by = ", ".join(sorted(summary.by.get(name, ()))) or "-"
         low, mean, high = (f"{value:.3f}" for value in (spread.low, spread.mean, spread.high))
         rows.append(
-            (f"`{name}`", EXPLAINED.get(name, ""), f"{spread.episodes:,}", low, mean, high, escape(by))
+            (f"`{name}`", MEANINGS.get(name, ""), f"{spread.episodes:,}", low, mean, high, escape(by))
         )
     paragraphs.append(
         "Each value is of an episode; the mean is weighted by time. None of them is part of a score."
@@ -286,8 +256,8 @@ def _scores(summary: Summary) -> str:
     rows.append(("mean", *(f"{summary.mean_score(name):.3f}" for name in SCORES)))
     text = (
         "final = 0.2 technical + 0.5 relevance + 0.3 quality. Technical is the share of technical checks "
-        "that were passed, "
-        "relevance is what the judge says of stills of the video, and quality is measured. Episodes by score:"
+        "that were passed, relevance is what the judge says of stills of the video, and quality is measured. "
+        "Episodes by score:"
     )
     return f"{text}\n\n{_table(('score', *(name.removesuffix('_score') for name in SCORES)), rows)}"
 
@@ -308,9 +278,8 @@ def _privacy(header: Header) -> str:
     )
     return (
         f"{blurred}There is no sound. Nothing that a camera wrote beside the picture, such as place, time or "
-        "device, is in "
-        "the films. Number plates and screens that can be read are flagged, not removed. The original files "
-        "are not part "
+        "device, is in the films. Number plates and screens that can be read are flagged, not removed. The "
+        "original files are not part "
         "of the release. Whoever filmed or was filmed can have an episode taken down; a release without it "
         "follows then."
     )
@@ -328,7 +297,7 @@ def _loading(header: Header, summary: Summary) -> str:
 
 def _made(header: Header) -> str:
     rows = [
-        (escape(name), f"`{json.dumps(value, ensure_ascii=False, default=str)}`")
+        (escape(name), escape(json.dumps(value, ensure_ascii=False, default=str)))
         for name, value in header.rules.items()
     ]
     versions = [(escape(name), escape(version)) for name, version in sorted(header.versions.items())]
@@ -350,7 +319,8 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:,.2f}"
+    hours = seconds / 3600
+    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.4f}"
 
 
 def _share(part: float, whole: float) -> str:

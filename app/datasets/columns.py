@@ -13,6 +13,23 @@ from app.datasets.model import Episode
 
 # the types of columns: a value of none of them is told as JSON
 TYPES = (bool, int, float, str, date, datetime)
+# of the attributes
+MEANINGS = {
+    "hands_none": "share of frames without a hand",
+    "hands_one": "share of frames with one hand",
+    "hands_two": "share of frames with two hands or more",
+    "shake": "how far the camera is from its own smoothed path, of the picture's width",
+    "motion": "mean difference of pictures half a second apart, of 1",
+    "cuts": "jumps to another picture",
+    "faces": "share of frames with a face, before it is blurred",
+    "faces_most": "most faces in a frame",
+    "text": "share of frames with writing",
+    "speech": "share of the original sound that is speech; the sound itself is not in the release",
+    "plates": "share of frames with what may be a number plate that can be read",
+    "screens": "share of frames with a screen or a page that can be read",
+    "flags": "where plates and screens can be read: kind, second of the film, box; JSON",
+    "by": "what measured each attribute; JSON",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +80,7 @@ def _attribute(name: str, annotation: Any) -> Column:
         value = episode.attributes.model_dump(mode="json", include={name})[name]
         return None if value is None else canonical_json(value)
 
-    return Column(f"attribute_{name}", found if plain else str, read, f"{name}, as the card explains it")
+    return Column(f"attribute_{name}", found if plain else str, read, MEANINGS.get(name, ""))
 
 
 COLUMNS = (

@@ -64,7 +64,7 @@ DATA_TYPES = {
     date: "sc:Date",
     datetime: "sc:DateTime",
 }
-PARQUET_TYPE = "application/vnd.apache.parquet"
+PARQUET_TYPE = "application/x-parquet"
 FILE_SETS = {
     DataFormat.LEROBOT: (
         ("lerobot-videos", "lerobot/*/videos/*/*/*.mp4", "video/mp4", "Films of several episodes, joined."),

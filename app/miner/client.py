@@ -14,6 +14,7 @@ from app.clients.backend import Backend
 from app.clients.hotkey import Hotkey
 from app.clients.upload import Progress, put
 from app.errors import DomainError
+from app.hotkeys import statement_head
 from app.miner.journal import Entry, Journal
 
 CONTENT_TYPES = {
@@ -104,11 +105,16 @@ class MinerClient:
         hotkey signs.
         """
         if signature is None:
+            consent = statement.get("consent") or {}
+            head = statement_head(
+                statement.get("licence"), consent.get("hash"), consent.get("version"), consent.get("date")
+            )
             signature = self._hotkey.sign_submission(
                 statement["miner_uid"],
                 statement["prompt_id"],
                 statement["video_key"],
                 statement["video_hash"],
+                head,
             )
         body = statement | {"miner_hotkey": self._hotkey.address, "signature": signature}
         return self._backend.post("/v1/submissions", body)
@@ -121,6 +127,15 @@ class MinerClient:
             "signature": self._hotkey.sign_appeal(uuid, reason),
         }
         return self._backend.post(f"/v1/submissions/{uuid}/appeal", body)
+
+    def take_down(self, uuid: str, reason: str) -> dict[str, Any]:
+        """Take a video of this hotkey down. The same again changes nothing. Raises Refused."""
+        body = {
+            "miner_hotkey": self._hotkey.address,
+            "reason": reason,
+            "signature": self._hotkey.sign_takedown(uuid, reason),
+        }
+        return self._backend.post(f"/v1/submissions/{uuid}/takedown", body)
 
     def submit_video(self, video: Video, statement: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Upload and submit a video to a prompt, or continue where an earlier attempt stopped.

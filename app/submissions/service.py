@@ -121,12 +121,17 @@ def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> bytes | None
             "signature", "must be 128 hexadecimal digits, made with the hotkey; /docs says what to sign."
         )
     statement = submission_statement(
-        new.miner_hotkey, new.miner_uid, new.prompt_id, new.video_key, new.video_hash
+        new.miner_hotkey,
+        new.miner_uid,
+        new.prompt_id,
+        new.video_key,
+        new.video_hash,
+        new.statement_head,
     )
     if not is_signed(statement, signature, new.miner_hotkey):
         raise Unauthorized(
             "The signature is not an sr25519 signature of this submission by miner_hotkey; "
-            "/docs says what to sign.",
+            "/docs says what to sign, with a licence or consent and without.",
             "Signature",
         )
     return signature
@@ -139,9 +144,15 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
     """
     quota = settings.max_submissions_per_hour
     admission = queries.get_admission(
-        new.video_key, new.prompt_id, new.miner_uid, new.miner_hotkey, quota, settings.netuid
+        new.video_key,
+        new.video_hash,
+        new.prompt_id,
+        new.miner_uid,
+        new.miner_hotkey,
+        quota,
+        settings.netuid,
     )
-    stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash")
+    stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash", "statement_head")
     if admission.is_gold or (
         admission.receipt and any(getattr(admission, name) != getattr(new, name) for name in stated)
     ):
@@ -149,7 +160,11 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
     if admission.receipt:
         return admission
     if not admission.is_presigned:
-        raise invalid_field("video_key", "use the video_key that you got from POST /v1/upload/presign.")
+        raise invalid_field(
+            "video_key",
+            "use the video_key that you got from POST /v1/upload/presign; an upload that is not submitted "
+            f"within {settings.retain_unsubmitted_days:g} days is deleted.",
+        )
     # an upload without an owner was presigned by an unsigned request, in development
     if admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
         raise Forbidden("This video_key belongs to another hotkey; upload the video with your own hotkey.")
@@ -157,9 +172,24 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
         raise invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
     if not admission.prompt_is_open:
         raise Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
+    _check_licence(new.licence, settings)
+    if admission.taken_down_as:
+        raise Conflict(
+            f"This video was taken down, as submission {admission.taken_down_as}, and cannot come back. Film "
+            "a new one; if it was taken down by mistake, ask the operator."
+        )
     _check_registration(admission, settings.netuid, f"miner_hotkey does not hold miner_uid {new.miner_uid}")
     _check_quota(admission.quota_wait_seconds, quota, "submissions")
     return admission
+
+
+def _check_licence(licence: str | None, settings: Settings) -> None:
+    if licence in (None, *settings.licences):
+        return
+    allowed = (
+        f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
+    )
+    raise invalid_field("licence", f"{allowed}; GET /v1/licences says what this backend takes.")
 
 
 def _check_registration(admission: Admission | UploadAdmission, netuid: int | None, refusal: str) -> None:

@@ -50,6 +50,12 @@ SHAPES = ((16, 9), (4, 3), (1, 1), (3, 4), (9, 16))
 SAME_SHAPE = 0.01
 # from this height on a picture that does not say so has the colours of HD
 HD_HEIGHT = 720
+# how colours are coded: the words of a stream, and those of ffmpeg's scaler
+MATRICES = {
+    **{name: name for name in ("bt709", "smpte170m", "fcc", "smpte240m")},
+    **{"bt470bg": "bt470", "bt2020nc": "bt2020", "bt2020c": "bt2020"},
+}
+SCREEN = "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=tv,setsar=1"
 # transfer functions of pictures brighter than a screen: PQ and HLG
 BRIGHT = {"smpte2084", "arib-std-b67"}
 
@@ -101,10 +107,7 @@ CONTAINER = (
         "mp4",
     ),
 )
-ENCODED = (
-    *("-flags:v", "+bitexact", "-fps_mode", "passthrough"),
-    *("-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709", "-color_range", "tv"),
-)
+ENCODED = ("-flags:v", "+bitexact", "-fps_mode", "passthrough")
 # frames that are looked at for statistics are reduced to this long side, by leaving pixels out
 SAMPLED_SIDE = 160
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
@@ -325,29 +328,29 @@ def _normalised(probed: Probe, recipe: Recipe) -> str:
     early or late. What was recorded in fields is made whole, and what is brighter than a screen is dimmed.
     """
     placed = _place(probed, recipe)
-    matrix = probed.matrix
-    if matrix in ("unknown", "reserved"):
-        matrix = "bt709" if min(probed.width, probed.height) >= HD_HEIGHT else "smpte170m"
+    usual = "bt709" if min(probed.width, probed.height) >= HD_HEIGHT else "smpte170m"
+    matrix = MATRICES.get(probed.matrix, usual)
     chain = ["bwdif=mode=send_frame:deint=interlaced", f"setpts=PTS-{probed.start:.6f}/TB"]
     chain += [f"fps={recipe.fps}:start_time=0"]
     if probed.transfer in BRIGHT:
+        # paper white (203 nits) becomes white, and only what is brighter than 0.7 of it is pressed together
         chain += [
             f"scale={placed.picture_width}:{placed.picture_height}:flags={SCALE_FLAGS}",
             f"setparams=color_primaries=bt2020:color_trc={probed.transfer}:colorspace=bt2020nc",
-            "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=hable:desat=0",
+            "zscale=transfer=linear:npl=203,format=gbrpf32le,zscale=primaries=bt709,tonemap=mobius:param=0.7:desat=0",
             "zscale=transfer=bt709:matrix=bt709:range=limited,format=yuv444p",
         ]
         matrix = "bt709"
     chain += [
         f"scale={placed.picture_width}:{placed.picture_height}:flags={SCALE_FLAGS}"
         f":in_color_matrix={matrix}:out_color_matrix=bt709:out_range=tv,format=yuv420p",
-        f"pad={placed.width}:{placed.height}:{placed.left}:{placed.top}:black,setsar=1",
+        f"pad={placed.width}:{placed.height}:{placed.left}:{placed.top}:black,{SCREEN}",
     ]
     return f"[0:{probed.stream}]" + ",".join(chain)
 
 
 def _to_film() -> str:
-    return f"scale=flags={SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv,format=yuv420p,setsar=1"
+    return f"scale=flags={SCALE_FLAGS}:out_color_matrix=bt709:out_range=tv,format=yuv420p,{SCREEN}"
 
 
 def _frames(

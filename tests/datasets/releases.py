@@ -1,9 +1,8 @@
 """Releases made without a server: real films of real footage, and what is told of them."""
 
 import hashlib
-import os
 import uuid
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from app.attributes.masks import Masks
 from app.attributes.model import Attributes
@@ -12,7 +11,6 @@ from app.datasets.model import Episode, Header, Judged, Limits
 from app.datasets.plan import plan
 from app.enums import ActorType, CameraType, Category, DataFormat, Split
 from app.video import film as films
-from tests.videos import run_ffmpeg
 
 RECIPE = films.Recipe(long_side=128, fps=10, gop=5)
 HEADER = Header(
@@ -25,8 +23,14 @@ HEADER = Header(
     limits=Limits(video_bytes=30_000, shard_bytes=40_000, data_frames=60, episodes=4),
 )
 SEEN = Attributes(
-    looked_at=10, hands_none=0.25, hands_one=0.25, hands_two=0.5, shake=0.01, motion=0.4, cuts=0, by={"hands_none": "palms 1"}
-)  # fmt: skip
+    hands_none=0.25,
+    hands_one=0.25,
+    hands_two=0.5,
+    shake=0.01,
+    motion=0.4,
+    cuts=0,
+    by={"hands_none": "palms 1"},
+)
 TASKS = ("Crack an egg", "Розбити яйце | 敲开一个鸡蛋 🥚", "Open `a` <drawer>\nslowly")
 
 
@@ -61,7 +65,7 @@ def episode(index, film, split=Split.TRAIN, **changes):
         "intrinsics": {"fx": 500.0, "fy": 500.0} if index % 2 else None,
         "hotkey": f"5F{index % 4:046}",
         "cycle": index // 4 or None,
-        "submitted_at": datetime(2026, 1, 1 + index, 10, 30, tzinfo=UTC),
+        "submitted_at": datetime(2026, 1, 1, 10, 30, tzinfo=UTC) + timedelta(days=index),
         "licence": "CC-BY-4.0",
         "consent_hash": "ab" * 32 if index % 2 else None,
         "consent_version": "2" if index % 2 else None,
@@ -98,7 +102,15 @@ class Release:
             # as a part comes back from a database
             part = type(part).model_validate_json(part.model_dump_json())
             built.append(
-                build(part, self.header, iter(chosen), lambda one: self.paths[one.index], into, self.masks, built)
+                build(
+                    part,
+                    self.header,
+                    iter(chosen),
+                    lambda one: self.paths[one.index],
+                    into,
+                    self.masks,
+                    built,
+                )
             )
         return built
 
