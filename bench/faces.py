@@ -44,7 +44,7 @@ COVERED = 0.9
 # points of a face are looked at in a grid of so many
 GRID = 15
 # frames of a film that are altered
-ALTERED = 120
+ALTERED = 60
 # 95 %
 DEVIATIONS = 1.96
 
