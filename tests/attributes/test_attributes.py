@@ -127,14 +127,17 @@ def test_masks_are_read_as_they_were_written(seen, filmed, tmp_path):
 
 @pytest.mark.parametrize("turn", [cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_COUNTERCLOCKWISE])
 def test_faces_that_lie_or_stand_on_their_heads_are_found_where_they_are(pictures, turn):
-    ones = np.zeros(pictures[5].shape[:2], np.uint8)
-    x, y = _place(5)
+    # far from the middle, where no turn leads to the same place
+    picture = pictures[15]
+    ones = np.zeros(picture.shape[:2], np.uint8)
+    x, y = _place(15)
     ones[int(y * 360), int(x * 640)] = 1
     row, column = np.argwhere(cv2.rotate(ones, turn))[0]
-    turned = cv2.rotate(pictures[5], turn)
+    turned = cv2.rotate(picture, turn)
     height, width = turned.shape[:2]
-    found = [tuple(1000 * face[:4]) for face in FaceFinder().thorough(turned)]
-    assert _covers(found, column / width, row / height)
+    found = [tuple(1000 * face[:4]) for face in FaceFinder().thorough(turned) if face[4] >= 0.5]
+    # one view may find it as well as another, but none of them elsewhere
+    assert found and all(_covers([face], column / width, row / height) for face in found)
 
 
 def test_what_is_measured_is_named(seen):
