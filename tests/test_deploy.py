@@ -63,7 +63,9 @@ def test_units_are_hardened(unit):
         subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("unit", ["kibotos-worker@.service", "kibotos-releases@.service", "kibotos-evaluator@.service"])
+@pytest.mark.parametrize(
+    "unit", ["kibotos-worker@.service", "kibotos-releases@.service", "kibotos-evaluator@.service"]
+)
 def test_units_that_run_ffmpeg_let_it_be_confined(unit):
     text = (DEPLOY / "systemd" / unit).read_text()
     allowed = " ".join(re.findall(r"^SystemCallFilter=([^~].*)$", text, re.MULTILINE)).split()
