@@ -5,7 +5,6 @@ moves is the same to the pixel a quarter of a second later, only elsewhere, it w
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 import cv2
 import numpy as np
@@ -61,10 +60,9 @@ def find(small: GreyFrame, seconds: Sequence[float], cuts: Sequence[float]) -> F
     some = np.linspace(0, len(small) - 1, min(MOST_PICTURES, len(small))).round().astype(int)
     below = np.median(small[some], axis=0).astype(np.float32)
     noise = 1.48 * float(np.median(np.abs(small[some] - below)))
-    is_moved = cache(lambda before, after: _is_moved(small[before], small[after], below, noise))
     for most in (FIRST_PAIRS, MOST_PAIRS):
         looked_at = _spread(pairs, most)
-        told = [is_moved(before, after) for before, after in looked_at]
+        told = [_is_moved(small[before], small[after], below, noise) for before, after in looked_at]
         moving = [each for each in told if each is not None]
         if sum(moving) < max(LEAST_LAYERS, LEAST_SHARE * len(moving)):
             return Found(0.0)
