@@ -12,7 +12,7 @@ all stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
-…]}.
+…], "words": [[line, …], …]}: what some of the lines said, for people to know.
 """
 
 import base64
@@ -44,6 +44,22 @@ Map: TypeAlias = Array
 # package's models, and their SHA-256.
 FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
 SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
+# the recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters
+READER = ("ppocrv6/tiny/rec/rec.onnx", "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6")
+LETTERS = (
+    "ppocrv6/ppocrv6_tiny_dict.txt",
+    "2af150bab777d86fa1ce821f6a37eabea90f1bb99ab9c41f031262e892a747bc",
+)
+# What is read is for people: so many lines of the stills with the most writing, where there is much of it.
+READ_STILLS = 3
+READ_LINES = 4
+READ_LETTERS = 80
+# a line is made so many pixels high, and at most so long; what is read less surely is left out
+LINE_HEIGHT = 48
+LINE_LENGTH = 640
+READ_SURELY = 0.8
+LEAST_LETTERS = 3
+
 # what the models take: sides that are multiples of this, and colours as ImageNet has them
 STEP = 32
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -138,7 +154,8 @@ class Painter:
     def __init__(self, models: Path) -> None:
         cv2.setNumThreads(1)
         _share_memory()
-        self._first, self._second = (_load(models / name, digest) for name, digest in (FIRST, SECOND))
+        self._models = models
+        self._first, self._second = (_load(models, *model) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetector()
         self._bars = cv2.barcode.BarcodeDetector()
 
@@ -155,6 +172,33 @@ class Painter:
                 mask |= grow(enlarge(look(self._first, view), picture), trust, confirm)
             self._add_codes(picture, mask)
             yield fill(smoothed, mask), mask
+
+    def read(self, picture: Pixels) -> list[str]:
+        """Return what the longest lines of a picture say, as far as it is known for sure.
+
+        Of other scripts than Latin, Chinese and Japanese nothing is known, nor of writing that does not lie.
+        """
+        reader = self._reader()
+        lines = [reader(line) for line in cut_lines(picture, look(self._second, picture))[:READ_LINES]]
+        return [line for line in lines if line]
+
+    @cache  # noqa: B019 (a process has one painter)
+    def _reader(self) -> Callable[[Pixels], str]:
+        session = _load(self._models, *READER)
+        listed = _known(self._models, *LETTERS).decode().replace("\r", "").rstrip("\n")
+        letters = ["", *listed.split("\n"), " "]
+
+        def read(line: Pixels) -> str:
+            batch = (line.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
+            (answer,) = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(batch)})
+            best, likely = answer[0].argmax(axis=1), answer[0].max(axis=1)
+            # the model says each letter several times, and 0 between two of them
+            new = (best > 0) & (np.diff(best, prepend=-1) != 0)
+            if np.count_nonzero(new) < LEAST_LETTERS or likely[new].mean() < READ_SURELY:
+                return ""
+            return "".join(letters[index] for index in best[new] if index < len(letters))[:READ_LETTERS]
+
+        return read
 
     def _find_common(self, pictures: Sequence[Pixels]) -> Mask | int:
         """Return where all pictures have the same writing, or 0 if that cannot be told.
@@ -221,10 +265,15 @@ def _share_memory() -> None:
     onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, 1, -1, -1))
 
 
-def _load(model: Path, digest: str) -> Any:
-    content = model.read_bytes()
+def _known(models: Path, name: str, digest: str) -> bytes:
+    content = (models / name).read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise ValueError(f"{model} has the SHA-256 {found}, not {digest}")
+        raise ValueError(f"{models / name} has the SHA-256 {found}, not {digest}")
+    return content
+
+
+def _load(models: Path, name: str, digest: str) -> Any:
+    content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
@@ -369,6 +418,31 @@ def _extend(
         cv2.line(line, first, last, 1, max(1, round(thickness)))
 
 
+def cut_lines(picture: Pixels, likely: Map) -> list[Pixels]:
+    """Return the lines that are marked in `likely`, the longest first, cut out upright and at one height."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((likely > IN_FULL.likely).astype(np.uint8))
+    lines = []
+    for number in range(1, min(count, MOST_PATCHES)):
+        x, y, wide, high, area = (int(value) for value in stats[number])
+        box = np.s_[y : y + high, x : x + wide]
+        inside = labels[box] == number
+        if area < LEAST_PIXELS or likely[box][inside].max() < IN_FULL.sure:
+            continue
+        centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
+        if sides[0] < sides[1]:
+            sides, turn = sides[::-1], turn - 90
+        # no line is upside down
+        turn = (turn + 90) % 180 - 90
+        # the detector marks the middle of a line
+        length, breadth = sides[0] + sides[1], 2.4 * sides[1] + MARGIN
+        scale = LINE_HEIGHT / breadth
+        size = (min(max(round(length * scale), LINE_HEIGHT), LINE_LENGTH), LINE_HEIGHT)
+        matrix: Array = cv2.getRotationMatrix2D((centre[0] + x, centre[1] + y), turn, scale)
+        matrix[:, 2] += np.array(size) / 2 - (centre[0] + x, centre[1] + y)
+        lines.append((length, cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)))
+    return [line for _, line in sorted(lines, key=lambda each: -each[0])]
+
+
 def fill(picture: Pixels, mask: Mask) -> Pixels:
     """Return the picture with what is masked filled by the colours around it.
 
@@ -420,12 +494,18 @@ def main(models: str) -> None:
     """Paint the stills on stdin, and print them."""
     painter = Painter(Path(models))
     pictures = [_read(base64.b64decode(jpeg)) for jpeg in json.load(sys.stdin)["stills"]]
-    painted, covered = [], []
+    painted: list[str] = []
+    covered: list[float] = []
     for result, mask in painter.paint(pictures):
         encoded = cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
         painted.append(base64.b64encode(encoded.tobytes()).decode())
         covered.append(round(float(mask.mean()), 4))
-    json.dump({"stills": painted, "covered": covered}, sys.stdout)
+    most = sorted(range(len(pictures)), key=lambda number: -covered[number])[:READ_STILLS]
+    words = [
+        painter.read(picture) if number in most and covered[number] > SOME else []
+        for number, picture in enumerate(pictures)
+    ]
+    json.dump({"stills": painted, "covered": covered, "words": words}, sys.stdout)
 
 
 if __name__ == "__main__":

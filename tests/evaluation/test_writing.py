@@ -194,10 +194,19 @@ def still(picture, seconds=0.0):
     return Still(seconds, buffer.getvalue())
 
 
+def test_lines_are_read_however_they_lie(painter):
+    picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    upright = on(picture, written(30))
+    aslant = on(picture, written(30).rotate(25))
+    assert painter.read(upright) == painter.read(aslant) == [WORDS]
+    assert painter.read(picture) == []
+
+
 def test_the_process_paints_stills_in_their_order(scene):
     painted = painting.paint([still(scene, 1.5), still(on(scene, written(30)), 3.0)])
     assert [each.still.seconds for each in painted] == [1.5, 3.0]
     assert painted[0].covered < 0.01 < painted[1].covered < 0.3
+    assert (painted[0].words, painted[1].words) == ((), (WORDS,))
     assert all(each.still.jpeg.startswith(b"\xff\xd8") for each in painted)
 
 
