@@ -34,10 +34,20 @@ COMMANDS = {
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
     "shadow": ("app.shadow.commands", "Judge a cycle anew beside it, and show the differences."),
     "submissions": ("app.moderation.commands", "Correct the result of a submission, or take its video down."),
-    "storage": ("app.storage.commands", "Set up the bucket of the videos."),
     "up": ("app.local.up", "Run everything on this machine."),
     "validate": ("app.validator.commands", "Set the latest weights on the chain."),
     "webhooks": ("app.webhooks.commands", "Show and manage webhooks, and what was sent."),
+}
+# Those of `kibotos db`, besides the ones below.
+DB_COMMANDS = {
+    "backup": ("app.backups.commands", "Write a backup of the database to a file."),
+    "restore": ("app.backups.commands", "Load a backup into an empty database."),
+}
+# Those of `kibotos storage`. To set the bucket up needs no database.
+STORAGE_COMMANDS = {
+    "init": ("app.storage.commands", "Create the bucket and its rules, and print the policy for the key."),
+    "prune": ("app.retention.commands", "Delete what is over its time, or unknown."),
+    "usage": ("app.retention.commands", "Show what is in the bucket, by class, and what of it is due."),
 }
 # Those of `kibotos weights`. Anybody can verify; to recompute needs the database.
 WEIGHTS_COMMANDS = {
@@ -189,14 +199,19 @@ def scheduler(
     run(replace(settings, **changes).require_server())
 
 
+@kibotos.group(cls=Commands, modules=STORAGE_COMMANDS)
+def storage() -> None:
+    """Set up the bucket of the videos, and see what is in it."""
+
+
 @kibotos.group(cls=Commands, modules=WEIGHTS_COMMANDS)
 def weights() -> None:
     """Check the weights of a cycle."""
 
 
-@kibotos.group()
+@kibotos.group(cls=Commands, modules=DB_COMMANDS)
 def db() -> None:
-    """Create, migrate, check or empty the database. No superuser is needed."""
+    """Create, migrate, check, back up or empty the database. No superuser is needed."""
 
 
 @db.command()

@@ -175,6 +175,15 @@ CREATE TABLE submissions (
     lost_by             text[] NOT NULL DEFAULT '{}',
     -- a cycle waited for it until its deadline: none does so again
     carried_over        boolean NOT NULL DEFAULT false,
+    -- What the second statement signs too: the licence, an SPDX id (null: the operator's default terms), and what the
+    -- filmed people agreed to, by the SHA-256 of its text, its version and the date.
+    licence             text CHECK (licence ~ '^[A-Za-z0-9][A-Za-z0-9.+-]{0,99}$'),
+    consent_hash        text CHECK (consent_hash ~ '^[0-9a-f]{64}$'),
+    consent_version     text CHECK (consent_version ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,49}$'),
+    consent_date        date,
+    -- it was rejected for so long that its video was deleted
+    video_pruned_at     timestamptz,
+    CONSTRAINT submissions_consent CHECK (num_nulls(consent_hash, consent_version, consent_date) IN (0, 3)),
     -- SCORED or REJECTED, it is claimed once more if its result is appealed against
     CHECK (status IN ('SCORED', 'REJECTED') OR (status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((claim_token IS NULL) = (lease_expires_at IS NULL)),
@@ -576,14 +585,24 @@ CREATE INDEX appeals_decided ON appeals (decided_at, state) WHERE decided_at IS 
 CREATE TRIGGER appeals_decided_once BEFORE UPDATE ON appeals FOR EACH ROW WHEN (OLD.decided_at IS NOT NULL)
     EXECUTE FUNCTION forbid_change();
 
--- Submissions whose video was taken down. Who asked for it, and why, stands in their correction.
+-- Tombstones: submissions whose video was taken down. Hash and fingerprints stay, so that it cannot come back.
 CREATE TABLE takedowns (
     submission_id      bigint PRIMARY KEY REFERENCES submissions (id),
     taken_down_at      timestamptz NOT NULL DEFAULT now(),
     -- when the object in storage is to be deleted; null: never again
     delete_at          timestamptz DEFAULT now(),
-    object_deleted_at  timestamptz
+    object_deleted_at  timestamptz,
+    -- who asked: its miner, or the named admin
+    by_miner           boolean NOT NULL DEFAULT false,
+    taken_down_by      text NOT NULL DEFAULT 'an operator' CHECK (char_length(taken_down_by) BETWEEN 1 AND 200),
+    reason             text NOT NULL DEFAULT 'Not recorded.' CHECK (char_length(reason) BETWEEN 1 AND 2000),
+    evidence           jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(evidence) = 'object'),
+    -- sr25519 by the miner over the takedown statement, hex; null for an admin's, and in development
+    signature          text CHECK (signature ~ '^[0-9a-f]{128}$'),
+    -- when somebody is to look at the video, so that its footage is remembered; null: it is, or cannot be
+    recognise_at       timestamptz
 );
+CREATE INDEX takedowns_unknown ON takedowns (recognise_at) WHERE recognise_at IS NOT NULL;
 CREATE INDEX takedowns_due ON takedowns (delete_at) WHERE delete_at IS NOT NULL;
 
 -- Suspect attempts, which a video alone probably made fail, by miner and UTC day.
@@ -631,6 +650,18 @@ CREATE TABLE contact_sheets (
     stored_at  timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX contact_sheets_old ON contact_sheets (stored_at);
+
+-- Nightly walks over the bucket, which delete what is over its time. Done bit by bit: it goes on after that key.
+CREATE TABLE storage_sweeps (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    started_at   timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    after_key    text NOT NULL DEFAULT '',
+    -- by class of objects: how many, how large, what of it was due and what was deleted
+    found        jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(found) = 'object'),
+    -- why it does not go on at the moment
+    last_error   text CHECK (char_length(last_error) BETWEEN 1 AND 1000)
+);
 
 -- What admins did, by the API or the pages: who (a token's name, or the name given at the login), what, to what.
 CREATE TABLE admin_actions (
@@ -769,7 +800,7 @@ CREATE TABLE gold_showings (
     requirements       jsonb NOT NULL,
     video_key          text NOT NULL UNIQUE,
     video_hash         text NOT NULL,
-    -- of a submission of the time, drawn by lot: miner, camera and actor
+    -- of a submission of the time, drawn by lot: miner, camera, actor, licence and consent
     miner_uid          integer NOT NULL,
     miner_hotkey       text NOT NULL,
     duration_sec       double precision NOT NULL,
@@ -805,6 +836,10 @@ CREATE TABLE gold_showings (
     -- the name of the remote evaluator's token; null: a worker of ours
     evaluator          text CHECK (char_length(evaluator) <= 200),
     report             jsonb,
+    licence            text,
+    consent_hash       text,
+    consent_version    text,
+    consent_date       date,
     CHECK ((status = 'EVALUATING') = (claim_token IS NOT NULL)),
     CHECK ((status = 'EVALUATING') = (lease_expires_at IS NOT NULL)),
     CHECK ((status IN ('SCORED', 'REJECTED')) = (evaluated_at IS NOT NULL)),

@@ -97,6 +97,26 @@ def _list(name: str, value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
+def _licence(name: str, value: str) -> str:
+    # here, since most commands need none
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    try:
+        canonical: str = canonicalize_license_expression(value)
+    except InvalidLicenseExpression:
+        canonical = ""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]{0,99}", canonical):
+        raise ConfigError(
+            f"{name} has {value!r}, which is no SPDX id: write one of spdx.org/licenses, such as CC-BY-4.0, "
+            "or LicenseRef-NAME for terms of your own."
+        )
+    return canonical
+
+
+def _licences(name: str, value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_licence(name, each) for each in _list(name, value)))
+
+
 def _tokens(name: str, value: str) -> tuple[str, ...]:
     tokens = _list(name, value)
     if any(len(token) < MIN_TOKEN_LENGTH for token in tokens):
@@ -334,6 +354,15 @@ class Settings:
         (), _list, "web origins that may use the API from a browser, separated by commas"
     )
     # rules
+    licences: tuple[str, ...] = _setting(
+        (), _licences, "SPDX ids of the licences that a miner may give, separated by commas; empty: none"
+    )
+    default_licence: str | None = _setting(
+        None, _licence, "SPDX id of your terms for submissions that name no licence; empty: none, no release"
+    )
+    raw_delete_hours: float = _setting(
+        24.0, _number(0, 720), "hours within which a video that was taken down is deleted; 0: at once"
+    )
     max_submissions_per_hour: int = _setting(
         4, _integer(1, 100_000), "most submissions of a hotkey in an hour"
     )
@@ -357,6 +386,12 @@ class Settings:
     max_appeals_per_day: int = _setting(3, _integer(1, 100_000), "most appeals of a hotkey in 24 hours")
     review_deadline_days: float = _setting(
         21.0, _number(0.01, 3650), "days after which an open review is decided in the miner's favour"
+    )
+    retain_unsubmitted_days: float = _setting(
+        1.0, _number(0.05, 36_500), "days after which an upload that nobody submitted is deleted"
+    )
+    retain_rejected_days: float = _setting(
+        14.0, _number(0, 36_500), "days after which a video that was rejected is deleted; 0: it is kept"
     )
     retain_contact_sheets_days: float = _setting(
         30.0, _number(0, 36_500), "days after which the pictures of a video on its page are deleted; 0: none"

@@ -1,14 +1,15 @@
 """The keys of all advisory locks of PostgreSQL. They are in one place, so that no two are the same.
 
 Locks with one key and locks with two keys are different locks to PostgreSQL. A lock of a miner is
-`hashtextextended(hotkey, seed)`, with a seed for each purpose.
+`hashtextextended(hotkey, seed)`, with a seed for each purpose, and so is one of a video's hash.
 """
 
 # the schema changes ("kibo" in ASCII)
 SCHEMA = 0x6B69626F
 # cycles change ("cycl")
 CYCLES = 0x6379636C
-# fingerprints are remembered ("copy"); taken after the lock of a miner, never before
+# fingerprints are remembered ("copy"); taken after the lock of a miner or of a hash, never before. Shared, it
+# keeps what is remembered as it is.
 FINGERPRINTS = 0x636F7079
 # corrections are inserted, reviews and appeals opened and decided, cycles completed ("corr"); taken after all
 # others
@@ -29,3 +30,5 @@ MINER_PRESIGNS = 1
 MINER_RESULTS = 20011
 MINER_APPEALS = 2
 MINER_WEBHOOKS = 3
+# of a video's SHA-256: results are recorded whose bytes nobody verified
+VIDEO_HASHES = 4

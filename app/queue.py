@@ -42,6 +42,7 @@ STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
 TIDY_UPLOADS = "jobs.tick.tidy_uploads"
+SWEEP_STORAGE = "jobs.tick.sweep_storage"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset(
@@ -50,6 +51,7 @@ JOBS = frozenset(
         TICK_CYCLES,
         RECONCILE_EVALUATIONS,
         STORE_LEDGERS,
+        SWEEP_STORAGE,
         TIDY_WEBHOOKS,
         TIDY_UPLOADS,
         DELIVER_WEBHOOKS,

@@ -27,7 +27,7 @@ from app.assessment.formula import final_score
 from app.audit.memory import Memory
 from app.audit.remote import read_chunks
 from app.audit.service import verify_ledger
-from app.hotkeys import submission_statement
+from app.hotkeys import STATEMENT_1, submission_statement
 from app.proofs import lines as kinds
 from app.proofs.normalise import normalise
 from app.proofs.packing import pack
@@ -59,7 +59,7 @@ def write_submissions(seed: int, number: int) -> tuple[bytes, dict[int, tuple[in
             video_key=key,
             video_hash=hash,
             submitted_at=TIME,
-            statement=kinds.STATEMENT,
+            statement=STATEMENT_1,
             signature=bytes(pair.sign(statement)).hex(),
             technical_score=repr(parts[0]),
             relevance_score=repr(parts[1]),

@@ -17,10 +17,10 @@ from bittensor_core import CRYPTO_SR25519 as SR25519, ss58_decode, ss58_encode, 
 TYPES = {  # the canonical JSON of each type
     "I": "(?:0|[1-9][0-9]{0,17})", "N": "[1-9][0-9]{0,17}", "C": "(?:0|-?[1-9][0-9]{0,4})", "B": "(?:true|false)",
     "X": r'"(?:[^"\\\x00-\x1f]|\\["\\bfnrt]|\\u00(?:0[0-7bef]|1[0-9a-f]))*"', "S": '"[0-9.e+-]+"', "K": '"[1-9A-Za-z]{47,48}"',
-    "A": r'"(?!-0")-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{0,999}[1-9])?"', "V": r'"(?:[^"\\\x00-\x1f]|\\["\\]){1,200}"',
-    "F": r'"kibotos\.ledger\.v1"', "Y": r'"kibotos\.submission\.v1"', "R": '"(?:SCORED|REJECTED)"',
-    "T": r'"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}Z"', "H": '"[0-9a-f]{64}"',
-    "D": '"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"', "G": '"[0-9a-f]{128}"', "P": '"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"',
+    "A": r'"(?!-0")-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{0,999}[1-9])?"', "V": r'"(?:[^"\\\x00-\x1f]|\\["\\]){1,200}"', "G": '"[0-9a-f]{128}"',
+    "F": r'"kibotos\.ledger\.v1"', "R": '"(?:SCORED|REJECTED)"', "H": '"[0-9a-f]{64}"', "P": '"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"',
+    "T": r'"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-6][0-9]\.[0-9]{6}Z"', "D": '"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"',
+    "Y": r'"kibotos\.submission\.(?:v1|v2\\n[A-Za-z0-9.+-]{0,100}\\n(?:\\n\\n|[0-9a-f]{64}\\n[A-Za-z0-9._-]{1,50}\\n[0-9]{4}-[0-9]{2}-[0-9]{2}))"',
 }
 KINDS = {  # the fields of each kind of line, in their order, with their types; "?": or null
     "correction": "id=N kind=X status=R final_score=S points_change=C accepted_change=C reason=X decided_by=X decided_at=T",

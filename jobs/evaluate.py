@@ -25,6 +25,7 @@ from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
+from app.moderation.recognition import recognise_next
 from app.sheets import service as sheets
 from app.video import painting
 
@@ -84,6 +85,7 @@ class Lease:
 def evaluate_next() -> None:
     """Evaluate the oldest due submission, if there is any that no other worker has.
 
+    If a video was taken down before anybody had looked at it, remember its footage instead.
     The claim ends with a result, or is released after a transient error. If the job is killed, its worker or
     the reconciler releases the claim.
     """
@@ -91,6 +93,8 @@ def evaluate_next() -> None:
     assert job is not None
     began = time.monotonic()
     try:
+        if recognise_next(current_app.extensions["storage"], Path(tempfile.gettempdir())):
+            return
         claims = service.claim_due(1, str(job.worker_name), service.WORKER_LEASE_SECONDS)
     except SQLAlchemyError as error:
         if not is_away(error):

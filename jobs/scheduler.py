@@ -25,6 +25,7 @@ from app.queue import (
     DELIVER_WEBHOOKS,
     RECONCILE_EVALUATIONS,
     STORE_LEDGERS,
+    SWEEP_STORAGE,
     TICK_CYCLES,
     TICKS,
     TIDY_UPLOADS,
@@ -46,6 +47,7 @@ POLL_SECONDS = 1
 RECONCILE_SECONDS = 5.0
 DELIVER_SECONDS = 2.0
 TIDY_SECONDS = 60.0
+SWEEP_SECONDS = 30.0
 # Longest a periodic job may run; the next one waits for it.
 TICK_TIMEOUT_SECONDS = 300
 
@@ -68,6 +70,8 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
         Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
+        # the nightly sweep is done bit by bit
+        Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )

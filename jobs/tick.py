@@ -10,6 +10,7 @@ from app.gold import service as gold
 from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
+from app.retention import service as retention
 from app.reviews import service as reviews
 from app.sheets import service as sheets
 from app.uploads import service as uploads
@@ -58,6 +59,12 @@ def store_ledgers() -> None:
     # also when ledgers cannot be stored: validators need the weights
     ticks.run("mirror", lambda: mirror.publish(settings, storage))
     ticks.run("comparisons", ledger.compare_some)
+
+
+def sweep_storage() -> None:
+    """Do some seconds of the nightly sweep, which deletes what is over its time in storage."""
+    settings, storage = current_app.extensions["settings"], current_app.extensions["storage"]
+    ticks.run("storage", lambda: retention.tick(settings, storage))
 
 
 def tidy_webhooks() -> None:

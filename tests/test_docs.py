@@ -76,7 +76,15 @@ CHECKS = {
 @pytest.mark.parametrize(("document", "command"), ALL, ids=lambda value: value[:60])
 def test_every_command_is_known_and_parses(document, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("video.mp4", "receipt.json", "7.jsonl.zst", "rules.json", "app/prompts/starter.json"):
+    files = (
+        "video.mp4",
+        "consent.txt",
+        "receipt.json",
+        "7.jsonl.zst",
+        "rules.json",
+        "app/prompts/starter.json",
+    )
+    for name in (*files, "app/prompts/starter.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     program, *arguments = shlex.split(command, comments=True)

@@ -44,6 +44,8 @@ class Admission:
     final_score: float | None
     seconds_left: float | None
     is_taken_down: bool
+    # its video was deleted, since it was rejected long ago
+    is_pruned: bool
     has_open_review: bool
     quota_wait_seconds: float | None
 

@@ -19,6 +19,7 @@ _FIND_ADMISSION = text(f"""
            extract(epoch FROM coalesce(last.decided_at, e.evaluated_at) + make_interval(secs => :seconds)
                               - now())::float8 AS seconds_left,
            EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) AS is_taken_down,
+           s.video_pruned_at IS NOT NULL AS is_pruned,
            EXISTS (SELECT FROM reviews r
                    WHERE r.submission_id = s.id AND r.state = 'OPEN') AS has_open_review,
            (SELECT extract(epoch FROM appealed_at + interval '1 day' - now())::float8 FROM appeals
@@ -28,7 +29,7 @@ _FIND_ADMISSION = text(f"""
     LEFT JOIN submissions e ON e.id = s.id AND e.status IN ('SCORED', 'REJECTED') {JOIN_LAST}
     WHERE s.uuid = :uuid
     -- an evaluator that asks about a gold film gets the answer of an open submission
-    UNION ALL SELECT id, miner_hotkey, NULL, NULL, NULL, false, false, NULL
+    UNION ALL SELECT id, miner_hotkey, NULL, NULL, NULL, false, false, false, NULL
     FROM gold_showings WHERE uuid = :uuid
 """)
 # The submission begins anew: what the first evaluation cost counts against its limits no longer.

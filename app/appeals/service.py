@@ -167,6 +167,10 @@ def _check(admission: Admission, quota: int) -> None:
     """Raise the first reason to refuse an appeal."""
     if admission.is_taken_down:
         raise Conflict("This video was taken down, which is final.")
+    if admission.is_pruned:
+        raise Conflict(
+            "This video was rejected long ago and is deleted, so nobody can look again; ask the operator."
+        )
     if admission.has_open_review:
         raise Conflict(
             "A person will review this submission anyway; appeal within "

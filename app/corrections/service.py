@@ -23,7 +23,8 @@ SYSTEM = "system"
 def correct(submission_id: int, decision: Decision) -> None:
     """Record `decision` as the effective result.
 
-    Raise Conflict if the submission has not been evaluated, or if its video was taken down, which is final.
+    Raise Conflict if the submission has not been evaluated. A correction of the kind takedown, by which older
+    releases took the points back, is final for all but an operator.
 
     While the submission's cycle is not completed, the decision counts there. Later, the change that it makes
     counts in the cycle that completes next.
@@ -32,7 +33,7 @@ def correct(submission_id: int, decision: Decision) -> None:
     before = queries.find_effective(submission_id)
     if before is None:
         raise Conflict("This submission has no result yet that could be corrected.")
-    if before.kind == CorrectionKind.TAKEDOWN:
+    if before.kind == CorrectionKind.TAKEDOWN and decision.kind != CorrectionKind.OPERATOR:
         raise Conflict("This video was taken down, which is final.")
     score = round(decision.final_score, 4) if decision.status == SubmissionStatus.SCORED else 0.0
     queries.insert(submission_id, replace(decision, final_score=score, reason=decision.reason[:2000]))

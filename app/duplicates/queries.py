@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
-from app.locks import FINGERPRINTS, MINER_RESULTS
+from app.locks import FINGERPRINTS, MINER_RESULTS, VIDEO_HASHES
 
 if TYPE_CHECKING:
     from app.duplicates.matching import Fingerprint
@@ -22,7 +22,8 @@ MAX_SHARING_FEATURES = 60
 
 _COLUMNS = """
     f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
-    f.seconds, f.hashes
+    f.seconds, f.hashes,
+    EXISTS (SELECT FROM takedowns t WHERE t.submission_id = f.submission_id) AS is_taken_down
 """
 # many times as large as all other columns: only where it is compared
 _WITH_FEATURES = f"{_COLUMNS}, f.features"
@@ -34,6 +35,10 @@ _COMES_LATER = "(f.demoted, f.submission_id) > (:demoted, :id) AND f.content_has
 
 _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
+_LOCK_HASH = text(f"""
+    SELECT pg_advisory_xact_lock(hashtextextended(:video_hash, {VIDEO_HASHES})),
+           pg_advisory_xact_lock_shared({FINGERPRINTS})
+""")
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_SUBJECT = text("""
     SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
@@ -45,7 +50,7 @@ _FIND_SUBJECT = text("""
 _LIST_HASH_ASSERTIONS = text(f"""
     SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
            f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted,
-           t.submission_id IS NOT NULL AS is_taken_down
+           t.submission_id IS NOT NULL AS is_taken_down, coalesce(NOT t.by_miner, false) AS is_banned
     FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
     LEFT JOIN takedowns t ON t.submission_id = s.id {JOIN_LAST}
     WHERE s.video_hash = :video_hash
@@ -193,7 +198,8 @@ class Subject:
 class HashAssertion:
     """A scored submission with a hash assertion. `verified`: its bytes have this hash.
 
-    One that `is_taken_down` is not scored, but counts all the same.
+    One that `is_taken_down` counts also if it is not scored. If an operator took it down, it `is_banned`: it
+    counts against all that is not evaluated yet, whoever asserted the hash and came first.
     """
 
     submission_id: int
@@ -202,6 +208,7 @@ class HashAssertion:
     verified: bool
     demoted: bool
     is_taken_down: bool
+    is_banned: bool
 
     @property
     def place(self) -> tuple[bool, int]:
@@ -220,6 +227,7 @@ class Known:
     hashes: memoryview
     # None if it has none, or if they were not asked for
     features: memoryview | None = None
+    is_taken_down: bool = False
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -263,6 +271,14 @@ def lock_memory() -> None:
     To be taken after a miner's lock, never before.
     """
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
+
+
+def lock_hash(video_hash: str) -> None:
+    """Wait for other results with this hash, and for what others remember, to be committed.
+
+    Until this transaction ends nobody remembers. Results with other hashes go on.
+    """
+    execute(_LOCK_HASH, video_hash=video_hash)
 
 
 def get_subject(submission_id: int) -> Subject:

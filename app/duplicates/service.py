@@ -37,6 +37,9 @@ WINDOW_HOURS = 24
 FREE_TAKES = 2
 TAKE_DEDUCTION = 0.1
 MAX_TAKES_DEDUCTION = 0.5
+# of what was taken down, so many seconds or such a share of a video are too much
+TAKEN_DOWN_SECONDS = 2.0
+TAKEN_DOWN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,15 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
         plain,
         mirrored,
         features,
-        same_file or conclude(subject.miner_hotkey, plain, found, own),
+        same_file or conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not claim.is_appeal),
         tuple(sorted(later)),
         () if same_file else tuple(each.submission_id for each in assertions if not each.verified),
     )
 
 
-def find_known(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> str | None:
+def find_known(
+    submission_id: int, frames: tuple[FrameHash, ...], features: bytes, *, is_appeal: bool
+) -> str | None:
     """Why a video whose bytes were verified would be rejected now for known footage, or None.
 
     This is the precheck, before the judge is paid. Nobody waits for it. Known footage only grows, so the
@@ -144,7 +149,8 @@ def find_known(submission_id: int, frames: tuple[FrameHash, ...], features: byte
     plain, mirrored = matching.fingerprints(frames)
     keys = matching.wanted_keys(plain, mirrored)
     found, own = _look(subject, plain, mirrored, keys, packing.unpack(features) if features else None)
-    return conclude(subject.miner_hotkey, plain, found, own).rejection_reason
+    found_out = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not is_appeal)
+    return found_out.rejection_reason
 
 
 def _look(
@@ -203,19 +209,26 @@ def _judge_assertion(claim: Claim) -> Originality:
 
     Whoever claimed it before and was scored counts, verified or not.
     """
-    queries.lock_memory()
+    if claim.is_appeal:
+        # what is decided of it may change what is remembered
+        queries.lock_memory()
+    else:
+        queries.lock_hash(claim.video_hash)
     subject = queries.get_subject(claim.id)
     for each in queries.list_hash_assertions(claim.video_hash):
-        if each.is_taken_down or each.place < subject.place:
+        if each.is_banned or each.place < subject.place:
             return _same_file(each, compared=False)
     return NOT_COMPARED
 
 
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:
-    """Reject verified bytes that were scored before. Another's unverified hash assertion does not count."""
+    """Reject verified bytes that were scored before. Another's unverified hash assertion does not count.
+
+    So nobody makes the video of another fail by asserting its hash and taking that down.
+    """
     for each in assertions:
         is_own = each.miner_hotkey == subject.miner_hotkey
-        if each.is_taken_down or (each.place < subject.place and (each.verified or is_own)):
+        if each.is_banned or (each.place < subject.place and (each.verified or is_own)):
             return _same_file(each, compared=True)
     return None
 
@@ -224,7 +237,10 @@ def _same_file(known: HashAssertion, compared: bool) -> Originality:
     same = str(known.submission_uuid)
     reason = f"The same file was scored before, as submission {same}. Submit each recording once."
     if known.is_taken_down:
-        reason = f"This video was taken down, as submission {same}. Submit another one."
+        reason = (
+            f"This video was taken down, as submission {same}, and cannot come back. Film a new one; if it "
+            "was taken down by mistake, ask the operator."
+        )
     return Originality(0.0, reason, DuplicatesPart(compared=compared, same_file=same))
 
 
@@ -259,6 +275,16 @@ def remember_appealed(comparison: Comparison) -> None:
     subject = comparison.subject
     if queries.find_known(subject.id) is None:
         _keep(comparison, None, subject.prompt_id)
+
+
+def remember_footage(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> None:
+    """Keep the fingerprint of a video that was taken down unseen. It counts for every prompt."""
+    queries.lock_memory()
+    plain, mirrored = matching.fingerprints(frames)
+    if queries.find_known(submission_id) is None and len(plain):
+        subject = queries.get_subject(submission_id)
+        unpacked = packing.unpack(features) if features else None
+        _keep(Comparison(subject, plain, mirrored, unpacked, NOT_COMPARED), None, None)
 
 
 def _keep(comparison: Comparison, content_hash: str | None, only_prompt: str | None) -> None:
@@ -305,7 +331,7 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     """
     subject = queries.get_subject(id)
     effective = corrections.find_effective(id)
-    # what was taken down is final
+    # by a takedown older releases rejected for good
     if subject.place < cause.place or effective is None or effective.kind == CorrectionKind.TAKEDOWN:
         return True
     compared = queries.find_compared(id)
@@ -314,7 +340,9 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
         return not _may_be_copy(id, known)
     plain, mirrored = compared.fingerprints
     features = packing.unpack(bytes(compared.features)) if compared.features else None
-    originality = _find_same_file(queries.list_hash_assertions(subject.video_hash), subject)
+    # what was banned since takes no points back
+    before = [each for each in queries.list_hash_assertions(subject.video_hash) if each.place < subject.place]
+    originality = _find_same_file(before, subject)
     if originality is None:
         (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
@@ -325,7 +353,7 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
             return True
         keys = matching.wanted_keys(plain, mirrored)
         found, own = _look(subject, plain, mirrored, keys, features)
-        originality = conclude(subject.miner_hotkey, plain, found, own)
+        originality = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=False)
     score, status = 0.0, SubmissionStatus.REJECTED
     if originality.rejection_reason is None:
         quality = compared.quality_score * originality.quality_factor
@@ -384,17 +412,30 @@ def match_all(
     return found
 
 
-def conclude(hotkey: str, plain: Fingerprint, found: list[Compared], own: Iterable[Known]) -> Originality:
-    """Decide on the video, by what was found in other videos and in the miner's own recent ones."""
+def conclude(
+    hotkey: str,
+    plain: Fingerprint,
+    found: list[Compared],
+    own: Iterable[Known],
+    *,
+    with_takedowns: bool = True,
+) -> Originality:
+    """Decide on the video, by what was found in other videos and in the miner's own recent ones.
+
+    `with_takedowns`: it is rejected if it shows what was taken down. What is scored already stays so.
+    """
     matched: set[int] = set()
     matches = []
     whole_of: UUID | None = None
+    gone: Compared | None = None
     for each in sorted(found, key=lambda each: each.video.submission_id):
         video = each.video
         if each.one_recording and whole_of is None:
             whole_of = video.submission_uuid
         if not each.match.frames:
             continue
+        if gone is None and with_takedowns and video.is_taken_down and _is_much(each.match, len(plain)):
+            gone = each
         matches.append(_show(video, each.match, len(plain)))
         matched |= each.match.frames
     # as the report has it, which tells later whether the video was rejected for it
@@ -403,12 +444,13 @@ def conclude(hotkey: str, plain: Fingerprint, found: list[Compared], own: Iterab
     deduction = min(MAX_TAKES_DEDUCTION, TAKE_DEDUCTION * max(0, len(takes) - FREE_TAKES))
     return Originality(
         quality_factor=(1 - share) * (1 - deduction),
-        rejection_reason=_reason(share, matches, whole_of),
+        rejection_reason=_forbidden(gone) if gone else _reason(share, matches, whole_of),
         report=DuplicatesPart(
             compared=True,
             matched_share=share,
             matches=matches,
             one_recording_with=str(whole_of) if whole_of else None,
+            taken_down=str(gone.video.submission_uuid) if gone else None,
             same_scene=SameScenePart(
                 hours=WINDOW_HOURS,
                 submissions=[str(video.submission_uuid) for video in takes],
@@ -416,6 +458,20 @@ def conclude(hotkey: str, plain: Fingerprint, found: list[Compared], own: Iterab
                 deduction=round(deduction, 4),
             ),
         ),
+    )
+
+
+def _is_much(match: Match, frames: int) -> bool:
+    """Whether so much of a video is in another that it is no chance."""
+    seconds = sum(span.end - span.start for span in match.spans)
+    return seconds >= TAKEN_DOWN_SECONDS or len(match.frames) >= TAKEN_DOWN_SHARE * frames
+
+
+def _forbidden(gone: Compared) -> str:
+    return (
+        f"From {gone.match.spans[0].start:.1f} s on it shows footage that was taken down, as submission "
+        f"{gone.video.submission_uuid}. Leave it out or film anew; if it was taken down by mistake, ask the "
+        "operator."
     )
 
 

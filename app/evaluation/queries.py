@@ -100,6 +100,9 @@ _COUNT_DUE = text(f"""
     SELECT count(*) FROM (
         (SELECT 1 FROM {_APPEALED} LIMIT :at_most)
         UNION ALL (SELECT 1 FROM submissions s WHERE {_DUE} LIMIT :at_most)
+        -- a job looks at these first
+        UNION ALL (SELECT 1 FROM takedowns
+                   WHERE recognise_at <= now() AND object_deleted_at IS NULL LIMIT :at_most)
         UNION ALL SELECT 1 FROM gold_showings s WHERE {_GOLD_DUE} LIMIT :at_most) due
 """)
 # with gold films: an evaluator that counts must not find one too many in its hands

@@ -279,7 +279,7 @@ def find_known_footage(claim: Claim, frames: tuple[FrameHash, ...], features: by
     """
     from app.duplicates import service as duplicates
 
-    reason = duplicates.find_known(claim.id, frames, features)
+    reason = duplicates.find_known(claim.id, frames, features, is_appeal=claim.is_appeal)
     if reason and gold_queries.is_showing(claim):
         reason = None
     db.session.rollback()

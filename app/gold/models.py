@@ -1,7 +1,7 @@
 """Gold films, as the database has them and as the API shows what they say of judges."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -52,6 +52,10 @@ class Companion:
     video_key: str
     camera_type: str
     actor_type: str
+    licence: str | None
+    consent_hash: str | None
+    consent_version: str | None
+    consent_date: date | None
 
 
 @dataclass(frozen=True)

@@ -99,18 +99,22 @@ _PICK = text(f"""
     ORDER BY (SELECT count(*) FROM gold_showings o WHERE o.film_id = f.id), random() LIMIT 1
 """)
 _FIND_COMPANION = text("""
-    SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type
-    FROM (SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type
+    SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type,
+           licence, consent_hash, consent_version, consent_date
+    FROM (SELECT miner_uid, miner_hotkey, video_key, camera_type, actor_type,
+                 licence, consent_hash, consent_version, consent_date
           FROM submissions ORDER BY id DESC LIMIT 200) recent
     ORDER BY random() LIMIT 1
 """)
 _INSERT_SHOWING = text("""
     INSERT INTO gold_showings (id, film_id, copy_id, prompt_id, requirements, video_key, video_hash,
                                miner_uid, miner_hotkey, duration_sec, resolution_width, resolution_height,
-                               fps, camera_type, actor_type)
+                               fps, camera_type, actor_type,
+                               licence, consent_hash, consent_version, consent_date)
     SELECT nextval(pg_get_serial_sequence('submissions', 'id')), f.id, c.id, p.id, p.requirements, :video_key,
            c.video_hash, :miner_uid, :miner_hotkey, c.duration_sec, c.resolution_width, c.resolution_height,
-           c.fps, :camera_type, :actor_type
+           c.fps, :camera_type, :actor_type,
+           :licence, :consent_hash, :consent_version, CAST(:consent_date AS date)
     FROM gold_copies c JOIN gold_films f ON f.id = c.film_id JOIN prompts p ON p.id = f.prompt_id
     WHERE c.id = :copy_id AND f.retired_at IS NULL
     ON CONFLICT (film_id) WHERE status IN ('PENDING', 'EVALUATING') DO NOTHING

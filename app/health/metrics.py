@@ -111,7 +111,7 @@ class _Work(Collector):
         )
         yield _gauge(
             "oldest_takedown_seconds",
-            "Time since the oldest takedown whose object is still in storage",
+            "Time since the first object of a takedown that is still in storage should have been deleted",
             backlog.oldest_takedown_seconds or 0,
         )
         yield _gauge("cycles_evaluating", "Cycles that wait for evaluations", backlog.evaluating_cycles)

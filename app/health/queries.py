@@ -28,8 +28,8 @@ _BACKLOG = text("""
             WHERE state = 'OPEN') AS oldest_review_seconds,
            (SELECT extract(epoch FROM now() - min(appealed_at))::double precision FROM appeals
             WHERE state = 'OPEN') AS oldest_appeal_seconds,
-           (SELECT extract(epoch FROM now() - min(taken_down_at))::double precision FROM takedowns
-            WHERE delete_at IS NOT NULL AND object_deleted_at IS NULL) AS oldest_takedown_seconds,
+           (SELECT extract(epoch FROM now() - min(delete_at))::double precision FROM takedowns
+            WHERE delete_at <= now() AND object_deleted_at IS NULL) AS oldest_takedown_seconds,
            (SELECT count(*) FROM cycles WHERE status = 'EVALUATING') AS evaluating_cycles,
            (SELECT extract(epoch FROM now() - ends_at)::double precision FROM cycles WHERE status = 'ACTIVE')
                AS active_cycle_overdue_seconds,

@@ -9,10 +9,10 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
+from app.hotkeys import STATEMENT_1, STATEMENT_2
 from app.ledger.models import Basis, KeyPeriod, Ledger, Place
 from app.proofs.lines import (
     FORMAT,
-    STATEMENT,
     BalanceLine,
     Correction,
     CycleLine,
@@ -30,6 +30,12 @@ _WEIGHT = "trim_scale(s.prompt_weight::numeric)::text"
 _TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
 # of numbers from 0 to 1
 _SCORE = "CASE WHEN {0} IN (0, 1) THEN {0}::text || '.0' ELSE {0}::text END"
+# what `statement_head` makes
+_STATEMENT = f"""
+    CASE WHEN s.licence IS NULL AND s.consent_hash IS NULL THEN '{STATEMENT_1}' ELSE concat_ws(E'\\n',
+        '{STATEMENT_2}', coalesce(s.licence, ''), coalesce(s.consent_hash, ''),
+        coalesce(s.consent_version, ''), coalesce(to_char(s.consent_date, 'YYYY-MM-DD'), '')) END
+"""
 _CORRECTION = f"""
     c.id, c.kind, c.status, {_SCORE.format("c.final_score")} AS final_score, c.points_change,
     c.accepted_change, c.reason, c.decided_by, {_TIME.format("c.decided_at")} AS decided_at
@@ -66,7 +72,7 @@ _LIST_SUBMISSIONS = text(f"""
     CROSS JOIN LATERAL (
         SELECT 'submission' AS kind, s.uuid, s.miner_hotkey AS hotkey, s.miner_uid AS uid, s.prompt_id,
                {_WEIGHT} AS prompt_weight, s.video_key, s.video_hash,
-               {_TIME.format("s.submitted_at")} AS submitted_at, '{STATEMENT}' AS statement, s.signature,
+               {_TIME.format("s.submitted_at")} AS submitted_at, {_STATEMENT} AS statement, s.signature,
                {_SCORE.format("e.technical_score")} AS technical_score,
                {_SCORE.format("e.relevance_score")} AS relevance_score,
                {_SCORE.format("e.quality_score")} AS quality_score,

@@ -16,6 +16,7 @@ from app.clients.hotkey import Hotkey
 from app.clients.parts import Address, PartsUpload
 from app.clients.upload import Progress, put
 from app.errors import DomainError
+from app.hotkeys import statement_head
 from app.miner.journal import Entry, Journal
 
 CONTENT_TYPES = {
@@ -178,11 +179,16 @@ class MinerClient:
         hotkey signs.
         """
         if signature is None:
+            consent = statement.get("consent") or {}
+            head = statement_head(
+                statement.get("licence"), consent.get("hash"), consent.get("version"), consent.get("date")
+            )
             signature = self._hotkey.sign_submission(
                 statement["miner_uid"],
                 statement["prompt_id"],
                 statement["video_key"],
                 statement["video_hash"],
+                head,
             )
         body = statement | {"miner_hotkey": self._hotkey.address, "signature": signature}
         return self._backend.post("/v1/submissions", body)
@@ -201,9 +207,11 @@ class MinerClient:
             "miner_hotkey": self._hotkey.address,
             "size_bytes": path.stat().st_size,
             "in_parts": is_large(path),
+            "video_hash": sha256,
         }
+        body |= {name: statement[name] for name in ("licence", "consent") if name in statement}
         if entry and entry.is_usable:
-            body |= {"video_key": entry.video_key, "video_hash": sha256}
+            body["video_key"] = entry.video_key
         try:
             answer = self._post_signed("/v1/submissions/check", body)
         except Refused as refusal:
@@ -230,6 +238,15 @@ class MinerClient:
             "signature": self._hotkey.sign_appeal(uuid, reason),
         }
         return self._backend.post(f"/v1/submissions/{uuid}/appeal", body)
+
+    def take_down(self, uuid: str, reason: str) -> dict[str, Any]:
+        """Take a video of this hotkey down. The same again changes nothing. Raises Refused."""
+        body = {
+            "miner_hotkey": self._hotkey.address,
+            "reason": reason,
+            "signature": self._hotkey.sign_takedown(uuid, reason),
+        }
+        return self._backend.post(f"/v1/submissions/{uuid}/takedown", body)
 
     def submit_video(self, video: Video, statement: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """Upload and submit a video to a prompt, or continue where an earlier attempt stopped.

@@ -1,8 +1,10 @@
 """`kibotos miner …`: list prompts, submit videos and see their scores."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -47,6 +49,18 @@ statement_options = _options(
     click.option("--environment", help="Where it was filmed."),
     click.option("--action-description", help="What is done."),
     click.option("--task-success/--no-task-success", default=None, help="Whether the task succeeded."),
+    click.option("--licence", help="SPDX id of its licence, such as CC-BY-4.0.  [default: the operator's]"),
+    click.option(
+        "--consent-statement",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="File with the text that the filmed people agreed to. Only its hash is sent.",
+    ),
+    click.option("--consent-version", default="1", show_default=True, help="Version of that text."),
+    click.option(
+        "--consent-date",
+        type=click.DateTime(["%Y-%m-%d"]),
+        help="When they agreed, as in 2026-01-15.  [default: today]",
+    ),
 )
 
 
@@ -57,7 +71,22 @@ def _statement(options: dict[str, Any]) -> dict[str, Any]:
             options["camera_intrinsics"] = json.load(file)
         except ValueError as error:
             raise click.BadParameter(f"{file.name} is not JSON: {error}.") from error
+    options["consent"] = _consent(**_take(options, "consent_statement", "consent_version", "consent_date"))
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _consent(
+    consent_statement: Path | None, consent_version: str, consent_date: datetime | None
+) -> dict[str, str] | None:
+    if consent_statement is None:
+        if consent_date is not None:
+            raise click.UsageError("--consent-date needs --consent-statement.")
+        return None
+    return {
+        "hash": hashlib.sha256(consent_statement.read_bytes()).hexdigest(),
+        "version": consent_version,
+        "date": f"{consent_date or datetime.now():%Y-%m-%d}",
+    }
 
 
 def _hotkey(keys: dict[str, Any]) -> Any:
@@ -362,9 +391,56 @@ def appeal(
         click.echo(f"Decided by {found['decided_by']}: {found['decision_reason']}")
 
 
-def _hash(file: Path) -> str:
-    import hashlib
+@miner.command()
+@click.argument("submission", type=click.UUID)
+@click.option("--reason", required=True, help="Why, in at most 1,000 characters. Everybody can read it.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@key_options
+@api_option
+@json_option
+@click.pass_obj
+def takedown(
+    settings: Settings,
+    submission: UUID,
+    reason: str,
+    yes: bool,
+    api_url: str | None,
+    as_json: bool,
+    **keys: Any,
+) -> None:
+    """Take your video of a submission down, for example because a person in it asks for that.
 
+    Nobody can see it from then on, it is in no release, and it is deleted soon. A result stands; without one
+    the submission is rejected. The footage cannot be submitted again, and nothing of this can be undone.
+    """
+    runner = _miner(settings, api_url, keys)
+    if not yes:
+        click.confirm(f"Delete the video of {submission} for good?", abort=True, err=as_json)
+    taken = runner.take_down(str(submission), reason)
+    if as_json:
+        click.echo(json.dumps(taken))
+        return
+    gone = "is deleted" if taken["is_deleted"] else "will be deleted soon"
+    click.echo(f"{submission}: taken down; the file {gone}.")
+
+
+@miner.command()
+@api_option
+@json_option
+@click.pass_obj
+def licences(settings: Settings, api_url: str | None, as_json: bool) -> None:
+    """List the licences that a submission may have."""
+    from app.clients.backend import Backend
+
+    found = Backend(api_url or settings.api_url).get("/v1/licences")
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"--licence:  {', '.join(found['licences']) or 'none is taken; leave it out'}")
+    click.echo(f"without:    {found['default'] or 'in no release'}")
+
+
+def _hash(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

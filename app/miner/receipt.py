@@ -90,13 +90,15 @@ def _check_period(key: str | None, signed_at: str | None, answer: bytes) -> None
 
 def _describe(line: object) -> str:
     """What a line of a ledger says, in short. Raises ValueError if the miner's signature in it is wrong."""
-    from app.hotkeys import is_signed, submission_statement
+    from app.hotkeys import STATEMENT_HEAD, is_signed, submission_statement
     from app.proofs.lines import CycleLine, SubmissionLine
 
     if isinstance(line, SubmissionLine):
         statement = submission_statement(
-            line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash
+            line.hotkey, line.uid, line.prompt_id, line.video_key, line.video_hash, line.statement
         )
+        if not STATEMENT_HEAD.fullmatch(line.statement):
+            raise ValueError("The statement in its line is none that a miner signs.")
         if line.signature and not is_signed(statement, bytes.fromhex(line.signature), line.hotkey):
             raise ValueError("The signature of the miner in its line is wrong.")
         return (

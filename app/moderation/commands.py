@@ -12,7 +12,7 @@ from app.config import Settings
 from app.db import command_app
 from app.enums import SubmissionStatus
 from app.moderation import service
-from app.moderation.models import Evidence
+from app.moderation.models import Evidence, Order
 from app.reviews.commands import by_option, reason_option
 
 
@@ -87,14 +87,17 @@ def takedown(
 ) -> None:
     """Take a video down, for example because a person in it asks for that.
 
-    The object in storage is deleted, and the submission is rejected for good. This cannot be undone. Hash,
-    statement, scores, report and fingerprint stay. Everybody can read the reason: name no person in it.
+    Nobody sees it from now on, and the object in storage is deleted within RAW_DELETE_HOURS. This cannot be
+    undone. Hash, statement, scores, report and fingerprint stay. To take the points back, correct it as well.
+    Everybody can read the reason: name no person in it.
     """
     if not yes:
         click.confirm(f"Delete the video of {submission} for good?", abort=True)
     with command_app(settings).app_context():
-        taken = service.take_down(submission, reason, by, evidence, Storage(settings))
-    gone = "deleted" if taken.is_deleted else "not deleted yet: the scheduler tries again every minute"
-    click.echo(f"{submission}: taken down; the object is {gone}.")
+        taken = service.take_down(
+            submission, Order(reason, by, evidence=evidence), settings, Storage(settings)
+        )
+    gone = "is deleted" if taken.is_deleted else f"will be deleted within {settings.raw_delete_hours:g} hours"
+    click.echo(f"{submission}: taken down; the object {gone}.")
     for other in taken.same_file:
         click.echo(f"The same file may be that of {other}: take it down as well.")

@@ -1,14 +1,16 @@
 """What an operator decides about a submission, on the wire."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from app.corrections.models import CorrectionOut
 from app.enums import SubmissionStatus
-from app.fields import JsonObject, Prose, RequestModel, at_most_kib
+from app.fields import JsonObject, Prose, RequestModel, Timestamp, at_most_kib
+from app.submissions.models import HotkeyAddress, Signature
 
 Evidence = Annotated[JsonObject, at_most_kib(16)]
 
@@ -41,6 +43,30 @@ class TakedownIn(_DecisionIn):
     pass
 
 
+class NewTakedown(RequestModel):
+    """Why a miner takes a video of his own down, and his hotkey's signature.
+
+    The signature is an sr25519 signature of four lines, joined by newlines: `kibotos.takedown.v1`,
+    miner_hotkey, submission_uuid, and the SHA-256 of the reason in UTF-8, in hexadecimal and lower case. In
+    development it may be left out. Everybody can read the reason: name no person who is filmed.
+    """
+
+    miner_hotkey: HotkeyAddress
+    reason: Annotated[Prose, Field(min_length=1, max_length=1000)]
+    signature: Signature = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order to take a video down. `by` is the hotkey of its miner, or the name of an admin."""
+
+    reason: str
+    by: str
+    by_miner: bool = False
+    evidence: dict[str, Any] = field(default_factory=dict)
+    signature: bytes | None = None
+
+
 class CorrectedOut(BaseModel):
     """The effective result of a submission, and all corrections that led to it."""
 
@@ -52,16 +78,35 @@ class CorrectedOut(BaseModel):
 
 @dataclass(frozen=True)
 class Takedown:
-    """`is_deleted`: its object is gone from storage. `same_file`: other submissions of the same file."""
+    """A video that was taken down. `is_deleted`: its object is gone from storage.
+
+    `by` and `by_miner` are as in an Order. `same_file`: other submissions of the same file.
+    """
 
     submission_uuid: UUID
+    taken_down_at: datetime
+    by: str
+    by_miner: bool
+    reason: str
     is_deleted: bool
     same_file: list[UUID]
 
 
-class TakedownOut(CorrectedOut):
-    """`is_deleted`: the object is gone from storage; until then it is tried again every minute.
+class OwnTakedownOut(BaseModel):
+    """The video can be seen no more. `is_deleted`: its object is gone from storage, too.
 
+    It is deleted within the hours that the operator has set, a day if he has set nothing. The result stands.
+    """
+
+    submission_uuid: UUID
+    taken_down_at: Timestamp
+    is_deleted: bool
+
+
+class TakedownOut(CorrectedOut):
+    """`is_deleted`: the object is gone from storage; else it will be, within RAW_DELETE_HOURS.
+
+    `status` and `final_score` are the effective result, which a takedown leaves as it is.
     `same_file` are other submissions with the same hash assertion. Their objects may show the same: take them
     down as well.
     """

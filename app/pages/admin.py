@@ -1,4 +1,4 @@
-"""The pages of admins: prompts, reviews, and the log of what was done."""
+"""The pages of admins: prompts, reviews, takedowns, and the log of what was done."""
 
 import json
 from typing import Any, TypeVar, cast, get_args
@@ -14,12 +14,15 @@ from app.assessment.report import Report
 from app.enums import Category, ReviewState
 from app.errors import Conflict, DomainError, Invalid, NotFound, Unavailable
 from app.gold.service import describe_judge
+from app.moderation import service as moderation_service
+from app.moderation.models import Order, TakedownIn
 from app.pages import answers, queries, sessions, submission_page, verdict
 from app.pages.sessions import require_session
 from app.prompts import service as prompts_service
 from app.prompts.models import NewPrompt, Prompt, PromptChange, PromptFilter
 from app.prompts.queries import list_prompts
 from app.queue import QUEUES, forget_failed, list_failed, list_queues, list_workers, requeue_failed
+from app.retention import queries as retention
 from app.reviews import service as reviews_service
 from app.web.api import describe_errors
 from app.web.auth import record
@@ -32,6 +35,7 @@ answers.init_app(blueprint)
 _PROMPTS_A_PAGE = 100
 _ACTIONS_A_PAGE = 100
 _FAILED_A_QUEUE = 50
+_NIGHTS = 14
 _MOST_NAME = 100
 _REDIS_AWAY = "Redis is out of reach; load the page again in a moment."
 
@@ -121,6 +125,20 @@ def decide_failed() -> AnyResponse:
         raise Unavailable(_REDIS_AWAY) from error
     record(g.admin.name, f"{verb} failed jobs", f"{queue}: {count}")
     return redirect(url_for("admin.queues"), 303)
+
+
+@blueprint.get("/storage")
+@require_session
+def storage() -> Response:
+    """What is in the bucket, and what the last nights deleted."""
+    settings = current_app.extensions["settings"]
+    return answers.page(
+        "pages/storage.html",
+        sweep=retention.find_latest(),
+        nights=retention.list_finished(_NIGHTS),
+        reports=retention.measure_reports(),
+        settings=settings,
+    )
 
 
 @blueprint.get("/judge")
@@ -222,13 +240,38 @@ def decide_review(uuid: UUID) -> AnyResponse:
 @require_session
 def submission(uuid: UUID) -> Response:
     """A submission with its video."""
-    return submission_page.show_with_video(uuid, url_for("admin.contact_sheet", uuid=uuid))
+    return _show_submission(uuid)
+
+
+@blueprint.post("/submissions/<uuid:uuid>/takedown")
+@require_session
+def take_down(uuid: UUID) -> AnyResponse:
+    """Take the video of a submission down, if the box is ticked that confirms it."""
+    reason = " ".join(request.form.get("reason", "").split())
+    try:
+        if "is_sure" not in request.form:
+            raise Conflict("Tick the box: the video is deleted for good.")
+        wish = _read(TakedownIn, {"reason": reason, "by": g.admin.name})
+    except (Conflict, Invalid) as error:
+        return _show_submission(uuid, 409, refused=" ".join(_told(error)), reason=reason)
+    extensions = current_app.extensions
+    order = Order(wish.reason, wish.by)
+    moderation_service.take_down(uuid, order, extensions["settings"], extensions["storage"])
+    record(g.admin.name, "take down", str(uuid))
+    return redirect(url_for("admin.submission", uuid=uuid), 303)
 
 
 @blueprint.get("/submissions/<uuid:uuid>/contact-sheet")
 @require_session
 def contact_sheet(uuid: UUID) -> Response:
     return submission_page.send_sheet(uuid)
+
+
+def _show_submission(uuid: UUID, status: int = 200, **takedown: str) -> Response:
+    """The page of a submission; `takedown` is what was refused, and the reason that was written."""
+    sheet = url_for("admin.contact_sheet", uuid=uuid)
+    hours = current_app.extensions["settings"].raw_delete_hours
+    return submission_page.show_with_video(uuid, sheet, status, delete_hours=hours, **takedown)
 
 
 def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", status: int = 200) -> Response:
@@ -239,9 +282,8 @@ def _show_review(uuid: UUID, refused: str | None = None, reason: str = "", statu
     matches = (report.duplicates.matches if report.duplicates else None) or []
     other = _find_other(matches[0].submission_uuid) if matches else None
     storage = current_app.extensions["storage"]
-    videos = [
-        storage.presign_get(key, submission_page.VIDEO_SECONDS) for key in (found.video_key, other) if key
-    ]
+    keys = () if found.is_gone else (found.video_key, other)
+    videos = [storage.presign_get(key, submission_page.VIDEO_SECONDS) for key in keys if key]
     response = answers.page(
         "pages/review.html",
         status,

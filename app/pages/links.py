@@ -15,7 +15,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from pydantic import BaseModel
 from spectree import Response as Answers
 
-from app.errors import Forbidden, NotFound, Unavailable
+from app.errors import Conflict, Forbidden, NotFound, Unavailable
 from app.fields import Timestamp
 from app.pages import queries, sessions
 from app.web.api import Problem, spec
@@ -36,7 +36,10 @@ class VideoLinkOut(BaseModel):
 
 @blueprint.post("/v1/submissions/<uuid:submission_uuid>/video-link")
 @require_miner
-@spec.validate(resp=Answers(HTTP_200=VideoLinkOut, HTTP_403=Problem, HTTP_404=Problem), tags=["submissions"])
+@spec.validate(
+    resp=Answers(HTTP_200=VideoLinkOut, HTTP_403=Problem, HTTP_404=Problem, HTTP_409=Problem),
+    tags=["submissions"],
+)
 def make_link(submission_uuid: UUID) -> VideoLinkOut:
     """Return a link to a page that shows the video of a submission, for the hotkey that submitted it.
 
@@ -48,6 +51,8 @@ def make_link(submission_uuid: UUID) -> VideoLinkOut:
     # None: no signature is needed
     if g.miner_hotkey not in (None, hotkey):
         raise Forbidden("Only the hotkey that submitted the video can look at it; sign with that hotkey.")
+    if why := queries.find_why_gone(submission_uuid):
+        raise Conflict(f"This video {why}: nobody can look at it any more.")
     path = url_for("pages.video", uuid=submission_uuid, token=_sign(submission_uuid))
     return VideoLinkOut(path=path, expires_at=datetime.fromtimestamp(time.time() + LINK_SECONDS, UTC))
 

@@ -1,7 +1,7 @@
 """SQL for the pages: what a person wants to see at once, in at most three statements a page."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -118,9 +118,12 @@ _FIND_SUBMISSION = text(f"""
         e.technical_score, e.relevance_score, e.quality_score, e.rejection_reason, e.judge_model,
         e.prompt_version, e.evaluated_by, v.report, r.state AS review_state, r.reason AS review_reason,
         last.status IS NOT NULL AS is_corrected, coalesce(last.decided_at, s.evaluated_at) AS result_at,
-        EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) AS is_taken_down,
-        EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
+        t.submission_id IS NOT NULL AS is_taken_down, t.taken_down_at, t.reason AS takedown_reason,
+        CASE WHEN t.by_miner THEN 'its miner' ELSE t.taken_down_by END AS taken_down_by,
+        s.video_pruned_at, s.licence, s.consent_hash, s.consent_version, s.consent_date,
+        t.submission_id IS NULL AND EXISTS (SELECT FROM contact_sheets k WHERE k.uuid = s.uuid) AS has_sheet
     FROM submissions s JOIN prompts p ON p.id = s.prompt_id
+    LEFT JOIN takedowns t ON t.submission_id = s.id
     LEFT JOIN evaluations e ON e.submission_id = s.id
     LEFT JOIN verification_reports v ON v.submission_id = s.id
     LEFT JOIN reviews r ON r.submission_id = s.id {JOIN_LAST}
@@ -133,7 +136,8 @@ _FIND_SUBMISSION = text(f"""
         NULL, NULL, NULL, g.status, g.final_score, g.status, g.final_score, g.technical_score,
         g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, g.prompt_version,
         CASE WHEN g.evaluator IS NOT NULL THEN 'evaluator' WHEN g.evaluated_at IS NOT NULL THEN 'worker' END,
-        g.report, NULL, NULL, false, g.evaluated_at, false, false
+        g.report, NULL, NULL, false, g.evaluated_at, false, NULL, NULL, NULL, NULL,
+        g.licence, g.consent_hash, g.consent_version, g.consent_date, false
     FROM gold_showings g JOIN prompts p ON p.id = g.prompt_id WHERE g.uuid = :uuid
 """)
 _ACCEPTANCE = text("""
@@ -159,7 +163,16 @@ _FIND_HOTKEY_OF = text("""
     SELECT miner_hotkey FROM submissions WHERE uuid = :uuid
     UNION ALL SELECT miner_hotkey FROM gold_showings WHERE uuid = :uuid
 """)
-_FIND_VIDEO_KEY = text("SELECT video_key FROM submissions WHERE uuid = :uuid")
+_FIND_VIDEO_KEY = text("""
+    SELECT s.video_key FROM submissions s
+    WHERE s.uuid = :uuid AND s.video_pruned_at IS NULL
+      AND NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id)
+""")
+_FIND_WHY_GONE = text("""
+    SELECT CASE WHEN EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id) THEN 'was taken down'
+                WHEN s.video_pruned_at IS NOT NULL THEN 'was rejected long ago and is deleted' END
+    FROM submissions s WHERE s.uuid = :uuid
+""")
 _LIST_ACTIONS = text("""
     SELECT id, done_at, done_by, action, subject FROM admin_actions
     WHERE CAST(:before AS bigint) IS NULL OR id < :before ORDER BY id DESC LIMIT :limit
@@ -274,8 +287,22 @@ class SubmissionPage:
     # since when the effective result stands
     result_at: datetime | None
     is_taken_down: bool
+    taken_down_at: datetime | None
+    takedown_reason: str | None
+    taken_down_by: str | None
+    # it was rejected for so long that its video was deleted
+    video_pruned_at: datetime | None
+    licence: str | None
+    consent_hash: str | None
+    consent_version: str | None
+    consent_date: date | None
     # a contact sheet in storage
     has_sheet: bool
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody can look at the video any more."""
+        return self.is_taken_down or self.video_pruned_at is not None
 
 
 @dataclass(frozen=True)
@@ -364,6 +391,11 @@ def find_hotkey_of(uuid: UUID) -> str | None:
 
 def find_video_key(uuid: UUID) -> str | None:
     return fetch_value(_FIND_VIDEO_KEY, uuid=uuid)
+
+
+def find_why_gone(uuid: UUID) -> str | None:
+    """Why nobody can look at a video any more: what follows "This video". None: they can."""
+    return fetch_value(_FIND_WHY_GONE, uuid=uuid)
 
 
 def list_actions(before: int | None, limit: int) -> list[Action]:

@@ -24,16 +24,21 @@ def show(uuid: UUID) -> Response:
     return answers.page("pages/submission.html", **_describe(_get(uuid)))
 
 
-def show_with_video(uuid: UUID, sheet_url: str) -> Response:
-    """Answer with the same, with the video and the contact sheet at `sheet_url`. The caller may see them."""
+def show_with_video(uuid: UUID, sheet_url: str, status: int = 200, **more: Any) -> Response:
+    """Answer with the same, with the video and the contact sheet at `sheet_url`. The caller may see them.
+
+    `more` is for the page, too.
+    """
     found = _get(uuid)
     video = None
-    if not found.is_taken_down:
+    if not found.is_gone:
         video = current_app.extensions["storage"].presign_get(found.video_key, VIDEO_SECONDS)
     response = answers.page(
         "pages/submission.html",
+        status,
         video=video,
         sheet_url=sheet_url if found.has_sheet and video else None,
+        **more,
         **_describe(found),
     )
     return answers.with_videos(response, [video] if video else [])
@@ -57,7 +62,7 @@ def _get(uuid: UUID) -> queries.SubmissionPage:
 def _describe(found: queries.SubmissionPage) -> dict[str, Any]:
     appeal = appeals.find(found.uuid)
     appeal_until = None
-    if found.result_at and not (appeal or found.is_taken_down or found.review_state == "OPEN"):
+    if found.result_at and not (appeal or found.is_gone or found.review_state == "OPEN"):
         appeal_until = found.result_at + timedelta(hours=HOURS_TO_APPEAL)
     return {
         "submission": found,
@@ -65,5 +70,6 @@ def _describe(found: queries.SubmissionPage) -> dict[str, Any]:
         "appeal_until": appeal_until,
         "corrections": list_corrections(found.uuid) if found.is_corrected else [],
         "weights": FINAL_WEIGHTS,
+        "default_licence": current_app.extensions["settings"].default_licence,
         **verdict.describe(Report.read(found.report or {})),
     }

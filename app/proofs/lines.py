@@ -13,7 +13,6 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 FORMAT = "kibotos.ledger.v1"
-STATEMENT = "kibotos.submission.v1"
 # no field more, and none of another type
 EXACTLY = ConfigDict(strict=True, extra="forbid")
 

@@ -47,8 +47,9 @@ _FIND_OVERDUE = text(f"""
       AND CASE WHEN a.state = 'OPEN' THEN false
                WHEN a.state = 'IN_REVIEW' AND a.evaluated_at IS NULL THEN NOT r.let_go
                ELSE s.final_score IS NOT NULL OR s.held_at IS NOT NULL AND NOT r.let_go END
-      -- what was taken down is final
-      AND NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id)
+      -- nobody can look any more at what was taken down: if it is rejected, it stays so
+      AND (coalesce(last.status, s.status) = 'SCORED'
+           OR NOT EXISTS (SELECT FROM takedowns t WHERE t.submission_id = s.id))
     ORDER BY r.waits_since, r.submission_id LIMIT 1
 """)
 _IS_TAKEN_DOWN = text("""

@@ -232,8 +232,11 @@ def follow(submission_id: int, uuid: UUID, status: SubmissionStatus) -> None:
 def _stays(review: Review) -> bool:
     """Whether a result stays if nobody decides.
 
-    It does if it comes from a correction, from known footage, or from text that speaks to the judge.
+    It does if it comes from a correction, from known footage, or from text that speaks to the judge. And if
+    the video was taken down, so that nobody could look.
     """
+    if queries.is_taken_down(review.submission_uuid):
+        return True
     findings = queries.find_findings(review.submission_id)
     assert findings is not None
     report = Report.read(findings.report or {})

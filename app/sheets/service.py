@@ -56,9 +56,12 @@ def _store(uuid: UUID, sheet: bytes, storage: Storage) -> None:
 
 
 def read(uuid: UUID, storage: Storage) -> bytes | None:
-    """Return the contact sheet of a submission, or None if there is none. Raises Unavailable."""
+    """Return the contact sheet of a submission, or None: there is none, or the video was taken down.
+
+    Raises Unavailable.
+    """
     with autocommit():
-        is_there = queries.exists(uuid)
+        is_there = queries.exists(uuid) and not queries.is_taken_down(uuid)
     sheet = storage.read(_key(uuid), MAX_BYTES) if is_there else None
     return sheet if sheet and is_sheet(sheet) else None
 

@@ -24,12 +24,22 @@ GOLD_PREFIX = "gold/"
 LEDGERS_PREFIX = "ledgers/"
 MIRROR_SID = "KibotosMirror"
 CORS_ID = "kibotos-uploads"
-ABORT_RULE = {
-    "ID": "kibotos-abort-incomplete-uploads",
-    "Status": "Enabled",
-    "Filter": {"Prefix": UPLOADS_PREFIX},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-}
+RELEASES_PREFIX = "releases/"
+EXPIRY_ID = "kibotos-expire-uploads"
+# For miners' uploads, and for what we upload ourselves in parts. What is left at most two days, the nightly
+# sweep aborts too where a store has no such rule.
+ABORT_RULES: tuple[dict[str, Any], ...] = tuple(
+    {
+        "ID": id,
+        "Status": "Enabled",
+        "Filter": {"Prefix": prefix},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    for id, prefix in (
+        ("kibotos-abort-incomplete-uploads", UPLOADS_PREFIX),
+        ("kibotos-abort-incomplete-releases", RELEASES_PREFIX),
+    )
+)
 # How stores say that they have no such thing.
 _NOT_OFFERED = frozenset(
     {
@@ -103,6 +113,26 @@ class Bucket:
             LifecycleConfiguration={"Rules": [*others, rule]},
         )
 
+    def remove_lifecycle_rule(self, id: str) -> None:
+        """Remove the rule of this ID, if there is one; other rules stay. Raises NotOffered."""
+        found = self._call(
+            "get_bucket_lifecycle_configuration",
+            "s3:GetLifecycleConfiguration",
+            missing="NoSuchLifecycleConfiguration",
+        )
+        rules = found.get("Rules", [])
+        others = [each for each in rules if each.get("ID") != id]
+        if len(others) == len(rules):
+            return
+        if others:
+            self._call(
+                "put_bucket_lifecycle_configuration",
+                "s3:PutLifecycleConfiguration",
+                LifecycleConfiguration={"Rules": others},
+            )
+        else:
+            self._call("delete_bucket_lifecycle", "s3:PutLifecycleConfiguration")
+
     def publish_mirror(self) -> None:
         """Let anyone read the objects of the mirror, and nothing else; other statements stay.
 
@@ -175,16 +205,6 @@ class Bucket:
         return explain(self._settings, where, answer, permission)
 
 
-def expiry_rule(days: int) -> dict[str, Any]:
-    """The lifecycle rule that deletes uploads of more than `days`."""
-    return {
-        "ID": "kibotos-expire-uploads",
-        "Status": "Enabled",
-        "Filter": {"Prefix": UPLOADS_PREFIX},
-        "Expiration": {"Days": days},
-    }
-
-
 def sheets_rule(days: float) -> dict[str, Any]:
     """The lifecycle rule that deletes contact sheets, should the scheduler not come to it."""
     return {
@@ -214,8 +234,7 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
             {
                 "Sid": "Videos",
                 "Effect": "Allow",
-                # to delete is for takedowns, and for what the doctor uploads
-                # to abort is for uploads in parts
+                # to delete is for takedowns, for what is over its time, and for what the doctor uploads
                 "Action": [
                     "s3:PutObject",
                     "s3:GetObject",
@@ -233,7 +252,7 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
             {
                 "Sid": "GoldFilms",
                 "Effect": "Allow",
-                "Action": ["s3:PutObject", "s3:GetObject"],
+                "Action": ["s3:PutObject", "s3:GetObject", "s3:DeleteObject"],
                 "Resource": f"{arn}/{GOLD_PREFIX}*",
             },
             {
@@ -243,7 +262,12 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 "Resource": f"{arn}/{LEDGERS_PREFIX}*",
             },
             # without it a missing object is a 403, which looks like an outage
-            {"Sid": "Bucket", "Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn},
+            {
+                "Sid": "Bucket",
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket", "s3:ListBucketMultipartUploads"],
+                "Resource": arn,
+            },
             *(mirror if mirror_bucket else []),
         ],
     }

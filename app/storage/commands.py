@@ -1,4 +1,4 @@
-"""`kibotos storage`: set up the bucket of the videos."""
+"""`kibotos storage init`: set up the bucket of the videos."""
 
 import json
 from collections.abc import Callable
@@ -14,21 +14,15 @@ if TYPE_CHECKING:
     from app.storage.bucket import Bucket
 
 
-@click.group()
-def storage() -> None:
-    """Set up the bucket of the videos."""
-
-
-@storage.command()
+@click.command()
 @click.option(
     "--origin",
     "origins",
     multiple=True,
     help="Web origin that may upload; give it several times for several.  [default: CORS_ORIGINS, or any]",
 )
-@click.option("--expire-days", type=click.IntRange(1, 36_500), help="Make storage delete older uploads.")
 @click.pass_obj
-def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) -> None:
+def init(settings: Settings, origins: tuple[str, ...]) -> None:
     """Create S3_BUCKET and its rules, and print the policy for the key of the service.
 
     With MIRROR_BUCKET it also lets anyone read the weights and ledgers in there, and nothing else.
@@ -38,22 +32,21 @@ def init(settings: Settings, origins: tuple[str, ...], expire_days: int | None) 
     command says so and leaves it out. You can run it again without harm.
     """
     from app.clients.storage_faults import StorageFault
-    from app.storage.bucket import ABORT_RULE, Bucket, expiry_rule, make_policy, sheets_rule
+    from app.storage.bucket import ABORT_RULES, EXPIRY_ID, Bucket, make_policy, sheets_rule
 
     bucket = Bucket(settings)
     origins = origins or settings.cors_origins or ("*",)
     try:
         _create(settings.s3_bucket, bucket)
         _try(f"CORS rule for {', '.join(origins)}", partial(bucket.allow_browsers, origins))
-        _try(
-            "Rule that removes incomplete uploads after a day", partial(bucket.add_lifecycle_rule, ABORT_RULE)
-        )
-        if expire_days:
-            rule = expiry_rule(expire_days)
+        for rule in ABORT_RULES:
+            prefix = rule["Filter"]["Prefix"]
             _try(
-                f"Rule that deletes uploads after {expire_days} days",
+                f"Rule that removes incomplete uploads under {prefix} after a day",
                 partial(bucket.add_lifecycle_rule, rule),
             )
+        # older releases offered it, and it would delete what was accepted
+        _try("No rule that deletes old videos", partial(bucket.remove_lifecycle_rule, EXPIRY_ID))
         kept = settings.retain_contact_sheets_days
         _try("Rule that deletes old contact sheets", partial(bucket.add_lifecycle_rule, sheets_rule(kept)))
         if settings.mirror_bucket:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from app.corrections.models import CorrectionOut
 from app.enums import ActorType, CameraType, SubmissionStatus
 from app.fields import Id, JsonObject, RequestModel, Text, Timestamp, Whole, at_most_kib
-from app.hotkeys import is_canonical
+from app.hotkeys import CONSENT_VERSION, LICENCE, is_canonical, statement_head
 from app.prompts.models import PromptId
 from app.uploads.models import VideoKey
 
@@ -41,12 +41,55 @@ Signature = Annotated[
 Word = Annotated[Text, Field(max_length=200)]
 
 
-class NewSubmission(RequestModel):
+def _check_date(value: str) -> str:
+    try:
+        found = date.fromisoformat(value)
+    except ValueError:
+        raise ValueError("must be a date, e.g. 2026-01-15") from None
+    # it is tomorrow already in some places
+    if found > datetime.now(UTC).date() + timedelta(days=1):
+        raise ValueError("must not lie in the future")
+    return value
+
+
+class Consent(RequestModel):
+    """What the filmed people agreed to: the SHA-256 of its text, the text's version, and when they agreed.
+
+    Send no text that names them. Everybody can read the hash.
+    """
+
+    hash: Sha256
+    version: Annotated[str, Field(pattern=f"^{CONSENT_VERSION}$")]
+    date: Annotated[
+        str,
+        Field(pattern=r"^[0-9]{4}-[01][0-9]-[0-3][0-9]$", json_schema_extra={"format": "date"}),
+        AfterValidator(_check_date),
+    ]
+
+
+class Terms(RequestModel):
+    """Under which licence a video is given, and what the filmed people agreed to."""
+
+    licence: Annotated[str, Field(pattern=f"^{LICENCE}$")] | None = None
+    consent: Consent | None = None
+
+    @property
+    def statement_head(self) -> str:
+        """How the statement begins that the miner signs."""
+        if self.consent is None:
+            return statement_head(self.licence, None, None, None)
+        return statement_head(self.licence, self.consent.hash, self.consent.version, self.consent.date)
+
+
+class NewSubmission(Terms):
     """An uploaded video, what the miner declares of it, and the hotkey's signature.
 
     The signature is an sr25519 signature of six lines, joined by newlines: `kibotos.submission.v1`,
     miner_hotkey, miner_uid, prompt_id, video_key and video_hash (in lower case). In development it may be
     left out, and a malformed signature counts as left out.
+
+    Who gives a licence or a consent signs ten lines instead: `kibotos.submission.v2`, licence, the consent's
+    hash (in lower case), version and date, then the last five of the six. What is not given is an empty line.
     """
 
     prompt_id: PromptId
@@ -68,7 +111,7 @@ class NewSubmission(RequestModel):
     task_success: bool | None = None
 
 
-class SubmissionCheck(RequestModel):
+class SubmissionCheck(Terms):
     """A submission that is intended. Before the upload there is no `video_key` yet.
 
     `size_bytes` is the size of the file. `in_parts`: it is to be uploaded in parts.
@@ -134,6 +177,10 @@ class Admission:
     miner_uid: int | None
     miner_hotkey: str | None
     video_hash: str | None
+    licence: str | None
+    consent_hash: str | None
+    consent_version: str | None
+    consent_date: str | None
     # null: no such prompt
     prompt_is_open: bool | None
     requirements: dict[str, Any] | None
@@ -143,6 +190,8 @@ class Admission:
     quota_wait_seconds: float | None
     # the key is that of a gold film
     is_gold: bool
+    # the submission as which this file was taken down
+    taken_down_as: UUID | None
 
     @property
     def receipt(self) -> Receipt | None:
@@ -150,6 +199,11 @@ class Admission:
         if self.submission_uuid is None or self.status is None:
             return None
         return Receipt(self.submission_uuid, self.status, self.cycle_id)
+
+    @property
+    def statement_head(self) -> str:
+        """How the statement began with which this key was submitted."""
+        return statement_head(self.licence, self.consent_hash, self.consent_version, self.consent_date)
 
 
 @dataclass(frozen=True)
@@ -170,6 +224,11 @@ class Submission:
     rejection_reason: str | None
     judge_model: str | None
     is_corrected: bool
+    licence: str | None
+    consent_hash: str | None
+    consent_version: str | None
+    consent_date: str | None
+    taken_down_at: datetime | None
 
 
 class EvaluationOut(BaseModel):
@@ -182,8 +241,31 @@ class EvaluationOut(BaseModel):
     evaluated_at: Timestamp
 
 
+class ConsentOut(BaseModel):
+    """What the filmed people agreed to: SHA-256 of its text, its version, and the date, as the miner says."""
+
+    hash: str
+    version: str
+    date: str
+
+
+class LicencesOut(BaseModel):
+    """The SPDX ids that a submission may give as its `licence`, and that of the operator's default terms.
+
+    These terms count for a submission without a licence. If `default` is null, there are none, and such a
+    submission is in no release.
+    """
+
+    licences: list[str]
+    default: str | None
+
+
 class SubmissionOut(BaseModel):
-    """A submission with its effective result: the evaluation's, or that of the last correction."""
+    """A submission with its effective result: the evaluation's, or that of the last correction.
+
+    Its `licence` is null if the operator's default terms count. A video that was taken down is gone; its
+    result stands.
+    """
 
     submission_uuid: UUID
     prompt_id: str
@@ -196,3 +278,6 @@ class SubmissionOut(BaseModel):
     cycle_id: Id | None
     attempts: int
     corrections: list[CorrectionOut]
+    licence: str | None
+    consent: ConsentOut | None
+    taken_down_at: Timestamp | None

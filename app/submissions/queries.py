@@ -17,11 +17,18 @@ _ADMISSION = f"""
     SELECT u.video_key IS NOT NULL AS is_presigned, u.miner_hotkey AS owner, u.content_type, u.size_bytes,
         s.uuid AS submission_uuid, s.status, s.cycle_id,
         s.prompt_id, s.miner_uid, s.miner_hotkey, s.video_hash,
+        s.licence, s.consent_hash, s.consent_version, s.consent_date::text AS consent_date,
         p.is_active AND (p.expires_at IS NULL OR p.expires_at > now()) AS prompt_is_open,
         p.requirements, {HAS_METAGRAPH} AS has_metagraph,
         EXISTS (SELECT FROM metagraph WHERE uid = :miner_uid AND hotkey = :miner_hotkey) AS is_registered,
         {_WAIT} AS quota_wait_seconds,
-        EXISTS (SELECT FROM gold_showings g WHERE g.video_key = :video_key) AS is_gold
+        EXISTS (SELECT FROM gold_showings g WHERE g.video_key = :video_key) AS is_gold,
+        -- not what another miner only claimed to be this file
+        (SELECT d.uuid FROM submissions d JOIN takedowns t ON t.submission_id = d.id
+         LEFT JOIN fingerprints f ON f.submission_id = d.id
+         WHERE d.video_hash = :video_hash
+           AND (d.miner_hotkey = :miner_hotkey OR NOT t.by_miner OR f.content_hash IS NOT NULL)
+         ORDER BY d.id LIMIT 1) AS taken_down_as
     FROM (SELECT) one
     LEFT JOIN uploads u ON u.video_key = :video_key
     LEFT JOIN submissions s ON s.video_key = :video_key
@@ -30,7 +37,9 @@ _ADMISSION = f"""
 _GET_ADMISSION = text(_ADMISSION)
 _LOCK_SUBMISSIONS = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_SUBMISSIONS})),
-        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE)
+        (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE),
+        -- from here on the nightly sweep does not forget the upload
+        (SELECT video_key FROM uploads WHERE video_key = :video_key FOR KEY SHARE)
 """
 _INSERT_SUBMISSION = f"""
     WITH admission AS ({_ADMISSION}), new AS (
@@ -38,16 +47,18 @@ _INSERT_SUBMISSION = f"""
             cycle_id, prompt_id, prompt_weight, requirements,
             video_key, video_hash, miner_uid, miner_hotkey, signature,
             duration_sec, resolution_width, resolution_height, fps, camera_type, actor_type,
-            camera_intrinsics, robot_model, environment, action_description, task_success
+            camera_intrinsics, robot_model, environment, action_description, task_success,
+            licence, consent_hash, consent_version, consent_date
         )
         SELECT
             (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE), p.id, p.weight, p.requirements,
             :video_key, :video_hash, :miner_uid, :miner_hotkey, encode(:signature, 'hex'),
             :duration_sec, :resolution_width, :resolution_height, :fps, :camera_type, :actor_type,
             CAST(:camera_intrinsics AS jsonb), :robot_model, :environment, :action_description,
-            CAST(:task_success AS boolean)
+            CAST(:task_success AS boolean),
+            :licence, :consent_hash, :consent_version, CAST(:consent_date AS date)
         FROM prompts p, admission
-        WHERE p.id = :prompt_id AND prompt_is_open AND quota_wait_seconds IS NULL
+        WHERE p.id = :prompt_id AND is_presigned AND prompt_is_open AND quota_wait_seconds IS NULL
           AND (CAST(:netuid AS integer) IS NULL OR has_metagraph AND is_registered)
         ON CONFLICT (video_key) DO NOTHING
         RETURNING uuid, status, cycle_id, prompt_id
@@ -75,26 +86,36 @@ _FIND = text(f"""
         e.technical_score, e.relevance_score, e.quality_score,
         CASE coalesce(last.status, s.status)
             WHEN 'REJECTED' THEN coalesce(last.reason, e.rejection_reason) END AS rejection_reason,
-        e.judge_model, last.status IS NOT NULL AS is_corrected
+        e.judge_model, last.status IS NOT NULL AS is_corrected,
+        s.licence, s.consent_hash, s.consent_version, s.consent_date::text AS consent_date,
+        (SELECT t.taken_down_at FROM takedowns t WHERE t.submission_id = s.id) AS taken_down_at
     FROM submissions s LEFT JOIN evaluations e ON e.submission_id = s.id {JOIN_LAST}
     WHERE s.uuid = :uuid
     UNION ALL
     -- a gold film is shown to its evaluator like a submission of its time
     SELECT g.uuid, g.prompt_id, g.miner_uid, g.video_key, g.status, g.submitted_at, g.evaluated_at,
         (SELECT max(c.id) FROM cycles c WHERE c.started_at <= g.submitted_at), g.attempts, g.final_score,
-        g.technical_score, g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, false
+        g.technical_score, g.relevance_score, g.quality_score, g.rejection_reason, g.judge_model, false,
+        g.licence, g.consent_hash, g.consent_version, g.consent_date::text, NULL
     FROM gold_showings g WHERE g.uuid = :uuid
 """)
 
 
 def get_admission(
-    video_key: str | None, prompt_id: str, miner_uid: int, miner_hotkey: str, quota: int, netuid: int | None
+    video_key: str | None,
+    video_hash: str | None,
+    prompt_id: str,
+    miner_uid: int,
+    miner_hotkey: str,
+    quota: int,
+    netuid: int | None,
 ) -> Admission:
     """Return what is known about this submission. Its miner may make `quota` submissions an hour."""
     row = fetch_one(
         Admission,
         _GET_ADMISSION,
         video_key=video_key,
+        video_hash=video_hash,
         prompt_id=prompt_id,
         miner_uid=miner_uid,
         miner_hotkey=miner_hotkey,
@@ -115,7 +136,11 @@ def insert_submission(
     closed, the quota is used up or the miner is not registered.
     """
     intrinsics = values["camera_intrinsics"]
+    consent = values.pop("consent") or {}
     binds = values | {
+        "consent_hash": consent.get("hash"),
+        "consent_version": consent.get("version"),
+        "consent_date": consent.get("date"),
         "camera_intrinsics": None if intrinsics is None else json.dumps(intrinsics),
         "signature": signature,
     }

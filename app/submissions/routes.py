@@ -11,7 +11,9 @@ from app.errors import Forbidden
 from app.submissions import service
 from app.submissions.models import (
     CheckOut,
+    ConsentOut,
     EvaluationOut,
+    LicencesOut,
     NewSubmission,
     ReceiptOut,
     SubmissionCheck,
@@ -69,6 +71,22 @@ def get_submission(submission_uuid: UUID) -> SubmissionOut:
     evaluation = None
     if submission.technical_score is not None:
         evaluation = EvaluationOut.model_validate(submission, from_attributes=True)
+    consent = None
+    if submission.consent_hash and submission.consent_version and submission.consent_date:
+        consent = ConsentOut(
+            hash=submission.consent_hash, version=submission.consent_version, date=submission.consent_date
+        )
     return SubmissionOut(
-        **vars(submission), evaluation=evaluation, corrections=[CorrectionOut(**vars(c)) for c in corrections]
+        **vars(submission),
+        evaluation=evaluation,
+        corrections=[CorrectionOut(**vars(c)) for c in corrections],
+        consent=consent,
     )
+
+
+@blueprint.get("/v1/licences")
+@spec.validate(resp=Answers(HTTP_200=LicencesOut), tags=["submissions"])
+def list_licences() -> LicencesOut:
+    """Return the licences that a submission may give."""
+    settings = current_app.extensions["settings"]
+    return LicencesOut(licences=list(settings.licences), default=settings.default_licence)

@@ -130,12 +130,17 @@ def _check_signature(new: NewSubmission, unsigned_allowed: bool) -> bytes | None
             "signature", "must be 128 hexadecimal digits, made with the hotkey; /docs says what to sign."
         )
     statement = submission_statement(
-        new.miner_hotkey, new.miner_uid, new.prompt_id, new.video_key, new.video_hash
+        new.miner_hotkey,
+        new.miner_uid,
+        new.prompt_id,
+        new.video_key,
+        new.video_hash,
+        new.statement_head,
     )
     if not is_signed(statement, signature, new.miner_hotkey):
         raise Unauthorized(
             "The signature is not an sr25519 signature of this submission by miner_hotkey; "
-            "/docs says what to sign.",
+            "/docs says what to sign, with a licence or consent and without.",
             "Signature",
         )
     return signature
@@ -155,6 +160,7 @@ def _admit(new: NewSubmission, unsigned_allowed: bool, settings: Settings) -> Ad
 def _get_admission(new: NewSubmission | SubmissionCheck, settings: Settings) -> Admission:
     return queries.get_admission(
         new.video_key,
+        new.video_hash,
         new.prompt_id,
         new.miner_uid,
         new.miner_hotkey,
@@ -167,7 +173,7 @@ def _list_obstacles(
     new: NewSubmission | SubmissionCheck, admission: Admission, unsigned_allowed: bool, settings: Settings
 ) -> Iterator[DomainError]:
     """Yield each reason to refuse `new`, in the order in which they are told."""
-    stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash")
+    stated = ("prompt_id", "miner_uid", "miner_hotkey", "video_hash", "statement_head")
     if admission.is_gold or (
         admission.receipt and any(getattr(admission, name) != getattr(new, name) for name in stated)
     ):
@@ -178,7 +184,11 @@ def _list_obstacles(
         return
     if new.video_key is not None:
         if not admission.is_presigned:
-            yield invalid_field("video_key", "use the video_key that you got from POST /v1/upload/presign.")
+            yield invalid_field(
+                "video_key",
+                "use the video_key that you got from POST /v1/upload/presign; an upload that is not "
+                f"submitted within {settings.retain_unsubmitted_days:g} days is deleted.",
+            )
         # an upload without an owner was presigned by an unsigned request, in development
         elif admission.owner != new.miner_hotkey and not (admission.owner is None and unsigned_allowed):
             yield Forbidden(
@@ -188,12 +198,26 @@ def _list_obstacles(
         yield invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
     elif not admission.prompt_is_open:
         yield Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
+    if new.licence not in (None, *settings.licences):
+        yield _refuse_licence(settings)
+    if admission.taken_down_as:
+        yield Conflict(
+            f"This video was taken down, as submission {admission.taken_down_as}, and cannot come back. Film "
+            "a new one; if it was taken down by mistake, ask the operator."
+        )
     refusal = f"miner_hotkey does not hold miner_uid {new.miner_uid}"
     if obstacle := refuse_unregistered(admission, settings.netuid, refusal):
         yield obstacle
     quota = settings.max_submissions_per_hour
     if obstacle := refuse_beyond_quota(admission.quota_wait_seconds, quota, "submissions"):
         yield obstacle
+
+
+def _refuse_licence(settings: Settings) -> DomainError:
+    allowed = (
+        f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
+    )
+    return invalid_field("licence", f"{allowed}; GET /v1/licences says what this backend takes.")
 
 
 def _check_object(stored: StoredObject | None, admission: Admission) -> None:

@@ -339,7 +339,7 @@ def test_a_submission_is_shown_with_its_evaluation(app, client):
     shown = client.get(f"{URL}/{uuids[pending]}").json
     assert set(shown) == {
         "submission_uuid", "prompt_id", "miner_uid", "video_key", "status", "submitted_at", "evaluated_at",
-        "evaluation", "cycle_id", "attempts", "corrections",
+        "evaluation", "cycle_id", "attempts", "corrections", "licence", "consent", "taken_down_at",
     }  # fmt: skip
     assert (shown["status"], shown["evaluation"], shown["evaluated_at"]) == ("PENDING", None, None)
     assert client.get(f"{URL}/{uuids[scored]}").json["evaluation"] == {

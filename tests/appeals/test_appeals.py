@@ -16,6 +16,7 @@ from app.errors import Conflict, TransientError
 from app.evaluation import reconcile, service
 from app.locks import CORRECTIONS
 from app.moderation import service as moderation
+from app.moderation.models import Order
 from app.reviews import queries as review_queries
 from app.reviews import service as reviews
 from tests.api.conftest import PRODUCTION
@@ -363,9 +364,11 @@ def test_a_taken_down_video_is_not_appealed_and_ends_its_appeal(client, appeal):
     id, later = make_result(**REJECTED), make_result(**REJECTED)
     appeal(id)
     (claim,) = service.claim_due(1, "test", 60)
-    storage = client.application.extensions["storage"]
+    extensions = client.application.extensions
     for each in (id, later):
-        moderation.take_down(row(each).uuid, "Asked for.", "Ada", {}, storage)
+        moderation.take_down(
+            row(each).uuid, Order("Asked for.", "Ada"), extensions["settings"], extensions["storage"]
+        )
     assert shown(client, id)["state"] == "CLOSED"
     with pytest.raises(service.LeaseLost):
         service.record_result(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
-from app.hotkeys import submission_statement
+from app.hotkeys import statement_head, submission_statement
 from app.proofs import lines as kinds
 from app.proofs.lines import encode, write_amount, write_score, write_time
 from app.proofs.merkle import leaf_hash, root_of
@@ -15,6 +15,12 @@ from tests.factories import miner
 
 EPOCH = datetime(2026, 11, 26, tzinfo=UTC)
 WEIGHTS = [Decimal("1"), Decimal("0.25"), Decimal("1.3"), Decimal("0"), Decimal("1000"), Decimal("0.001")]
+TERMS = [
+    (None, None, None, None),
+    ("CC-BY-4.0", None, None, None),
+    ("LicenseRef-Ours", "ef" * 32, "2026-01", "2026-01-15"),
+    (None, "ef" * 32, "1", "2026-01-15"),
+]
 REASONS = ["late copy", "an „odd“ reason\twith\nbreaks \\ and \u0007", "理由", "x" * 500]
 
 
@@ -124,7 +130,8 @@ class Books:
         chance = self.chance
         video_key, video_hash = f"uploads/{self._uuid()}/video.mp4", chance.randbytes(32).hex()
         prompt = f"prompt-{chance.randrange(9)}"
-        statement = submission_statement(key.ss58_address, uid, prompt, video_key, video_hash)
+        head = statement_head(*TERMS[int(video_hash, 16) % len(TERMS)])
+        statement = submission_statement(key.ss58_address, uid, prompt, video_key, video_hash, head)
         parts = [chance.choice([1.0, 0.0, chance.random(), round(chance.random(), 2)]) for _ in range(3)]
         status = chance.choice(["SCORED", "SCORED", "SCORED", "REJECTED"])
         final = round(0.2 * parts[0] + 0.5 * parts[1] + 0.3 * parts[2], 4) if status == "SCORED" else 0.0
@@ -142,7 +149,7 @@ class Books:
             video_key=video_key,
             video_hash=video_hash,
             submitted_at=write_time(EPOCH + timedelta(seconds=chance.randrange(10**6))),
-            statement=kinds.STATEMENT,
+            statement=head,
             signature=bytes(key.sign(statement)).hex(),
             technical_score=write_score(parts[0]),
             relevance_score=write_score(parts[1]),

@@ -84,7 +84,7 @@ CHANGES = {
         "video_key": "uploads/another/video.mp4",
         "video_hash": "0" * 64,
         "submitted_at": "2026-11-26 05:00",
-        "statement": "kibotos.submission.v2",
+        "statement": "kibotos.submission.v2\nCC0-1.0\n\n\n",
         "signature": "00" * 64,
         "technical_score": "1.1",
         "relevance_score": "nan",

@@ -3,6 +3,7 @@
 import random
 import runpy
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -139,3 +140,18 @@ def test_they_agree_on_lines_that_are_moved_or_left_out():
             assert ask_first([ledger]) == ask_second([ledger])
         ledger = b"".join(lines[:place] + lines[place + 1 :])
         assert ask_first([ledger]) == ask_second([ledger]) is None
+
+
+def test_both_refuse_a_statement_that_nobody_signs():
+    """The same signature under another head, and heads that are none."""
+    ledger = Books(random.Random(3)).write(4)
+    lines = ledger.splitlines()
+    for head in (
+        "kibotos.submission.v3",
+        "kibotos.submission.v2",
+        "kibotos.submission.v2\nCC0-1.0\nef\n1\n2026-01-15",
+    ):
+        line = decode(lines[1])
+        changed = [lines[0], encode(replace(line, statement=head)), *lines[2:]]
+        ledgers = [b"".join(each + b"\n" for each in changed)]
+        assert ask_first(ledgers) is None and ask_second(ledgers) is None

@@ -21,6 +21,7 @@ from app.enums import SubmissionStatus
 from app.errors import Conflict
 from app.evaluation import service as evaluation
 from app.moderation import service as moderation
+from app.moderation.models import Order
 from app.reviews import service as reviews
 from app.weights import service as weights
 from tests.appeals.conftest import execute, uuid_of
@@ -91,8 +92,8 @@ class History:
             self.submissions[id][3] = score or 0.0
 
     def pick(self, which):
-        """A submission that is not taken down, or None."""
-        ids = sorted(self.submissions.keys() - self.gone)
+        """A submission, or None."""
+        ids = sorted(self.submissions)
         return ids[which % len(ids)] if ids else None
 
     def operate(self, which, score):
@@ -107,14 +108,15 @@ class History:
     def take_down(self, which):
         id = self.pick(which)
         if id is not None:
-            moderation.take_down(uuid_of(id), "Asked for.", "Ada", {}, NoStorage())
-            self.submissions[id][3] = 0.0
+            order = Order("Asked for.", "Ada", by_miner=which % 2 == 0)
+            moderation.take_down(uuid_of(id), order, self.settings, NoStorage())
+            # whatever it has got, it keeps
             self.gone.add(id)
 
     def appeal(self, which, score, verb):
         """Appeal, evaluate anew and let a person or nobody decide. A cycle may end in between."""
         id = self.pick(which)
-        if id is None:
+        if id is None or id in self.gone:
             return
         body = NewAppeal(miner_hotkey=self.submissions[id][0], reason="Look again.", signature="")
         try:

@@ -15,11 +15,13 @@ from app.assessment import pipeline
 from app.assessment.model import Outcome
 from app.assessment.report import Report
 from app.db import db
+from app.duplicates import queries as memory
 from app.evaluation import queries, service
 from tests.corrections.conftest import correct
 from tests.evaluation.conftest import BRIEF
 from tests.evaluation.footage import RATE, copied, film, hashes, mirrored
 from tests.factories import make_prompt, make_submission, miner
+from tests.processes import eventually
 from tests.videos import sha256
 
 ALICE, BOB = miner("alice").ss58_address, miner("bob").ss58_address
@@ -458,6 +460,37 @@ def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit)
     both = {submit(hotkey, "ab" * 32): film(1, 10) for hotkey in (ALICE, BOB)}
     record_at_once(context, both)
     assert [effective(id)[0] for id in sorted(both)] == ["SCORED", "REJECTED"]
+
+
+@pytest.mark.parametrize(
+    ("lock", "waits"),
+    [
+        (lambda: memory.lock_hash("ab" * 32), True),
+        (lambda: memory.lock_hash("cd" * 32), False),
+        (memory.lock_memory, True),
+    ],
+    ids=["same hash", "another hash", "memory"],
+)
+def test_a_result_of_unverified_bytes_waits_for_its_hash_and_for_memory(context, submit, lock, waits):
+    id = submit(BOB, "ab" * 32)
+
+    def run():
+        with context.app_context():
+            record(context, id, **UNVERIFIED)
+
+    def is_waiting():
+        return db.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    result = threading.Thread(target=run)
+    lock()
+    result.start()
+    if waits:
+        eventually(is_waiting)
+        assert effective(id)[0] == "EVALUATING"
+        db.session.rollback()
+    result.join(30)
+    assert not result.is_alive()
+    assert effective(id)[0] == "SCORED"
 
 
 def test_a_lost_lease_leaves_no_fingerprint(context, submit):

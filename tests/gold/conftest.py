@@ -98,9 +98,9 @@ def film(context, storage, tmp_path):
 def show(context, storage):
     """Lets submissions come until a film stands in the queue; returns the showing."""
 
-    def plan():
+    def plan(**values):
         while True:
-            make_submission(prompt_id="p")
+            make_submission(prompt_id="p", **values)
             before = execute("SELECT count(*) AS n FROM gold_showings")[0].n
             service.plan(context.extensions["settings"], storage)
             if execute("SELECT count(*) AS n FROM gold_showings")[0].n > before:

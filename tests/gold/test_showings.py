@@ -29,6 +29,7 @@ from tests.evaluation.footage import hashes
 from tests.evaluation.test_duplicates import outcome_of
 from tests.factories import make_cycle, make_submission, make_upload, miner
 from tests.gold.conftest import ONE, execute
+from tests.moderation.test_takedowns import statement
 
 
 def split(rows):
@@ -444,3 +445,19 @@ def test_a_film_whose_copy_storage_does_not_give_is_planned_later(film, context,
     make_submission(prompt_id="p")
     service.plan(settings(), storage)
     assert not execute("SELECT 1 FROM gold_showings")
+
+
+def test_a_gold_film_has_a_licence_and_a_consent_where_submissions_have_them(film, show, one):
+    film()
+    terms = {"consent_hash": "ef" * 32, "consent_version": "1", "consent_date": "2026-01-15"}
+    showing = show(licence="CC-BY-4.0", **terms)
+    (newest,) = execute("SELECT uuid FROM submissions ORDER BY id DESC LIMIT 1")
+    gold, other = (one.get(f"/v1/submissions/{each.uuid}").json for each in (showing, newest))
+    assert gold["licence"] == "CC-BY-4.0" and gold["consent"]["date"] == "2026-01-15"
+    assert shape(gold) == shape(other)
+    # nothing of it is in what an evaluator fetches
+    assert not {"licence", "consent"} & {name for row in one.fetch() for name in row}
+    # nor does it answer another miner otherwise than a submission does
+    for each in (showing, newest):
+        body = statement(each.uuid, keypair=miner("stranger"))
+        assert one._client.post(f"/v1/submissions/{each.uuid}/takedown", json=body).status_code == 403

@@ -208,14 +208,19 @@ def test_the_guide_from_its_first_command_to_its_last(guide, videos, tmp_path):
     assert again.status_code == HTTPStatus.CONFLICT
 
 
+# commands that name a submission of the miner's own
+OWN = ("status", "receipt", "appeal", "takedown")
+
+
 def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
     address = guide.run("kibotos keys new receipt-key.json").strip()
-    guide.configure(receipt_key_file=str(tmp_path / "receipt-key.json"))
+    guide.configure(receipt_key_file=str(tmp_path / "receipt-key.json"), licences="CC-BY-4.0")
     for command in ("db init", "prompts load app/prompts/starter.json", "api --port 8080", "worker"):
         guide.run(f"kibotos {command}")
     guide.run("kibotos cycles start")
     wallet = bittensor.Wallet("default", "default", str(tmp_path / ".bittensor" / "wallets"))
     wallet.create_new_hotkey(suppress=True)
+    (tmp_path / "consent.txt").write_text("You may use the film.")
     # a video for each document: the same one twice would be a duplicate
     printed = ""
     for hue, document in enumerate(("README.md", "docs/miners.md")):
@@ -238,7 +243,7 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
                 eventually(
                     lambda: guide.get("/v1/keys")["keys"] and "ledger_root" in guide.get("/v1/weights/1")
                 )
-            if command.startswith(("kibotos miner status", "kibotos miner receipt", "kibotos miner appeal")):
+            if command.startswith(tuple(f"kibotos miner {verb}" for verb in OWN)):
                 command = re.sub(UUID, submission, command)
             printed = guide.run(command)
             if "--watch" in command:
@@ -253,6 +258,8 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
                 assert guide.get("/v1/weights/1")["ledger_root"] in printed
             if command.startswith("kibotos miner appeal"):
                 assert "the appeal is OPEN" in printed
+            if command.startswith("kibotos miner takedown"):
+                assert "taken down" in printed and guide.get(f"/v1/submissions/{submission}")["taken_down_at"]
     # the file is in storage, and the one that the database gives is the same
     eventually(lambda: guide.ledger(1))
     guide.run("kibotos ledger write --cycle 1 --output ledger.jsonl")

@@ -1,5 +1,6 @@
 """The miner's commands against a real production backend with a worker."""
 
+import hashlib
 import json
 import os
 import pty
@@ -22,7 +23,12 @@ from tests import factories
 from tests.processes import ROOT, eventually
 
 UNKNOWN_KEY = "uploads/00000000-0000-0000-0000-000000000001/video.mp4"
-PRODUCTION = {"app_env": "production", "admin_token": ("a" * 32,), "evaluator_token": ("e" * 32,)}
+PRODUCTION = {
+    "app_env": "production",
+    "admin_token": ("a" * 32,),
+    "evaluator_token": ("e" * 32,),
+    "licences": ("CC-BY-4.0",),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -268,3 +274,27 @@ def test_a_broken_upload_starts_over(tmp_path):
     assert received == [path.read_bytes()]
     assert sent[-1] == path.stat().st_size
     assert min(sent[1:]) < max(sent[: len(sent) // 2])  # it went back to the beginning
+
+
+def test_a_video_with_licence_and_consent_is_submitted_and_taken_down(mine, videos, tmp_path):
+    video, text = videos.make(seconds=3), tmp_path / "consent.txt"
+    text.write_text("You may use the film.")
+    options = ("submit-video", video, "--prompt", "mug", "--uid", "7")
+    alone = mine(*options, "--consent-date", "2026-01-15")
+    assert alone.exit_code == 2 and "needs --consent-statement" in alone.output
+    refused = mine(*options, "--licence", "CC0-1.0")
+    assert refused.exit_code == 1 and "must be one of CC-BY-4.0" in refused.output
+    terms = ("--licence", "CC-BY-4.0", "--consent-statement", text, "--consent-version", "2")
+    sent = mine(*options, *terms, "--consent-date", "2026-01-15", "--json")
+    assert sent.exit_code == 0, sent.output
+    uuid = json.loads(sent.stdout)["submission_uuid"]
+    assert rows("SELECT licence, consent_hash, consent_version, consent_date::text FROM submissions") == [
+        ("CC-BY-4.0", hashlib.sha256(text.read_bytes()).hexdigest(), "2", "2026-01-15")
+    ]
+    assert "CC-BY-4.0" in mine("licences", signed=False).stdout
+    assert mine("takedown", uuid, "--reason", "A face.").exit_code == 1, "nobody said yes"
+    gone = mine("takedown", uuid, "--reason", "A face.", "--yes")
+    assert gone.exit_code == 0 and "will be deleted soon" in gone.stdout
+    assert json.loads(mine("takedown", uuid, "--reason", "A face.", "--yes", "--json").stdout)[
+        "taken_down_at"
+    ]

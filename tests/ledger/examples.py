@@ -4,7 +4,8 @@ from typing import get_type_hints
 
 from hypothesis import strategies as st
 
-from app.proofs.lines import KINDS, STATEMENT, Correction, Line, SubmissionLine
+from app.hotkeys import STATEMENT_1
+from app.proofs.lines import KINDS, Correction, Line, SubmissionLine
 
 CORRECTION = Correction(
     id=7,
@@ -26,7 +27,7 @@ SUBMISSION = SubmissionLine(
     video_key="uploads/0b9a2f6e-3a53-4c43-9d0c-1df0b0f2a001/video.mp4",
     video_hash="ab" * 32,
     submitted_at="2026-11-26T16:00:00.000000Z",
-    statement=STATEMENT,
+    statement=STATEMENT_1,
     signature="cd" * 64,
     technical_score="1.0",
     relevance_score="0.7",

@@ -1,24 +1,16 @@
-"""Corrections by an operator, and takedowns: what goes, what stays, and what nobody can do afterwards."""
+"""Corrections by an operator."""
 
-import dataclasses
 import json
 
 import pytest
 import requests
 
-from app.clients.storage import Storage
-from app.db import db
 from app.enums import CorrectionKind, SubmissionStatus
-from app.errors import Conflict
-from app.evaluation import service as evaluation
-from app.moderation import service
-from app.reviews import queries as review_queries
-from app.reviews import service as reviews
 from tests.api.conftest import PRODUCTION, bearer
 from tests.appeals.conftest import effective, execute, row, uuid_of
-from tests.corrections.conftest import complete, correct
-from tests.evaluation.footage import copied, film
-from tests.evaluation.test_duplicates import outcome_of, record, take_up
+from tests.corrections.conftest import complete
+from tests.evaluation.footage import film
+from tests.evaluation.test_duplicates import record
 from tests.factories import make_cycle, make_prompt, make_result, make_submission, make_upload, miner
 
 
@@ -32,12 +24,6 @@ def in_context(app):
 @pytest.fixture
 def storage(app):
     return app.extensions["storage"]
-
-
-@pytest.fixture
-def away(settings):
-    """A storage that cannot be reached."""
-    return Storage(dataclasses.replace(settings, s3_endpoint="http://127.0.0.1:1"))
 
 
 def uploaded(storage, content=b"a video", **values):
@@ -113,111 +99,6 @@ def test_only_an_admin_decides(make_app):
         assert client.post(path, json={}, headers=bearer(PRODUCTION["evaluator_token"][0])).status_code == 403
 
 
-def test_a_takedown_deletes_the_object_and_keeps_what_can_be_verified(client, storage):
-    key = uploaded(storage)
-    id = make_result(0.8, prompt_id="p", video_key=key, cycle_id=make_cycle("EVALUATING"))
-    before = row(id)
-    report = execute("SELECT * FROM evaluations")
-    answer = send(client, id, "takedown", evidence={"request": "T-1"})
-    assert (answer.status_code, answer.json["is_deleted"], answer.json["status"]) == (200, True, "REJECTED")
-    assert storage.head(key) is None
-    assert (row(id).video_hash, row(id).signature) == (before.video_hash, before.signature)
-    assert (row(id).status, row(id).final_score) == ("SCORED", 0.8)
-    assert execute("SELECT * FROM evaluations") == report
-    shown = client.get(f"/v1/submissions/{uuid_of(id)}").json
-    assert (shown["status"], shown["evaluation"]["rejection_reason"]) == ("REJECTED", "Seen.")
-    assert client.get("/v1/scores/1").json["miner_scores"][0]["total_score"] == 0
-    again = send(client, id, "takedown")
-    assert (again.status_code, len(again.json["corrections"])) == (200, 1)
-
-
-def test_a_takedown_is_final(client, storage):
-    id = make_result(0.8, prompt_id="p")
-    reviews.open_review(id, "Look at it.")
-    db.session.commit()
-    send(client, id, "takedown")
-    assert review_queries.find(row(id).uuid).state == "REJECTED"
-    answer = send(client, id, "corrections", status="SCORED", final_score=0.8)
-    assert (answer.status_code, "final" in answer.json["detail"]) == (409, True)
-    # nor by a review that opens later, which no tick stumbles over
-    reviews.open_review(id, "Look at it.")
-    db.session.commit()
-    with pytest.raises(Conflict, match="final"):
-        reviews.decide(row(id).uuid, "accept", "r", "Ada")
-    db.session.rollback()
-    with pytest.raises(Conflict, match="final"):
-        correct(id, 0.5)
-
-
-def test_a_video_that_is_not_evaluated_yet_is_taken_down(client, settings):
-    pending, claimed = make_submission(prompt_id="p"), make_submission(prompt_id="p")
-    held = make_submission(prompt_id="p")
-    reviews.hold(held, "It could not be evaluated.")
-    db.session.commit()
-    claim = take_up(claimed)
-    for id in (pending, claimed, held):
-        assert send(client, id, "takedown").status_code == 200
-        assert (effective(id), row(id).held_at) == (("REJECTED", 0), None)
-    with pytest.raises(evaluation.LeaseLost):
-        evaluation.record_result(claim, outcome_of(None, claim.video_hash), "worker", settings)
-    assert evaluation.claim_due(10, "test", 60) == []
-
-
-def test_storage_that_is_away_delays_a_takedown(client, storage, away):
-    key = uploaded(storage)
-    id = make_result(0.8, prompt_id="p", video_key=key)
-    taken = service.take_down(row(id).uuid, "Seen.", "Ada", {}, away)
-    assert (taken.is_deleted, effective(id)) == (False, ("REJECTED", 0))
-    assert "kibotos_oldest_takedown_seconds 0.0\n" not in client.get("/metrics").text
-    service.delete_objects(away)
-    assert storage.head(key)
-    service.delete_objects(storage)
-    assert storage.head(key) is None
-    assert "kibotos_oldest_takedown_seconds 0.0\n" in client.get("/metrics").text
-
-
-def test_what_is_uploaded_again_by_the_old_address_is_deleted_again(storage):
-    """The upload address outlives the submission by some minutes."""
-    key = uploaded(storage)
-    url, headers = storage.presign_put(key, "video/mp4", None, 600)
-    id = make_result(0.8, prompt_id="p", video_key=key)
-    service.take_down(row(id).uuid, "Seen.", "Ada", {}, storage)
-    requests.put(url, data=b"again", headers=headers, timeout=10).raise_for_status()
-    service.delete_objects(storage)
-    assert storage.head(key)
-    execute("UPDATE takedowns SET delete_at = delete_at - interval '1 hour 1 minute'")
-    execute(
-        "UPDATE uploads SET expires_at = now() - interval '1 minute', created_at = now() - interval '1 hour'"
-    )
-    service.delete_objects(storage)
-    assert storage.head(key) is None
-    assert execute("SELECT delete_at FROM takedowns") == [(None,)]
-
-
-def test_the_same_file_is_named_and_never_scored_again(app, client, storage):
-    hash = "ab" * 32
-    first = make_result(status="REJECTED", prompt_id="p", video_hash=hash)
-    other = make_result(0.5, prompt_id="p", video_hash=hash)
-    answer = send(client, first, "takedown")
-    assert answer.json["same_file"] == [uuid_of(other)]
-    make_prompt(id="q")
-    for bits in (film(7, 4), None):
-        later = make_submission(prompt_id="q", video_hash=hash, miner_hotkey=miner("bob").ss58_address)
-        verdict, _ = record(app, later, bits)
-        assert "was taken down" in verdict.rejection_reason
-
-
-def test_footage_that_was_taken_down_counts_for_every_prompt(app, client):
-    make_prompt(id="q")
-    bits = film(8, 4)
-    first = make_submission(prompt_id="p", miner_hotkey=miner("alice").ss58_address)
-    record(app, first, bits, relevance_score=0.05, action_match=0.05)
-    send(client, first, "takedown")
-    copy = make_submission(prompt_id="q", miner_hotkey=miner("bob").ss58_address)
-    verdict, _ = record(app, copy, copied(bits))
-    assert verdict.status == "REJECTED"
-
-
 def test_an_operators_decision_about_footage_is_followed(app, client):
     make_prompt(id="q")
     bits = film(9, 4)
@@ -256,9 +137,7 @@ def test_by_command(run_kibotos, settings, storage):
         assert (done.exit_code != 0, "Error: " in done.output) == (True, True), wrong
     assert run("takedown", uuid_of(id), *because, input="n\n").exit_code == 1
     done = run("takedown", uuid_of(id), *because, input="y\n")
-    assert (done.exit_code, "the object is deleted" in done.output) == (0, True)
-    kinds = [CorrectionKind.OPERATOR, CorrectionKind.OPERATOR, CorrectionKind.TAKEDOWN]
-    assert execute("SELECT kind, decided_by FROM corrections ORDER BY id") == [
-        (kind, "Ada") for kind in kinds
-    ]
+    assert (done.exit_code, "deleted within 24 hours" in done.output) == (0, True)
+    assert execute("SELECT kind, decided_by FROM corrections") == [(CorrectionKind.OPERATOR, "Ada")] * 2
+    assert execute("SELECT taken_down_by, by_miner, reason FROM takedowns") == [("Ada", False, "Seen.")]
     assert effective(id) == (SubmissionStatus.REJECTED, 0)

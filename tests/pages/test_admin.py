@@ -3,6 +3,7 @@
 import re
 import zlib
 from base64 import b64encode
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import text
@@ -18,6 +19,7 @@ PATHS = (
     "/admin/",
     "/admin/log",
     "/admin/queues",
+    "/admin/storage",
     "/admin/judge",
     "/admin/prompts",
     "/admin/prompts/new",
@@ -313,3 +315,43 @@ def test_a_review_shows_the_appeal_as_text_and_can_uphold_the_result(app, admin)
     assert "the result stands" in public and "It shows no mug." in public
     # what the miner writes is for the person who decides
     assert "again." not in public
+
+
+def test_a_video_is_taken_down_from_its_page(app, admin, story):
+    path = f"/admin/submissions/{story['scored']}"
+    page = admin.get(path).text
+    assert "<video" in page and "Take down</button>" in page
+    form = {"reason": "A person in it asked.", "is_sure": "on"}
+    for wrong, said in (
+        ({"is_sure": "on", "reason": " "}, "reason"),
+        ({"reason": form["reason"]}, "Tick the box"),
+        (form | {"reason": "\x1b[2J"}, "control characters"),
+    ):
+        refused = admin.send(f"{path}/takedown", **wrong)
+        assert refused.status_code == 409 and said in refused.text
+        assert "<video" in refused.text
+    assert admin.post(f"{path}/takedown", data=form).status_code == 403
+    assert scalar(app, "SELECT count(*) FROM takedowns") == 0
+    assert admin.send(f"{path}/takedown", **form).status_code == 303
+    assert scalar(app, "SELECT taken_down_by FROM takedowns WHERE NOT by_miner") == "Grace"
+    assert scalar(app, "SELECT action FROM admin_actions ORDER BY id DESC LIMIT 1") == "take down"
+    for page in (admin.get(path).text, admin.get(f"/submissions/{story['scored']}").text):
+        assert 'by <span dir="auto">Grace' in page and "A person in it asked." in page
+        assert "<video" not in page and "Take down</button>" not in page
+
+
+def test_the_nights_of_storage_are_shown(app, admin):
+    assert "No sweep has begun yet" in admin.get("/admin/storage").text
+    found = {
+        "aborted": 3,
+        "accepted": {"objects": 1200, "size_bytes": 5_000_000, "due": 0, "due_bytes": 0,
+                     "deleted": 0, "deleted_bytes": 0},
+        "orphan": {"objects": 150, "size_bytes": 70_000, "due": 150, "due_bytes": 70_000,
+                   "deleted": 0, "deleted_bytes": 0},
+    }  # fmt: skip
+    with app.app_context():
+        insert("storage_sweeps", found=found, finished_at=datetime.now(UTC))
+        insert("storage_sweeps", found={}, last_error="Storage is out of reach at the moment.")
+    page = admin.get("/admin/storage").text
+    assert "1,200" in page and "5.0 MB" in page and "it is the product" in page
+    assert "Storage is out of reach" in page and "unknown to the database" in page

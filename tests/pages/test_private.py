@@ -12,6 +12,7 @@ from app.assessment import wire
 from app.clients.storage import Storage
 from app.db import db
 from app.moderation import service as moderation
+from app.moderation.models import Order
 from app.pages import links
 from app.sheets import service as sheets
 from tests.api.conftest import ADMIN_TOKEN, PRODUCTION
@@ -142,14 +143,19 @@ def test_sheets_are_deleted_when_their_days_are_over(app, uuid):
 
 
 def test_a_takedown_takes_the_sheet_and_the_video_away(app, client, uuid):
-    storage = app.extensions["storage"]
+    storage, settings = app.extensions["storage"], app.extensions["settings"]
     path = ask(client, uuid).json["path"]
     with app.app_context():
-        moderation.take_down(UUID(uuid), "A face.", "Ada", {}, storage)
+        moderation.take_down(UUID(uuid), Order("A face.", "Ada"), settings, storage)
+        assert stored(app, uuid) == SHEET and sheets.read(UUID(uuid), storage) is None
+        db.session.execute(text("UPDATE takedowns SET delete_at = now()"))
+        db.session.commit()
+        moderation.delete_objects(storage)
         assert stored(app, uuid) is None and rows(app) == []
         # a worker that comes too late
         sheets.keep(UUID(uuid), SHEET, app.extensions["settings"], storage)
     assert stored(app, uuid) is None and rows(app) == []
+    assert ask(client, uuid).status_code == 409
     page = client.get(path)
     assert page.status_code == 200 and "<video" not in page.text and 'class="sheet"' not in page.text
 

@@ -27,7 +27,7 @@ def init(run_kibotos, settings):
 
 
 def test_it_makes_the_bucket_and_its_rules_and_prints_the_policy(init):
-    result = init("--expire-days", "180", "--origin", "https://a.example", "--origin", "https://b.example")
+    result = init("--origin", "https://a.example", "--origin", "https://b.example")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout) == make_policy(init.bucket, "us-east-1")
     assert f"Bucket {init.bucket}: created." in result.stderr
@@ -35,14 +35,32 @@ def test_it_makes_the_bucket_and_its_rules_and_prints_the_policy(init):
     assert cors["AllowedOrigins"] == ["https://a.example", "https://b.example"]
     assert "PUT" in cors["AllowedMethods"]
     rules = init.client.get_bucket_lifecycle_configuration(Bucket=init.bucket)["Rules"]
-    assert [rule.get("AbortIncompleteMultipartUpload") for rule in rules] == [
-        {"DaysAfterInitiation": 1},
-        None,
-        None,
+    abort = {"DaysAfterInitiation": 1}
+    assert [(rule["Filter"]["Prefix"], rule.get("AbortIncompleteMultipartUpload")) for rule in rules] == [
+        ("uploads/", abort),
+        ("releases/", abort),
+        ("sheets/", None),
     ]
-    assert rules[1]["Expiration"] == {"Days": 180}
     # a day later than the scheduler
-    assert (rules[2]["Filter"], rules[2]["Expiration"]) == ({"Prefix": "sheets/"}, {"Days": 31})
+    assert rules[2]["Expiration"] == {"Days": 31}
+
+
+def test_the_rule_of_older_releases_that_deletes_what_was_accepted_is_removed(init):
+    assert init().exit_code == 0
+    old = {
+        "ID": "kibotos-expire-uploads",
+        "Status": "Enabled",
+        "Filter": {"Prefix": "uploads/"},
+        "Expiration": {"Days": 180},
+    }
+    for others in ([], [old | {"ID": "theirs", "Filter": {"Prefix": "x/"}}]):
+        init.client.put_bucket_lifecycle_configuration(
+            Bucket=init.bucket, LifecycleConfiguration={"Rules": [old, *others]}
+        )
+        assert init().exit_code == 0
+        rules = init.client.get_bucket_lifecycle_configuration(Bucket=init.bucket)["Rules"]
+        assert old["ID"] not in {rule["ID"] for rule in rules}
+        assert len(rules) == 3 + len(others)
 
 
 def test_twice_is_harmless_and_rules_of_others_stay(init):
@@ -61,6 +79,7 @@ def test_twice_is_harmless_and_rules_of_others_stay(init):
     assert [rule["ID"] for rule in rules] == [
         "theirs",
         "kibotos-abort-incomplete-uploads",
+        "kibotos-abort-incomplete-releases",
         "kibotos-expire-contact-sheets",
     ]
     rules = init.client.get_bucket_cors(Bucket=init.bucket)["CORSRules"]
@@ -143,9 +162,9 @@ def store():
 def test_what_a_store_does_not_offer_is_told_and_left_out(init, store, refusal):
     store.answer(answer(200, b"<ListBucketResult/>"))
     store.answer(refusal)
-    result = init("--expire-days", "30", s3_endpoint=store.url)
+    result = init(s3_endpoint=store.url)
     assert result.exit_code == 0, result.output
-    assert result.stderr.count("left out, since this store does not offer it") == 4
+    assert result.stderr.count("left out, since this store does not offer it") == 5
     assert json.loads(result.stdout)["Statement"]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from app.moderation import service as moderation
+from app.moderation.models import Order
 from app.reviews import service as reviews
 from tests.appeals.conftest import OWNER, appeal, evaluate_anew, uuid_of  # noqa: F401
 from tests.factories import make_prompt, make_result, make_submission
@@ -45,6 +46,7 @@ def test_a_takedown(app, endpoint, appeal):  # noqa: F811
     appealed, pending = make_result(status="REJECTED", **HIS), make_submission(**HIS)
     appeal(appealed)
     for id in (appealed, pending):
-        moderation.take_down(uuid_of(id), "Asked for.", "Ada", {}, app.extensions["storage"])
-    down = [("submission.corrected", 0, None), ("submission.taken_down", 0, None)]
-    assert told() == [*down, ("submission.evaluated", 0, None), *down]
+        order = Order("Asked for.", "Ada")
+        moderation.take_down(uuid_of(id), order, app.extensions["settings"], app.extensions["storage"])
+    down = ("submission.taken_down", 0, None)
+    assert told() == [down, ("submission.evaluated", 0, None), down]
