@@ -41,8 +41,8 @@ TICK_CYCLES = "jobs.tick.tick_cycles"
 STORE_LEDGERS = "jobs.tick.store_ledgers"
 RECONCILE_EVALUATIONS = "jobs.tick.reconcile_evaluations"
 TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
-SWEEP_STORAGE = "jobs.tick.sweep_storage"
 TIDY_UPLOADS = "jobs.tick.tidy_uploads"
+SWEEP_STORAGE = "jobs.tick.sweep_storage"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset(
