@@ -29,6 +29,7 @@ COMMANDS = {
     "keys": ("app.ledger.commands", "Make the key that signs receipts, and list the keys that ever did."),
     "ledger": ("app.ledger.commands", "Write the ledgers of completed cycles again, and check them."),
     "miner": ("app.miner.commands", "List prompts, submit videos and see their scores."),
+    "releases": ("app.releases.commands", "Make data sets of accepted videos, check and export them."),
     "prompts": ("app.prompts.commands", "Load, list, retire and draft prompts."),
     "receipt": ("app.miner.receipt", "Check receipts of submissions, without a backend."),
     "reviews": ("app.reviews.commands", "List reviews of submissions, and decide them."),
@@ -163,14 +164,21 @@ def api(settings: Settings, host: str | None, port: int | None, reload: bool) ->
 
 @kibotos.command()
 @click.option("--count", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--queue",
+    type=click.Choice(["evaluations", "releases"]),
+    default="evaluations",
+    show_default=True,
+    help="What they do. What builds releases never makes an evaluation wait.",
+)
 @click.pass_obj
-def worker(settings: Settings, count: int) -> None:
-    """Run workers that evaluate submissions."""
+def worker(settings: Settings, count: int, queue: str) -> None:
+    """Run workers that evaluate submissions, or such that build releases."""
     from app import logs
     from jobs.worker import run
 
     logs.configure(settings.log_level, settings.log_format)
-    run(settings.require_server(), count)
+    run(settings.require_server(), count, queue)
 
 
 @kibotos.command()

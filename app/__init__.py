@@ -35,6 +35,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.pages import admin, links
     from app.pages import routes as pages
     from app.prompts import routes as prompts
+    from app.releases import routes as releases
     from app.reviews import routes as reviews
     from app.standing import routes as standing
     from app.submissions import routes as submissions
@@ -67,7 +68,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
     submitted = (uploads, submissions, standing, appeals, evaluation, gold, reviews, moderation)
-    for noun in (health, prompts, *submitted, cycles, weights, ledger, pages, links, admin):
+    for noun in (health, prompts, *submitted, cycles, weights, ledger, releases, pages, links, admin):
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:
         app.register_blueprint(blueprint)

@@ -117,6 +117,56 @@ class DeliveryState(StrEnum):
     FAILED = "FAILED"
 
 
+class Codec(StrEnum):
+    """What the films of a release are encoded in."""
+
+    H264 = "h264"
+    AV1 = "av1"
+
+
+class Split(StrEnum):
+    """The part of a data set that an episode belongs to for good, in the order of a release."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
+class DataFormat(StrEnum):
+    """The forms in which a release holds its episodes."""
+
+    LEROBOT = "lerobot"
+    WEBDATASET = "webdataset"
+    PARQUET = "parquet"
+
+
+class ReleaseState(StrEnum):
+    """How far a release is: its films are made, then its files are written."""
+
+    FILMS = "FILMS"
+    PARTS = "PARTS"
+    COMPLETE = "COMPLETE"
+    FAILED = "FAILED"
+
+
+class FilmState(StrEnum):
+    """What became of a film for releases."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    # the video was taken down
+    DELETED = "DELETED"
+
+
+class PartState(StrEnum):
+    """What became of a file of a release."""
+
+    PENDING = "PENDING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+
+
 class Dependency(StrEnum):
     """What an evaluation needs besides us: each has a circuit breaker."""
 

@@ -20,6 +20,9 @@ WEBHOOKS = 0x686F6F6B
 # copies are added to a gold film ("gold")
 GOLD = 0x676F6C64
 
+# the episodes of a release are chosen ("rele")
+RELEASES = 0x72656C65
+
 # first of the two keys of a periodic job ("tick"); the second is the hash of its name
 TICKS = 0x7469636B
 

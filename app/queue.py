@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 EVALUATIONS = "evaluations"
 TICKS = "ticks"
 WEBHOOKS = "webhooks"
-QUEUES = (EVALUATIONS, TICKS, WEBHOOKS)
+RELEASES = "releases"
+QUEUES = (EVALUATIONS, TICKS, WEBHOOKS, RELEASES)
 
 EVALUATE_NEXT = "jobs.evaluate.evaluate_next"
 TICK_CYCLES = "jobs.tick.tick_cycles"
@@ -44,6 +45,8 @@ TIDY_WEBHOOKS = "jobs.tick.tidy_webhooks"
 TIDY_UPLOADS = "jobs.tick.tidy_uploads"
 SWEEP_STORAGE = "jobs.tick.sweep_storage"
 DELIVER_WEBHOOKS = "jobs.webhooks.deliver_due"
+TEND_RELEASES = "jobs.tick.tend_releases"
+BUILD_RELEASES = "jobs.releases.build_next"
 # Every function a job may name. None of them takes an argument.
 JOBS = frozenset(
     {
@@ -55,12 +58,16 @@ JOBS = frozenset(
         TIDY_WEBHOOKS,
         TIDY_UPLOADS,
         DELIVER_WEBHOOKS,
+        TEND_RELEASES,
+        BUILD_RELEASES,
     }
 )
 
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
+# A film of minutes may take hours. What hangs loses its lease only if its process is killed.
+RELEASE_TIMEOUT_SECONDS = 6 * 3600
 # of what a job said when it failed
 MAX_ERROR_BYTES = 200_000
 
@@ -166,15 +173,24 @@ def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
 
     `timeout` is the longest a job may run, in seconds. Raises RedisError if Redis is out of reach.
     """
-    queue = open_queue(EVALUATIONS, redis)
+    return _enqueue(redis, EVALUATIONS, EVALUATE_NEXT, "evaluate", count, timeout)
+
+
+def enqueue_releases(redis: Redis, count: int) -> int:
+    """Queue `count` jobs that build releases, in the same way."""
+    return _enqueue(redis, RELEASES, BUILD_RELEASES, "release", count, RELEASE_TIMEOUT_SECONDS)
+
+
+def _enqueue(redis: Redis, name: str, function: str, prefix: str, count: int, timeout: int) -> int:
+    queue = open_queue(name, redis)
     count = min(count, MAX_QUEUED - queue.count)
     if count <= 0:
         return 0
     queue.enqueue_many(
         [
             Queue.prepare_data(
-                EVALUATE_NEXT,
-                job_id=f"evaluate-{uuid.uuid4().hex}",
+                function,
+                job_id=f"{prefix}-{uuid.uuid4().hex}",
                 timeout=timeout,
                 result_ttl=0,
                 failure_ttl=86_400,
@@ -185,14 +201,14 @@ def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
     return count
 
 
-def count_queued(redis: Redis) -> int:
-    """How many evaluation jobs wait for a worker. Raises RedisError if Redis is out of reach."""
-    return open_queue(EVALUATIONS, redis).count
+def count_queued(redis: Redis, queue: str = EVALUATIONS) -> int:
+    """How many jobs of a queue wait for a worker. Raises RedisError if Redis is out of reach."""
+    return open_queue(queue, redis).count
 
 
-def count_workers(redis: Redis) -> int:
-    """How many evaluation workers have sent a sign of life in the last minutes. Raises RedisError."""
-    keys = list(redis.smembers(f"rq:workers:{EVALUATIONS}"))
+def count_workers(redis: Redis, queue: str = EVALUATIONS) -> int:
+    """How many workers of a queue have sent a sign of life in the last minutes. Raises RedisError."""
+    keys = list(redis.smembers(f"rq:workers:{queue}"))
     return redis.exists(*keys) if keys else 0
 
 

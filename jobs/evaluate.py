@@ -1,17 +1,12 @@
 """The evaluation job: claims the oldest due submission, evaluates it and records the result."""
 
-import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
-from flask import Flask, current_app
+from flask import current_app
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,66 +15,17 @@ from app.assessment import pipeline
 from app.assessment.judge import Judge
 from app.assessment.model import Claim, LeaseLost
 from app.clients.vlm import Vlm
-from app.db import db, describe, is_away
+from app.db import describe, is_away
 from app.enums import EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import service
 from app.evaluation.judge_memory import DatabaseMemory
+from app.leases import Lease
 from app.moderation.recognition import recognise_next
 from app.sheets import service as sheets
 from app.video import painting
 
 log = structlog.get_logger(__name__)
-
-EXTEND_EVERY_SECONDS = 10.0
-
-
-class Lease:
-    """Extends the lease of a claim from a thread while the block runs.
-
-    When the lease is lost, or could not be extended until its end, the whole process group is killed:
-    at once, whatever the job is at. `check` raises LeaseLost should the thread not have come to that.
-    """
-
-    def __init__(self, app: Flask, claim: Claim, began: float):
-        self._app = app
-        self._claim = claim
-        self._ends = began + service.WORKER_LEASE_SECONDS
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, daemon=True)
-
-    def __enter__(self) -> "Lease":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raise LeaseLost if the lease has ended."""
-        if time.monotonic() > self._ends:
-            raise LeaseLost(f"The lease on submission {self._claim.id} has ended.")
-
-    def _keep(self) -> None:
-        wait = EXTEND_EVERY_SECONDS
-        while not self._over.wait(wait):
-            began = time.monotonic()
-            try:
-                self.check()
-                with self._app.app_context():
-                    service.extend_lease(self._claim, service.WORKER_LEASE_SECONDS)
-                self._ends = began + service.WORKER_LEASE_SECONDS
-                wait = EXTEND_EVERY_SECONDS
-            except SQLAlchemyError as error:
-                # whatever is wrong, until the lease ends it may pass
-                log.warning("lease_not_extended", submission_id=self._claim.id, error=describe(error))
-                wait = 1.0
-            except LeaseLost:
-                # the result may have just been written
-                if not self._over.is_set():
-                    log.warning("lease_lost", submission_id=self._claim.id)
-                    os.killpg(0, signal.SIGKILL)
 
 
 def evaluate_next() -> None:
@@ -105,7 +51,8 @@ def evaluate_next() -> None:
         return
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     for claim in claims:
-        with Lease(app, claim, began) as lease:
+        extend = partial(service.extend_lease, claim)
+        with Lease(app, f"submission {claim.id}", extend, began, service.WORKER_LEASE_SECONDS) as lease:
             sheet = _evaluate(claim, lease)
         extensions = app.extensions
         sheets.keep(claim.submission_uuid, sheet, extensions["settings"], extensions["storage"])
@@ -116,7 +63,7 @@ def _evaluate(claim: Claim, lease: Lease) -> bytes:
     extensions = current_app.extensions
     settings, storage = extensions["settings"].for_judging(claim.is_appeal), extensions["storage"]
     structlog.contextvars.bind_contextvars(submission=str(claim.submission_uuid), attempt=claim.attempt)
-    memory = DatabaseMemory(partial(_ride_out, lease))
+    memory = DatabaseMemory(lease.ride_out)
     try:
         outcome = pipeline.evaluate(
             claim,
@@ -125,10 +72,10 @@ def _evaluate(claim: Claim, lease: Lease) -> bytes:
             # the worker's own directory, which it empties after each job
             Path(tempfile.gettempdir()),
             lease.check,
-            lambda *seen: _ride_out(lease, lambda: service.find_known_footage(claim, *seen)),
+            lambda *seen: lease.ride_out(lambda: service.find_known_footage(claim, *seen)),
             painting.painter(settings),
         )
-        _ride_out(lease, lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
+        lease.ride_out(lambda: service.record_result(claim, outcome, EvaluatedBy.WORKER, settings))
         return outcome.contact_sheet
     except LeaseLost as lost:
         log.warning("lease_lost", reason=str(lost))
@@ -144,20 +91,6 @@ def _evaluate(claim: Claim, lease: Lease) -> bytes:
 
 def _release(claim: Claim, lease: Lease, fault: TransientError) -> None:
     try:
-        _ride_out(lease, lambda: service.release(claim, fault))
+        lease.ride_out(lambda: service.release(claim, fault))
     except LeaseLost:
         log.warning("lease_lost", reason=str(fault))
-
-
-def _ride_out(lease: Lease, access: Callable[[], Any]) -> Any:
-    """Return what `access` returns. Repeat it while the database is away; raise LeaseLost in the end."""
-    while True:
-        lease.check()
-        try:
-            return access()
-        except SQLAlchemyError as error:
-            db.session.remove()
-            if not is_away(error):
-                raise
-            log.warning("database_away", error=describe(error))
-            time.sleep(1)

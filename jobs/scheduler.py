@@ -26,6 +26,7 @@ from app.queue import (
     RECONCILE_EVALUATIONS,
     STORE_LEDGERS,
     SWEEP_STORAGE,
+    TEND_RELEASES,
     TICK_CYCLES,
     TICKS,
     TIDY_UPLOADS,
@@ -68,6 +69,7 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
+        Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
         Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # the nightly sweep is done bit by bit

@@ -10,6 +10,7 @@ from app.gold import service as gold
 from app.ledger import service as ledger
 from app.mirror import service as mirror
 from app.moderation import service as moderation
+from app.releases import service as releases
 from app.retention import service as retention
 from app.reviews import service as reviews
 from app.sheets import service as sheets
@@ -71,6 +72,12 @@ def tidy_webhooks() -> None:
     """Delete what webhooks no longer need."""
     settings = current_app.extensions["settings"]
     ticks.run("webhooks", lambda: webhooks.tidy(settings))
+
+
+def tend_releases() -> None:
+    """Queue what is due for releases, and delete what was taken down out of them."""
+    extensions = current_app.extensions
+    ticks.run("releases", lambda: releases.tend(extensions["storage"], extensions["redis"]))
 
 
 def tidy_uploads() -> None:

@@ -37,7 +37,8 @@ from app.config import Settings
 from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
-from app.queue import EVALUATIONS, ListedJob, connect
+from app.queue import EVALUATIONS, RELEASES, ListedJob, connect
+from app.releases import building
 from app.video import control, painting
 from jobs.processes import Child, die_with_parent, supervise
 
@@ -111,6 +112,7 @@ class Worker(rq.Worker):
         try:
             with self._app.app_context():
                 service.release_all(self.name, fault)
+                building.return_all(self.name, fault.reason, is_innocent=self.stopping)
         except SQLAlchemyError as error:
             log.warning("claims_not_given_back", error=type(error).__name__)
 
@@ -209,18 +211,21 @@ def _work_once(app: Flask, settings: Settings, queue: str, scratch: Path) -> boo
     return worker is not None and worker.stopping
 
 
-def run(settings: Settings, count: int = 1) -> None:
-    """Run `count` evaluation workers until SIGTERM or SIGINT, a process each.
+def run(settings: Settings, count: int = 1, queue: str = EVALUATIONS) -> None:
+    """Run `count` workers of `queue`, evaluations or releases, until SIGTERM or SIGINT, a process each.
 
-    Raises TransientError at once where ffmpeg does not do what evaluations ask of it.
+    Raises TransientError at once where ffmpeg does not do what they ask of it, or another tool is missing.
     """
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
-    if settings.paint_writing:
-        painting.check()
-    if not settings.has_judge:
-        log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
-    if count == 1:
-        work(settings, EVALUATIONS)
+    if queue == RELEASES:
+        building.check_tools()
     else:
-        supervise([Child(work, settings, EVALUATIONS) for _ in range(count)])
+        if settings.paint_writing:
+            painting.check()
+        if not settings.has_judge:
+            log.warning("no_judge", consequence="submissions wait until VLM_API_URL is set")
+    if count == 1:
+        work(settings, queue)
+    else:
+        supervise([Child(work, settings, queue) for _ in range(count)])

@@ -158,9 +158,9 @@ def test_units_are_hardened(unit):
         subprocess.run(command, check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("unit", ["kibotos-worker@.service", "kibotos-evaluator@.service"])
-def test_units_that_run_ffmpeg_let_it_be_confined(unit):
-    text = (DEPLOY / "systemd" / unit).read_text()
+@pytest.mark.parametrize("name", ["worker", "releases", "evaluator"])
+def test_units_that_run_ffmpeg_let_it_be_confined(name):
+    text = (DEPLOY / "systemd" / f"kibotos-{name}@.service").read_text()
     allowed = " ".join(re.findall(r"^SystemCallFilter=([^~].*)$", text, re.MULTILINE)).split()
     # no set of systemd 252 contains them
     needed = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}

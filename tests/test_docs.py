@@ -59,6 +59,7 @@ CHECKS = {
     "kibotos": parse,
     "bin/up": check_script,
     "bin/test": check_script,
+    "bin/test-readers": check_script,
     "cp": check_copy,
     "sudo": check_sudo,
     "journalctl": lambda arguments: check_units([arguments[1]]),

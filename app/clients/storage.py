@@ -215,29 +215,38 @@ class Storage:
         *,
         to_bucket: str | None = None,
         cache_control: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         """Copy an object of any size within the store, by default to our bucket; in parts, like put_file().
 
         The copy has nothing of the age or the name of the first.
         """
         source = {"Bucket": self._settings.s3_bucket, "Key": key}
-        headers = {"ContentType": content_type, "MetadataDirective": "REPLACE"}
+        headers: dict[str, Any] = {"ContentType": content_type, "MetadataDirective": "REPLACE"}
+        if metadata:
+            headers["Metadata"] = dict(metadata)
         if cache_control:
             headers["CacheControl"] = cache_control
         with _translated():
             self._inner.client.copy(source, to_bucket or self._settings.s3_bucket, to_key, ExtraArgs=headers)
+
+    def find_metadata(self, bucket: str, key: str) -> dict[str, str] | None:
+        """Return what copy() noted with an object in any bucket of the store, or None if it is not there."""
+        with _translated(missing_ok=True):
+            return self._inner.client.head_object(Bucket=bucket, Key=key)["Metadata"]
+        return None
 
     def delete(self, key: str) -> None:
         """Delete the object `key`; there may be none."""
         with _translated(missing_ok=True):
             self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
 
-    def list_objects(self, prefix: str, after_key: str = "") -> list[ListedObject]:
+    def list_objects(self, prefix: str, after_key: str = "", limit: int = 1000) -> list[ListedObject]:
         """The objects under `prefix` with keys after the given one, at most 1,000, by their keys."""
         start = {"StartAfter": after_key} if after_key else {}
         with _translated():
             answer = self._inner.client.list_objects_v2(
-                Bucket=self._settings.s3_bucket, Prefix=prefix, **start
+                Bucket=self._settings.s3_bucket, Prefix=prefix, MaxKeys=limit, **start
             )
         return [
             ListedObject(each["Key"], each["Size"], each["LastModified"])

@@ -9,13 +9,16 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from werkzeug.wrappers import Response as AnyResponse
 
 from app.assessment.report import StageSeconds
-from app.enums import Category
+from app.enums import Category, ReleaseState
 from app.errors import NotFound
 from app.health.service import ask_redis, check_readiness, find_waiting
 from app.hotkeys import is_canonical
 from app.pages import answers, links, queries, submission_page
 from app.prompts.models import PromptFilter
 from app.prompts.queries import Prompt, list_categories, list_prompts
+from app.releases import queries as release_queries
+from app.releases import service as release_service
+from app.releases.models import Rules
 from app.standing.queries import get_miner, list_miner_submissions
 from app.weights.models import MinerScore, RecordedScore, ScoredCycle
 from app.weights.queries import find_cycle
@@ -40,6 +43,7 @@ _PROMPTS_A_PAGE = 60
 _MOST_ID = 64
 _SUBMISSIONS_A_PAGE = 50
 _CYCLES_OF_A_MINER = 30
+_RELEASES_A_PAGE = 50
 # in the order in which an evaluation goes through them
 _STAGES = list(StageSeconds.model_fields)
 
@@ -230,4 +234,41 @@ def _render_prompts(category: str | None, after: str | None) -> str:
         category=category,
         next=rows[_PROMPTS_A_PAGE - 1].id if len(rows) > _PROMPTS_A_PAGE else None,
         acceptance={each.prompt_id: each for each in queries.list_acceptance()},
+    )
+
+
+@blueprint.get("/releases")
+def releases() -> Response:
+    """The data sets, the newest first."""
+    before = request.args.get("before")
+    if before is not None:
+        return answers.fresh(_render_releases(before[:_MOST_ID]))
+    return answers.kept_page("releases", _RUNNING_SECONDS, lambda: _render_releases(None))
+
+
+def _render_releases(before: str | None) -> str:
+    rows = release_queries.list_releases(before, _RELEASES_A_PAGE + 1)
+    return render_template(
+        "pages/releases.html", releases=rows[:_RELEASES_A_PAGE], has_more=len(rows) > _RELEASES_A_PAGE
+    )
+
+
+@blueprint.get("/releases/<name>")
+def release(name: str) -> Response:
+    """A data set: what is in it, how far it is, and what names it."""
+    return answers.kept_page(("release", name), _RUNNING_SECONDS, lambda: _render_release(name))
+
+
+def _render_release(name: str) -> str:
+    release = release_service.get(name)
+    figures = release.figures or {}
+    hours = figures.get("hours_by_category", {})
+    return render_template(
+        "pages/release.html",
+        release=release,
+        rules=Rules.model_validate(release.rules),
+        figures=figures,
+        categories=sorted(figures.get("by_category", {}).items(), key=lambda item: -hours[item[0]]),
+        hours=hours,
+        card=release_queries.find_card(release.id) if release.state == ReleaseState.COMPLETE else None,
     )

@@ -1,5 +1,7 @@
 """`kibotos storage usage` and `kibotos storage prune`: what is in the bucket, and what of it goes."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import click
@@ -15,8 +17,9 @@ from app.retention.models import Judged, Tallies
 @click.pass_obj
 def usage(settings: Settings) -> None:
     """Show what is in the bucket, by class, and what of it is over its time. Nothing is deleted."""
-    with command_app(settings).app_context():
-        _show(service.look(settings, Storage(settings), datetime.now(UTC)), err=False)
+    with command_app(settings).app_context(), _progress("Looking") as seen:
+        found = service.look(settings, Storage(settings), datetime.now(UTC), progress=seen)
+    _show(found, err=False)
 
 
 @click.command()
@@ -35,7 +38,8 @@ def prune(settings: Settings, dry_run: bool, yes: bool) -> None:
             click.echo(f"{judged.kind}  {judged.size_bytes}  {judged.key}")
 
     with command_app(settings).app_context():
-        found = service.look(settings, storage, moment, tell)
+        with _progress("Looking") as seen:
+            found = service.look(settings, storage, moment, tell, seen)
         _show(found, err=True)
         if dry_run:
             return
@@ -47,10 +51,23 @@ def prune(settings: Settings, dry_run: bool, yes: bool) -> None:
             )
         if not yes:
             click.confirm("Delete what is due?", abort=True, err=True)
-        deleted = service.prune(settings, storage, moment)
+        with _progress("Deleting") as seen:
+            deleted = service.prune(settings, storage, moment, seen)
     objects = sum(tally.deleted for tally in deleted.by_kind.values())
     size = sum(tally.deleted_bytes for tally in deleted.by_kind.values())
     click.echo(f"Deleted {objects} objects of {size:,} bytes; aborted {deleted.aborted} uploads in parts.")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how many objects were seen while the block runs. Yields the function that tells it."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn(what), TextColumn("{task.completed:,} objects"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda objects: bar.update(task, completed=objects)
 
 
 def _show(found: Tallies, *, err: bool) -> None:

@@ -47,6 +47,13 @@ _JUDGE_UPLOADS = text(f"""
         ELSE 'orphan' END AS kind) own
 """)
 _LIST_GOLD = text("SELECT object_key FROM gold_copies WHERE object_key = ANY(:keys)")
+# one that failed, or was deleted since it was taken down, has no object
+_LIST_FILMS = text("""
+    SELECT f.source_sha256 || '/' || f.recipe
+    FROM unnest(CAST(:hashes AS text[]), CAST(:recipes AS text[])) AS k (source_sha256, recipe)
+    JOIN release_films f ON f.source_sha256 = k.source_sha256 AND f.recipe = k.recipe
+    WHERE f.state IN ('PENDING', 'DONE')
+""")
 _LIST_SHEETS = text("SELECT uuid FROM contact_sheets WHERE uuid = ANY(CAST(:uuids AS uuid[]))")
 _LOCK_UPLOADS = text("SELECT FROM uploads WHERE video_key = ANY(:keys) ORDER BY video_key FOR UPDATE")
 # a statement of its own after the lock, so that it sees what was submitted before
@@ -122,6 +129,12 @@ def list_gold(keys: Sequence[str]) -> set[str]:
 
 def list_sheets(uuids: Sequence[UUID]) -> set[UUID]:
     return set(db.session.scalars(_LIST_SHEETS, {"uuids": [str(uuid) for uuid in uuids]}))
+
+
+def list_films(names: Sequence[tuple[str, str]]) -> set[str]:
+    """Of films, named by the hash of their source and their recipe, those of releases, as `hash/recipe`."""
+    hashes, recipes = [list(each) for each in zip(*names, strict=True)] or ([], [])
+    return set(db.session.scalars(_LIST_FILMS, {"hashes": hashes, "recipes": recipes}))
 
 
 def forget_uploads(keys: Sequence[str]) -> set[str]:

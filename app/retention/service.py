@@ -13,11 +13,13 @@ from uuid import UUID
 import structlog
 
 from app.appeals.service import HOURS_TO_APPEAL
-from app.clients.storage import MIRROR_PREFIX, SHEETS_PREFIX, ListedObject, Storage
+from app.clients.storage import MIRROR_PREFIX, SHEETS_PREFIX, ListedObject, Storage, StorageRefused
 from app.config import Settings
 from app.corrections import queries as corrections
 from app.db import autocommit, db
 from app.errors import Unavailable
+from app.releases.places import FILM_ENDINGS
+from app.releases.places import PREFIX as RELEASES_PREFIX
 from app.retention import queries
 from app.retention.models import Judged, Kind, Sweep, Tallies
 
@@ -25,14 +27,18 @@ log = structlog.get_logger(__name__)
 
 UPLOADS_PREFIX = "uploads/"
 GOLD_PREFIX = "gold/"
+FILMS_PREFIX = f"{RELEASES_PREFIX}films/"
+_ENDINGS = sorted(FILM_ENDINGS, key=len, reverse=True)
 # In the order of keys. What lies under other prefixes is somebody else's.
-PREFIXES = (GOLD_PREFIX, "ledgers/", MIRROR_PREFIX, "releases/", SHEETS_PREFIX, UPLOADS_PREFIX)
+PREFIXES = (GOLD_PREFIX, "ledgers/", MIRROR_PREFIX, RELEASES_PREFIX, SHEETS_PREFIX, UPLOADS_PREFIX)
 # Kept, also what the database does not know: a ledger that was published is published.
-_KEPT = {"ledgers/": Kind.LEDGER, MIRROR_PREFIX: Kind.MIRROR, "releases/": Kind.RELEASE}
+_KEPT = {"ledgers/": Kind.LEDGER, MIRROR_PREFIX: Kind.MIRROR}
 # an object may be there before its row
 ORPHAN_AGE = timedelta(days=1)
 # an upload in parts that was begun so long ago is abandoned
 MULTIPART_AGE = timedelta(days=1)
+# objects that are looked at in one go; to delete so many takes some seconds
+PAGE = 250
 # of a tick: the other periodic jobs wait meanwhile
 STEP_SECONDS = 5.0
 
@@ -77,10 +83,15 @@ def look(
     storage: Storage,
     moment: datetime,
     tell: Callable[[Judged], None] = lambda judged: None,
+    progress: Callable[[int], None] = lambda objects: None,
 ) -> Tallies:
-    """Walk over the bucket and delete nothing. `tell` gets each object that is due. Raise Unavailable."""
+    """Walk over the bucket and delete nothing. Raise Unavailable.
+
+    `tell` gets each object that is due, `progress` how many were seen so far.
+    """
     tallies = Tallies()
     for page in list_pages(storage):
+        progress(tallies.objects)
         for judged in judge(page, settings):
             is_due = judged.is_due(moment)
             tallies.add(judged, is_due, is_deleted=False)
@@ -113,7 +124,7 @@ def list_pages(storage: Storage, after_key: str = "") -> Iterator[list[ListedObj
         if prefix < after_key and not after_key.startswith(prefix):
             continue
         after = after_key if after_key.startswith(prefix) else ""
-        while page := storage.list_objects(prefix, after):
+        while page := storage.list_objects(prefix, after, PAGE):
             yield page
             after = page[-1].key
 
@@ -131,6 +142,8 @@ def judge(page: Sequence[ListedObject], settings: Settings) -> list[Judged]:
             known = {key: (Kind.GOLD, None) for key in queries.list_gold([each.key for each in page])}
         elif prefix == SHEETS_PREFIX:
             known = {key: (Kind.SHEET, None) for key in _list_sheets(page)}
+        elif prefix == RELEASES_PREFIX:
+            known = {key: (Kind.RELEASE, None) for key in _list_of_releases(page)}
         else:
             known = {each.key: (_KEPT[prefix], None) for each in page}
     judged = []
@@ -154,6 +167,24 @@ def _list_sheets(page: Iterable[ListedObject]) -> set[str]:
     return {keys[uuid] for uuid in queries.list_sheets(list(keys))}
 
 
+def _list_of_releases(page: Iterable[ListedObject]) -> set[str]:
+    """All objects under releases/, except films and their sidecars that belong to no release."""
+    films: dict[tuple[str, str], list[str]] = {}
+    kept = set()
+    for each in page:
+        name = each.key.removeprefix(FILMS_PREFIX)
+        if name == each.key:
+            kept.add(each.key)
+            continue
+        # the longest ending first
+        ending = next((ending for ending in _ENDINGS if name.endswith(ending)), "")
+        source, slash, recipe = name.removesuffix(ending).partition("/")
+        if ending and slash:
+            films.setdefault((source, recipe), []).append(each.key)
+    known = queries.list_films(list(films)) if films else set()
+    return kept.union(*(keys for name, keys in films.items() if "/".join(name) in known))
+
+
 def _sweep_page(
     page: Sequence[ListedObject],
     tallies: Tallies,
@@ -166,8 +197,13 @@ def _sweep_page(
     judged = judge(page, settings)
     due = [each for each in judged if each.is_due(moment)]
     free = _let_go(due, settings, moment, with_orphans)
-    for key in free:
-        storage.delete(key)
+    for key in list(free):
+        try:
+            storage.delete(key)
+        except StorageRefused as error:
+            # the next night tries again, and nothing else waits for it
+            log.warning("object_not_deleted", key=key, reason=error.detail)
+            free.discard(key)
     for each in judged:
         tallies.add(each, each.is_due(moment), each.key in free)
 
@@ -202,10 +238,16 @@ def _seconds(settings: Settings, without: str = "") -> dict[str, float]:
 
 
 def abort_multiparts(storage: Storage, moment: datetime) -> int:
-    """Abort uploads in parts that were begun too long ago; return how many."""
+    """Abort uploads in parts that were begun too long ago; return how many.
+
+    A store that does not offer it, or a key without the right, is left to the bucket's own rule.
+    """
     aborted = 0
-    for each in storage.list_multiparts(UPLOADS_PREFIX):
-        if each.begun_at + MULTIPART_AGE <= moment:
-            storage.abort_multipart(each.key, each.upload_id)
-            aborted += 1
+    try:
+        for each in storage.list_multiparts(UPLOADS_PREFIX):
+            if each.begun_at + MULTIPART_AGE <= moment:
+                storage.abort_multipart(each.key, each.upload_id)
+                aborted += 1
+    except StorageRefused as error:
+        log.warning("multiparts_not_aborted", reason=error.detail)
     return aborted

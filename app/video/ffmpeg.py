@@ -84,7 +84,7 @@ class MediaFault(Exception):
 
 
 class Running:
-    """A started tool: its stdout, and the end of its log once it has ended.
+    """A started tool: its stdout, and the end of its log once it has ended. `stdin` is None if it gets none.
 
     `missing` names the layers of the sandbox that this machine does not have. `cpu_seconds` is what it took,
     known once it has ended.
@@ -95,6 +95,7 @@ class Running:
     def __init__(self, process: "subprocess.Popen[bytes]", missing: Sequence[str]):
         assert process.stdout and process.stderr
         self.missing = tuple(missing)
+        self.stdin: IO[bytes] | None = process.stdin
         self.stdout: IO[bytes] = process.stdout
         self._stderr: IO[bytes] = process.stderr
         self._tail = b""
@@ -182,9 +183,11 @@ def start(
     log_level: str = "error",
     reads: Path | None = None,
     writes: Path | None = None,
+    feeds: bool = False,
 ) -> Iterator[Running]:
     """Run a tool while the body reads its stdout to the end; then wait for it and judge how it ended.
 
+    If it `feeds` the tool, the body writes to its stdin and closes it.
     `name` is "ffmpeg", "ffprobe" or the path of a program. Of all files it may open `reads`, and those in the
     directory `writes`. It logs what is of `log_level` and worse, has a process group of its own, which is
     killed if the body raises, and dies with the thread that started it. Raises MediaFault or TransientError
@@ -199,7 +202,7 @@ def start(
                 *_plan(path, limits, reads, writes),
                 *("--", path, "-hide_banner", "-v", f"level+repeat+{log_level}", *arguments),
             ],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feeds else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
@@ -240,6 +243,10 @@ def start(
             _kill(process)
             process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+        if process.stdin:
+            # what is left to write to a tool that has ended
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
     if late:
         raise late[0]
     if running.cpu_seconds >= CPU_ROUNDING * limits.cpu_seconds:

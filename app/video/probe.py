@@ -17,7 +17,8 @@ OUTPUT_BYTES = 40 * 2**20
 
 _ENTRIES = (
     "format=format_name,duration:stream=index,codec_name,width,height,sample_aspect_ratio"
-    ",field_order,duration,nb_frames,avg_frame_rate,r_frame_rate:stream_tags=DURATION"
+    ",field_order,duration,nb_frames,avg_frame_rate,r_frame_rate,color_space,color_transfer"
+    ":stream_tags=DURATION"
     ":stream_disposition=attached_pic,default:stream_side_data=rotation"
     ":packet=stream_index,pts_time,dts_time,duration_time,flags"
 )
@@ -40,7 +41,8 @@ class Probe:
     `keyframes` those that can be decoded without others. `duration` is measured from the packets,
     `declared_duration` is the longest that the headers say, None if nothing, `rates` are the frames a second
     that they say. `stream` is the index to pass to ffmpeg. `present` is the share that is there of what the
-    headers say of this stream.
+    headers say of this stream. `matrix` and `transfer` are how colours are coded, in ffmpeg's words, or
+    "unknown".
     """
 
     format: str
@@ -58,6 +60,8 @@ class Probe:
     rates: tuple[float, ...]
     times: tuple[float, ...]
     keyframes: tuple[float, ...]
+    matrix: str = "unknown"
+    transfer: str = "unknown"
 
     @property
     def fps(self) -> float:
@@ -116,7 +120,8 @@ def _parse(found: dict[str, Any], size_bytes: int) -> Probe:
         raise MediaFault(f"Its video stream holds no frames. {ENCODE_AGAIN}")
     rotation = _rotation(stream)
     width, height = _with_square_pixels(coded, stream.get("sample_aspect_ratio"))
-    if rotation % 180:
+    # a picture turned by a few degrees keeps its shape
+    if 45 < rotation % 180 < 135:
         width, height = height, width
     start, last = shown[0].time, shown[-1]
     gap = _typical_gap(shown)
@@ -140,6 +145,8 @@ def _parse(found: dict[str, Any], size_bytes: int) -> Probe:
         times=tuple(frame.time - start for frame in shown),
         # a stream that marks none is decoded from its first frame
         keyframes=tuple(frame.time - start for frame in shown if frame.key) or (0.0,),
+        matrix=stream.get("color_space", "unknown"),
+        transfer=stream.get("color_transfer", "unknown"),
     )
 
 

@@ -2,15 +2,15 @@
 
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from app import ticks
+from app import leases, ticks
 from app.db import db
 from app.evaluation import service
-from jobs import evaluate
 from tests.factories import make_submission, raise_in_sql
 from tests.processes import eventually
 
@@ -26,7 +26,8 @@ def lease(app):
     """A lease that ends in minutes; nothing extends it until it is entered."""
     make_submission()
     [claim] = service.claim_due(1, "test", 600)
-    return evaluate.Lease(app, claim, began=time.monotonic() + 600)
+    extend = partial(service.extend_lease, claim)
+    return leases.Lease(app, "a submission", extend, time.monotonic() + 600, service.WORKER_LEASE_SECONDS)
 
 
 class Access:
@@ -45,7 +46,7 @@ class Access:
 
 def test_a_job_waits_for_a_database_that_is_away(lease):
     access = Access("57P01", "25006")
-    assert evaluate._ride_out(lease, access) == "done"
+    assert lease.ride_out(access) == "done"
     assert access.calls == 3
 
 
@@ -53,7 +54,7 @@ def test_a_job_waits_for_a_database_that_is_away(lease):
 def test_a_job_does_not_repeat_what_fails_each_time(lease, state):
     access = Access(state, state)
     with pytest.raises(DBAPIError):
-        evaluate._ride_out(lease, access)
+        lease.ride_out(access)
     assert access.calls == 1
     # the session can be used for the release
     assert db.session.execute(text("SELECT 1")).scalar() == 1
@@ -72,7 +73,7 @@ def without_claim_tokens():
 
 
 def test_a_lease_is_extended_again_after_any_fault_of_the_database(lease, monkeypatch):
-    monkeypatch.setattr(evaluate, "EXTEND_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr(leases, "EXTEND_EVERY_SECONDS", 0.1)
 
     def is_extended():
         with db.engine.connect() as connection:

@@ -132,6 +132,53 @@ def story(app):
         return tell_story()
 
 
+def tell_of_releases(*submissions):
+    """Insert a release that is complete, one that was withdrawn, one being built, and a failed one."""
+    figures = {
+        "episodes": 2,
+        "hours": 0.3,
+        "bytes": 123_456_789,
+        "miners": 2,
+        "by_category": {"manipulation": 2},
+        "hours_by_category": {"manipulation": 0.3},
+        "by_split": {"train": 2},
+        "by_licence": {"CC-BY-4.0": 2},
+    }
+    complete = {
+        "state": "COMPLETE",
+        "completed_at": "2026-01-02",
+        "manifest_sha256": "ab" * 32,
+        "figures": figures,
+        "card": f"# kitchen-1\n\n{WILD}",
+    }
+    films = [
+        insert("release_films", "id", submission_id=id, source_sha256=f"{id:064x}", recipe="h264")
+        for id in submissions
+    ]
+    for name, values in {
+        "kitchen-1": complete,
+        "withdrawn": complete,
+        "building": {"chosen": 2, "rules": {"min_score": 0.7, "first_cycle": 1, "last_cycle": 2}},
+        "failed": {"state": "FAILED", "failure": WILD},
+    }.items():
+        defaults = {"rules": {}, "formats": ["lerobot", "parquet"], "recipe": "h264", "software": {}}
+        id = insert("releases", "id", name=name, **defaults | {"chosen": 2} | values)
+        for number, submission in enumerate(submissions):
+            place = {"index": number, "task_index": 0} if name in ("kitchen-1", "withdrawn") else {}
+            if name == "withdrawn" or number:
+                insert(
+                    "release_episodes",
+                    release_id=id,
+                    submission_id=submission,
+                    split="train",
+                    final_score=0.8,
+                    licence="CC-BY-4.0",
+                    film_id=films[number],
+                    **place,
+                )
+    insert("takedowns", submission_id=submissions[0], delete_at=None)
+
+
 def tell_story():
     """Insert a completed cycle, one that is evaluated and one that runs. Return uuids and hotkeys by name."""
     prompt = make_prompt(id="mug", scenario=WILD, task=WILD[:200], requirements={"min_fps": 24})
@@ -183,6 +230,7 @@ def tell_story():
     )
     held = make_submission(prompt_id=prompt, miner_hotkey=names["bob"], held_at="now()")
     insert("reviews", submission_id=held, reason=f"No judge could answer. {WILD}")
+    tell_of_releases(names["ada's"], names["bob's"])
     ids = {"scored": names["ada's"], "rejected": rejected, "waiting": waiting, "held": held}
     for name, id in ids.items():
         names[name] = str(

@@ -19,6 +19,11 @@ PUBLIC = (
     "/miners",
     "/miners/{ada}",
     "/prompts",
+    "/releases",
+    "/releases/kitchen-1",
+    "/releases/withdrawn",
+    "/releases/building",
+    "/releases/failed",
     "/submissions/{scored}",
     "/submissions/{rejected}",
     "/submissions/{waiting}",
@@ -57,7 +62,7 @@ def test_page_costs_few_statements(app, client, story, path):
     assert len(asked) <= 3
 
 
-@pytest.mark.parametrize("path", ["/", "/cycles", "/miners", "/prompts"])
+@pytest.mark.parametrize("path", ["/", "/cycles", "/miners", "/prompts", "/releases"])
 def test_page_of_an_empty_database_says_what_comes_next(client, path):
     answer = client.get(path)
     assert answer.status_code == 200
@@ -272,3 +277,30 @@ def test_style_and_script_are_ours_and_kept_by_browsers(client, story):
         assert answer.status_code == 200 and "immutable" in answer.headers["Cache-Control"]
         assert len(answer.data) < 20_000
     assert client.get("/static/../../config.py").status_code == 404
+
+
+def test_releases_show_what_they_are_and_how_far(client, story):
+    listed = client.get("/releases").text
+    assert [name in listed for name in ("kitchen-1", "withdrawn", "building", "failed")] == [True] * 4
+    complete = client.get("/releases/kitchen-1").text
+    assert "ab" * 32 in complete and "kibotos releases export kitchen-1" in complete
+    assert "&lt;script&gt;alert(1)" in complete
+    withdrawn = client.get("/releases/withdrawn").text
+    assert "1 of its videos was taken down" in withdrawn and "releases export" not in withdrawn
+    building = client.get("/releases/building").text
+    assert "1 of 2" in building and "at least 0.7" in building and "1 to 2" in building
+    failed = client.get("/releases/failed").text
+    assert "kibotos releases show failed" in failed and "alert(1)" not in failed
+    assert client.get("/releases/none").status_code == 404
+
+
+def test_releases_are_told_as_json(client, story):
+    answer = client.get("/v1/releases?limit=3").json
+    assert [each["name"] for each in answer["releases"]] == ["failed", "building", "withdrawn"]
+    assert answer["next"] == "withdrawn"
+    answer = client.get("/v1/releases?before=withdrawn").json
+    assert [each["name"] for each in answer["releases"]] == ["kitchen-1"] and answer["next"] is None
+    one = client.get("/v1/releases/withdrawn").json
+    assert (one["state"], one["films_taken_down"], one["figures"]["episodes"]) == ("COMPLETE", 1, 2)
+    assert client.get("/v1/releases/none").status_code == 404
+    assert client.get("/v1/releases?limit=0").status_code == 422

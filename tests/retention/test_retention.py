@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.appeals import queries as appeals
-from app.clients.storage import Storage
+from app.clients.storage import Storage, StorageRefused
 from app.db import db
 from app.errors import Unavailable
 from app.moderation import service as moderation
@@ -114,7 +114,12 @@ def everything(put, storage, settings):
     keys["odd sheet"] = put("sheets/what.txt")
     keys["ledger"] = put("ledgers/1-ab.jsonl.zst")
     keys["mirror"] = put("public/weights/latest.json")
-    keys["release"] = put("releases/films/ab/h264.mp4")
+    keys["release"] = put("releases/first/README.md")
+    film = f"releases/films/{'ab' * 32}/h264-30"
+    insert("release_films", submission_id=reviewed, source_sha256="ab" * 32, recipe="h264-30")
+    for ending in (".mp4", ".json", ".masks.json"):
+        keys[f"film {ending}"] = put(film + ending)
+        keys[f"unknown film {ending}"] = put(f"releases/films/{'cd' * 32}/h264-30{ending}")
     keys["foreign"] = put("somebody/elses")
     return keys
 
@@ -134,7 +139,7 @@ def left(storage):
 
 GONE = {
     "rejected", "taken back", "taken down", "unsubmitted", "unknown upload", "unknown gold", "unknown sheet",
-    "odd sheet",
+    "odd sheet", "unknown film .mp4", "unknown film .json", "unknown film .masks.json",
 }  # fmt: skip
 
 
@@ -154,7 +159,7 @@ def test_what_is_over_its_time_goes_and_all_else_stays(storage, settings, everyt
     assert Kind.ORPHAN not in rest.by_kind and not any(each.due for each in rest.by_kind.values())
     assert {kind: each.objects for kind, each in rest.by_kind.items()} == {
         Kind.ACCEPTED: 2, Kind.OPEN: 4, Kind.GOLD: 1, Kind.SHEET: 1, Kind.LEDGER: 1, Kind.MIRROR: 1,
-        Kind.RELEASE: 1,
+        Kind.RELEASE: 4,
     }  # fmt: skip
     pruned = execute("SELECT video_key FROM submissions WHERE video_pruned_at IS NOT NULL")
     assert {key for (key,) in pruned} == {everything["rejected"], everything["taken back"]}
@@ -250,7 +255,27 @@ def test_much_that_is_unknown_is_left_for_a_person(storage, settings):
     assert Tallies.from_json(json.loads(json.dumps(tallies.to_json()))) == tallies
 
 
-def test_one_refusal_of_storage_stops_a_prune_and_loses_nothing(settings, put):
+def test_what_storage_refuses_to_delete_keeps_nothing_else_back(settings, storage, put):
+    """Whoever may not list uploads in parts, or not delete an object, deletes all else."""
+
+    class Refusing(Storage):
+        def delete(self, key):
+            if key == locked:
+                raise StorageRefused("It is locked.")
+            super().delete(key)
+
+        def list_multiparts(self, prefix):
+            raise StorageRefused("Access denied.")
+
+    locked, free = sorted(put() for _ in range(2))
+    tallies = service.prune(settings, Refusing(settings), later(2))
+    assert left(storage) == {locked} and free
+    assert (tallies.by_kind[Kind.UNSUBMITTED].deleted, tallies.aborted) == (1, 0)
+    # nobody knows it any more, so it goes another night
+    assert service.prune(settings, storage, later(4)).by_kind[Kind.ORPHAN].deleted == 1
+
+
+def test_storage_that_is_away_stops_a_prune(settings, put):
     put()
     away = Storage(dataclasses.replace(settings, s3_endpoint="http://127.0.0.1:1"))
     with pytest.raises(Unavailable):
