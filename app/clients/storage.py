@@ -262,6 +262,13 @@ class Storage:
             for each in answer.get("Uploads", [])
         ]
 
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Abort an upload in parts and free what it holds; it may be gone."""
+        with _translated(missing_ok=True):
+            self._inner.client.abort_multipart_upload(
+                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
+            )
+
     def check(self) -> None:
         """Return if the bucket can be reached."""
         with _translated():
