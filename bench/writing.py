@@ -253,13 +253,14 @@ def main() -> None:
         "--rounds", type=int, default=3, help="stills of each kind in each script (225 a round)"
     )
     parser.add_argument("--every", type=int, default=1, help="take every n-th of them only")
+    parser.add_argument("--fresh", action="store_true", help="other letters, words and kinds (279 a round)")
     parser.add_argument("--sheet", type=Path, help="draw 100 of them before and after, as a PNG")
     parser.add_argument("--before", action="store_true", help="read before painting as well")
     options = parser.parse_args()
 
     grounds = backgrounds()
     labels = [load(OPENCV / name) for name in WITH_LABELS]
-    attacks = all_of(Maker(grounds, labels), options.rounds)[:: options.every]
+    attacks = all_of(Maker(grounds, labels), options.rounds, options.fresh)[:: options.every]
     painter = Painter(painting.models())
     began = time.process_time()
     results = [next(painter.paint([attack.still])) for attack in attacks]

@@ -71,9 +71,9 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
         Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
         Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
+        Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # the nightly sweep is done bit by bit
         Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS),
-        Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # no cycle waits for a receiver
         Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
     )

@@ -120,6 +120,7 @@ def test_an_idle_installation_says_what_to_run(examine):
         ({"redis_url": f"redis://:secret@{NOWHERE}/0"}, {"redis", "workers", "queue"}, "out of reach"),
         ({"s3_endpoint": f"http://{NOWHERE}"}, {"storage"}, "out of reach"),
         ({"s3_bucket": "kibotos-no-such-bucket"}, {"storage"}, "does not exist"),
+        ({"aws_access_key_id": "unknown"}, {"storage"}, "does not know the access key unknown"),
         ({"aws_secret_access_key": "wrong"}, {"storage"}, "AWS_SECRET_ACCESS_KEY does not belong"),
         ({"vlm_api_url": ""}, {"judge"}, "VLM_API_URL is not set"),
         ({"vlm_model": "no-such-model"}, {"judge"}, "404"),
@@ -312,13 +313,13 @@ def test_one_cause_comes_first_and_what_follows_from_it_is_left_out(run_kibotos,
     assert left_out == {
         "schema": "database",
         "connections": "database",
-        "scheduler": "schema",
+        "scheduler": "database",
         "workers": "redis",
-        "queue": "schema",
-        "cycle": "schema",
-        "ledgers": "schema",
-        "mirror": "schema",
-        "prompts": "schema",
+        "queue": "database",
+        "cycle": "database",
+        "ledgers": "database",
+        "mirror": "database",
+        "prompts": "database",
     }
     assert "not known" not in result.output and "secret" not in result.output
 

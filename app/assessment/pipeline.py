@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from app.assessment import formula, quality, technical
+from app.assessment import formula, quality, speech, technical
 from app.assessment.judge import JudgeQuestion
 from app.assessment.model import Brief, Claim, Declared, Outcome
 from app.assessment.report import (
@@ -201,6 +201,8 @@ class _Run:
     contact_sheet: bytes = b""
     # the share of each still, by its seconds, that was painted over
     covered: dict[float, float] = field(default_factory=dict)
+    # lines that were read in it
+    words: dict[float, tuple[str, ...]] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -239,7 +241,7 @@ class _Run:
                 self._confirm()
             self._check(probed, str(fault))
             return self.reject(technical.rejection(self.checks) or str(fault))
-        if self.judge and self.paint and not self.brief.writing_matters:
+        if self.judge and self.paint:
             with self.stage("paint"):
                 frames = self._painted(frames, self.paint)
         self.report.keyframes = [
@@ -247,6 +249,7 @@ class _Run:
                 seconds=frame.seconds,
                 sha256=hashlib.sha256(frame.jpeg).hexdigest(),
                 painted=self.covered.get(frame.seconds),
+                words=self.words.get(frame.seconds),
             )
             for frame in frames
         ]
@@ -283,8 +286,14 @@ class _Run:
             raise MediaFault(reason)
 
     def _painted(self, frames: list[Still], paint: Paint) -> list[Still]:
-        """Return the stills without writing. If that covered much of them, it costs quality."""
+        """Return the stills without writing. If that covered much of them, it costs quality.
+
+        Where writing matters to the task they stay as they are.
+        """
         painted = paint(frames)
+        self.words = {each.still.seconds: each.words for each in painted if each.words}
+        if self.brief.writing_matters:
+            return frames
         self.covered = {each.still.seconds: each.covered for each in painted}
         written = quality.written(self.covered)
         assert self.report.quality
@@ -309,6 +318,11 @@ class _Run:
         )
         if answer.addresses_judge:
             self.report.review = "The judge says that writing in the video speaks to it. The score stands."
+        elif self.brief.writing_matters and (line := speech.find(self.words.values())):
+            self.report.review = (
+                "The judge saw the writing in this video, which may speak to it. The score stands. It says: "
+                f"“{line}”"
+            )
         return self._outcome(relevance, None, answer)
 
     def reject(self, reason: str) -> Outcome:

@@ -111,12 +111,15 @@ class StillPart(Part):
     """A still that the judge saw: its time in seconds, and the SHA-256 of its JPEG.
 
     `painted` is the share of it that was painted over because there was writing. It is null in old reports,
-    and where the prompt's requirements say `writing_matters`.
+    and where the prompt's requirements say `writing_matters`. `words` are lines that were read in it, for
+    people to know: at most four, of at most three stills, in Latin letters, Chinese and Japanese. Nothing
+    depends on them, but that a person may look if `writing_matters`. It is null if there are none.
     """
 
     seconds: float
     sha256: str
     painted: float | None = None
+    words: tuple[str, ...] | None = None
 
 
 class JudgeAnswer(Part):

@@ -23,9 +23,9 @@ MIRROR_PREFIX = "public/"
 SHEETS_PREFIX = "sheets/"
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 3
+_NOT_THESE_PARTS = frozenset({"EntityTooSmall", "InvalidPart", "InvalidPartOrder", "NoSuchUpload"})
 # Clocks may differ as much as stores allow for other signatures.
 HEAD_EXPIRES_SECONDS = 900
-_NOT_THESE_PARTS = frozenset({"EntityTooSmall", "InvalidPart", "InvalidPartOrder", "NoSuchUpload"})
 
 
 class StorageRefused(Unavailable):
@@ -144,13 +144,6 @@ class Storage:
                 return False
         return True
 
-    def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Abort an upload in parts and free what it holds; it may be gone."""
-        with _translated(missing_ok=True):
-            self._inner.client.abort_multipart_upload(
-                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
-            )
-
     def presign_get(self, key: str, expires_seconds: int, public: bool = True) -> str:
         """Return the URL to download `key` from: at the public endpoint, or at the one we use ourselves."""
         with _translated():
@@ -268,6 +261,13 @@ class Storage:
             ListedMultipart(each["Key"], each["UploadId"], each["Initiated"])
             for each in answer.get("Uploads", [])
         ]
+
+    def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Abort an upload in parts and free what it holds; it may be gone."""
+        with _translated(missing_ok=True):
+            self._inner.client.abort_multipart_upload(
+                Bucket=self._settings.s3_bucket, Key=key, UploadId=upload_id
+            )
 
     def check(self) -> None:
         """Return if the bucket can be reached."""

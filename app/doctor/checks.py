@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,7 +44,7 @@ from app.video import control, ffmpeg, painting
 
 MIN_POSTGRESQL = 140000
 TOOLS = ("ffmpeg", "ffprobe")
-# What a check relies on. If that is red, the check would only say so again, and is left out.
+# What a check relies on. If that cannot be used, the check would only say so again, and is left out.
 NEEDS = {
     "schema": ("database",),
     "connections": ("database",),
@@ -80,6 +80,10 @@ class Red(Exception):
         self.advice = advice
 
 
+class Unusable(Red):
+    """A check failed, and nothing that relies on what it is about can be examined."""
+
+
 class Amber(Red):
     """A warning: the thing works, but probably not as the operator wants it."""
 
@@ -89,7 +93,7 @@ class Finding:
     """The result of a check.
 
     If it is `ok` and has advice, it is a warning. If it is not and has none, the check was left out, since
-    what it relies on is red.
+    what it relies on cannot be used.
     """
 
     check: str
@@ -99,7 +103,7 @@ class Finding:
 
 
 class Doctor:
-    """The checks. Each returns what it found, or raises Red or Amber.
+    """The checks. Each returns what it found, or raises Red, Unusable or Amber.
 
     `fault` says why .env could not be read, or is "". Then only what the environment has is examined.
     """
@@ -107,6 +111,8 @@ class Doctor:
     def __init__(self, settings: Settings, fault: str = ""):
         self._settings = settings
         self._fault = fault
+        # what cannot be used -> because of what
+        self._causes: dict[str, str] = {}
         self._redis = connect(settings, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self._storage = Storage(settings)
 
@@ -117,24 +123,27 @@ class Doctor:
         """
         checks = self.checks()
         app = self._open_database()
-        found: dict[str, Finding] = {"settings": self.examine("settings", self.settings)}
-        if self._fault and app is None:
-            for name in checks.keys() - {"settings", "ffmpeg", "painter"}:
-                found[name] = _left_out(name, "settings")
 
         def examine(name: str) -> Finding:
             with app.app_context() if app else nullcontext():
                 return self.examine(name, checks[name])
 
+        found = {"settings": examine("settings")}
+        if self._fault and app is None:
+            for name in checks.keys() - {"settings", "ffmpeg", "painter"}:
+                found[name] = _left_out(name, "settings")
         with ThreadPoolExecutor(len(REMOTE)) as pool:
             begun = {name: pool.submit(examine, name) for name in REMOTE if name not in found}
             # these start processes, which end with the thread that started them
             found |= {name: examine(name) for name in ("ffmpeg", "painter")}
             found |= {name: each.result() for name, each in begun.items()}
-        for name in checks:
-            if name not in found:
-                red = next((need for need in self._needs(name) if not found[need].ok), None)
-                found[name] = examine(name) if red is None else _left_out(name, red)
+        for name in [each for each in checks if each not in found]:
+            unusable = next((need for need in self._needs(name) if need in self._causes), None)
+            if unusable is None:
+                found[name] = examine(name)
+            else:
+                self._causes[name] = self._causes[unusable]
+                found[name] = _left_out(name, self._causes[name])
         return [found[name] for name in checks]
 
     def _needs(self, name: str) -> tuple[str, ...]:
@@ -147,11 +156,7 @@ class Doctor:
         """What the checks of the database run in; None if none is configured."""
         if not self._settings.database_url:
             return None
-        url = make_url(self._settings.database_url)
-        if "connect_timeout" not in url.query:
-            url = url.update_query_dict({"connect_timeout": str(int(CONNECT_SECONDS))})
-        quick = replace(self._settings, database_url=url.render_as_string(hide_password=False))
-        return command_app(quick)
+        return command_app(self._settings)
 
     def checks(self) -> dict[str, Callable[[], str]]:
         """The checks by name."""
@@ -181,12 +186,16 @@ class Doctor:
         try:
             return Finding(name, True, masked_in(check()))
         except Red as red:
+            if isinstance(red, Unusable):
+                self._causes[name] = name
             return Finding(name, isinstance(red, Amber), masked_in(red.detail), red.advice)
         except ConfigError as error:
+            self._causes[name] = name
             return Finding(name, False, str(error), "Set it in .env or in the environment.")
         except DATABASE_ERRORS as error:
-            if is_away(error):
+            if is_away(error) and name != "database":
                 return _left_out(name, "database")
+            self._causes[name] = name
             return Finding(
                 name, False, f"the database refuses: {describe(error)}", "Look at PostgreSQL's log."
             )
@@ -205,14 +214,18 @@ class Doctor:
 
     def database(self) -> str:
         address = self._settings.require_database().database_url
+        url = make_url(address)
         try:
+            # of several hosts, or of a directory with a socket, libpq knows more
+            if url.host and "," not in url.host:
+                _connect(url.host, url.port or 5432)
             server = queries.get_server()
-        except DATABASE_ERRORS as error:
-            if not is_away(error):
-                raise Red(
+        except (OSError, *DATABASE_ERRORS) as error:
+            if not isinstance(error, OSError) and not is_away(error):
+                raise Unusable(
                     f"{address} answers with an error: {describe(error)}", "Look at PostgreSQL's log."
                 ) from error
-            raise Red(
+            raise Unusable(
                 f"{address} is out of reach: {describe(error)}",
                 "Start PostgreSQL; check host, user, password and database in DATABASE_URL "
                 'with: psql "${DATABASE_URL/+asyncpg/}" -c "SELECT 1"',
@@ -236,9 +249,9 @@ class Doctor:
     def schema(self) -> str:
         pending = pending_migrations()
         if pending is None:
-            raise Red("there is none", "Run: kibotos db init")
+            raise Unusable("there is none", "Run: kibotos db init")
         if pending:
-            raise Red(f"{', '.join(pending)} not applied", "Run: kibotos db migrate")
+            raise Unusable(f"{', '.join(pending)} not applied", "Run: kibotos db migrate")
         return "current"
 
     def connections(self) -> str:
@@ -270,7 +283,7 @@ class Doctor:
             advice = "Start Redis or Valkey, and check REDIS_URL."
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 advice = "Add ?ssl_ca_certs=FILE with its CA to REDIS_URL, or set REDIS_TLS_VERIFY=false."
-            raise Red(f"{self._settings.redis_url} is out of reach: {error}", advice) from error
+            raise Unusable(f"{self._settings.redis_url} is out of reach: {error}", advice) from error
         try:
             info = self._redis.info()
         except NoPermissionError:
@@ -298,7 +311,7 @@ class Doctor:
             examiner.check_bucket()
             return examiner.check_objects()
         except StorageFault as fault:
-            raise Red(fault.detail, fault.advice) from fault
+            raise Unusable(fault.detail, fault.advice) from fault
 
     def ffmpeg(self) -> str:
         """Make a clip and evaluate it as a worker does: probe, decode, stills, in the sandbox."""
@@ -558,15 +571,20 @@ def _left_out(name: str, need: str) -> Finding:
 
 
 def _reach(url: str, advice: str) -> None:
-    """Raise Red if nothing takes a connection at `url` within some seconds. A proxy would hide that."""
+    """Raise Unusable if nothing takes a connection at `url` within some seconds. A proxy would hide that."""
     parts = urlsplit(url)
     if not parts.hostname or get_environ_proxies(url):
         return
     port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
     try:
-        socket.create_connection((parts.hostname, port), CONNECT_SECONDS).close()
+        _connect(parts.hostname, port)
     except OSError as error:
-        raise Red(f"{url} is out of reach: {error.strerror or error}", advice) from error
+        raise Unusable(f"{url} is out of reach: {error.strerror or error}", advice) from error
+
+
+def _connect(host: str, port: int) -> None:
+    """Return if something takes a connection; raise OSError if not. This takes seconds at most."""
+    socket.create_connection((host, port), CONNECT_SECONDS).close()
 
 
 def _who_may_read(file: Path) -> str:

@@ -14,7 +14,7 @@ from app.doctor.checks import Doctor, Finding
 def doctor(ctx: click.Context, as_json: bool) -> None:
     """Check everything that this installation needs, and say what to do. Exits with 1 if anything is red.
 
-    What to repair first comes first. What relies on something red is left out.
+    What to repair first comes first. What relies on something that cannot be used is left out.
 
     The command puts an object into storage and deletes it, and shows the judge nine pictures.
     """

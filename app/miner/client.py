@@ -207,11 +207,11 @@ class MinerClient:
             "miner_hotkey": self._hotkey.address,
             "size_bytes": path.stat().st_size,
             "in_parts": is_large(path),
-            "licence": statement.get("licence"),
-            "consent": statement.get("consent"),
+            "video_hash": sha256,
         }
+        body |= {name: statement[name] for name in ("licence", "consent") if name in statement}
         if entry and entry.is_usable:
-            body |= {"video_key": entry.video_key, "video_hash": sha256}
+            body["video_key"] = entry.video_key
         try:
             answer = self._post_signed("/v1/submissions/check", body)
         except Refused as refusal:

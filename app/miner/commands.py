@@ -441,8 +441,6 @@ def licences(settings: Settings, api_url: str | None, as_json: bool) -> None:
 
 
 def _hash(file: Path) -> str:
-    import hashlib
-
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

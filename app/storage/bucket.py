@@ -235,7 +235,6 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 "Sid": "Videos",
                 "Effect": "Allow",
                 # to delete is for takedowns, for what is over its time, and for what the doctor uploads
-                # to abort is for uploads in parts
                 "Action": [
                     "s3:PutObject",
                     "s3:GetObject",

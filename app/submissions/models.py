@@ -67,8 +67,8 @@ class Consent(RequestModel):
     ]
 
 
-class _Terms(RequestModel):
-    """On what terms a video is given: its licence and the consent of the filmed people, if stated."""
+class Terms(RequestModel):
+    """Under which licence a video is given, and what the filmed people agreed to."""
 
     licence: Annotated[str, Field(pattern=f"^{LICENCE}$")] | None = None
     consent: Consent | None = None
@@ -81,7 +81,7 @@ class _Terms(RequestModel):
         return statement_head(self.licence, self.consent.hash, self.consent.version, self.consent.date)
 
 
-class NewSubmission(_Terms):
+class NewSubmission(Terms):
     """An uploaded video, what the miner declares of it, and the hotkey's signature.
 
     The signature is an sr25519 signature of six lines, joined by newlines: `kibotos.submission.v1`,
@@ -111,7 +111,7 @@ class NewSubmission(_Terms):
     task_success: bool | None = None
 
 
-class SubmissionCheck(_Terms):
+class SubmissionCheck(Terms):
     """A submission that is intended. Before the upload there is no `video_key` yet.
 
     `size_bytes` is the size of the file. `in_parts`: it is to be uploaded in parts.

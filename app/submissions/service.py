@@ -198,8 +198,8 @@ def _list_obstacles(
         yield invalid_field("prompt_id", "there is no such prompt; GET /v1/prompts lists them.")
     elif not admission.prompt_is_open:
         yield Conflict("This prompt is closed; choose another one: GET /v1/prompts lists them.")
-    if obstacle := _refuse_licence(new.licence, settings):
-        yield obstacle
+    if new.licence not in (None, *settings.licences):
+        yield _refuse_licence(settings)
     if admission.taken_down_as:
         yield Conflict(
             f"This video was taken down, as submission {admission.taken_down_as}, and cannot come back. Film "
@@ -213,9 +213,7 @@ def _list_obstacles(
         yield obstacle
 
 
-def _refuse_licence(licence: str | None, settings: Settings) -> DomainError | None:
-    if licence in (None, *settings.licences):
-        return None
+def _refuse_licence(settings: Settings) -> DomainError:
     allowed = (
         f"must be one of {', '.join(settings.licences)}" if settings.licences else "must be left out here"
     )

@@ -1,4 +1,11 @@
-"""How much of a video is damaged: what ffmpeg's log says of it, in the words of 5.1 and of 9."""
+"""How much of a video is damaged, by what ffmpeg's log says, and which parts of it show nothing certain.
+
+The log is in the words of 5.1 and of 9.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 
 # one a picture, but not for every codec and every version
 _PICTURES = ("corrupt decoded frame", " MV errors in ")
@@ -16,3 +23,17 @@ def damaged(log: str, pictures: int, uncovered: float = 0.0) -> float:
     unclean = max(log.count(sign) for sign in _PICTURES)
     failed = sum(log.count(sign) for sign in _PACKETS) - log.count(_NO_PICTURE)
     return min(1.0, (unclean + max(failed, 0)) / pictures + max(uncovered, 0.0))
+
+
+def undefined(differ: Iterable[float], keyframes: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the spans to leave out, in order, by the times of frames that two runs decode differently.
+
+    Each goes on to the next keyframe, since the frames up to there are made of the ones before; the last one
+    may have no end.
+    """
+    spans: list[tuple[float, float]] = []
+    for first in sorted(differ):
+        if not spans or first >= spans[-1][1]:
+            later = bisect_right(keyframes, first)
+            spans.append((first, keyframes[later] if later < len(keyframes) else math.inf))
+    return spans

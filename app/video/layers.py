@@ -46,6 +46,8 @@ LEAST_CONTRAST = 3.0
 STEPS = (0.5, 0.5, 0.06, 0.06)
 HALVINGS = 5
 TRIES = 6
+# What is not the same as it lies is looked for turned by so many steps of a whole turn.
+TURNS = 24
 
 
 def find(small: GreyFrame, seconds: Sequence[float], cuts: Sequence[float]) -> Found:
@@ -105,19 +107,43 @@ def _is_elsewhere(before: GreyFrame, after: GreyFrame, part: NDArray[np.uint8], 
     if np.count_nonzero(inner) < LEAST_PIXELS / 2 or len(rows) < 4 or len(columns) < 4:
         return False
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-    mask = inner[top:bottom, left:right]
+    mask = inner[top:bottom, left:right].astype(np.float32)
     high, low = max(0, top - FARTHEST), max(0, left - FARTHEST)
     # smooth pictures are laid on each other better
     wanted = _smoothed(after)[top:bottom, left:right]
     searched = _smoothed(before)[high : bottom + FARTHEST, low : right + FARTHEST]
-    distances = cv2.matchTemplate(searched, wanted, cv2.TM_SQDIFF, mask=mask.astype(np.float32))
-    _, _, (x, y), _ = cv2.minMaxLoc(distances)
-    rest, place = _fitted(wanted, searched, mask > 0, (x, y))
-    if np.hypot(place[0] + low - left, place[1] + high - top) < NEAREST:
-        return False
-    slopes = np.hypot(*np.gradient(wanted))[mask > 0]
+    inside = mask > 0
+    slopes = np.hypot(*np.gradient(wanted))[inside]
     same = max(SAME_LEVELS, SAME_NOISE * noise) + SAME_SLOPES * float(np.sqrt((slopes**2).mean()))
-    return rest <= same and float(wanted[mask > 0].std()) >= LEAST_CONTRAST * same
+    if float(wanted[inside].std()) < LEAST_CONTRAST * same:
+        return False
+    rest, fit = _fitted(wanted, searched, inside, _found(wanted, searched, mask)[1])
+    if rest > same:
+        rest, fit = _fitted(wanted, searched, inside, _turned(wanted, searched, mask))
+    away = np.hypot(fit[0] + low - left, fit[1] + high - top)
+    reach = np.hypot(bottom - top, right - left) / 2
+    return rest <= same and max(away, abs(np.sin(fit[2] / 2)) * 2 * reach) >= NEAREST
+
+
+def _found(wanted: Picture, searched: Picture, mask: Picture) -> tuple[float, NDArray[np.float64]]:
+    """Return by how much the wanted picture differs, as it lies, where it is most alike, and this fit."""
+    distances = cv2.matchTemplate(searched, wanted, cv2.TM_SQDIFF, mask=mask)
+    least, _, (x, y), _ = cv2.minMaxLoc(distances)
+    return least / np.count_nonzero(mask), np.array([x, y, 0.0, 0.0])
+
+
+def _turned(wanted: Picture, searched: Picture, mask: Picture) -> NDArray[np.float64]:
+    """Return the fit of the wanted picture, turned, to where it is found best."""
+    height, width = wanted.shape
+    found = []
+    for turn in np.arange(1, TURNS) * (2 * np.pi / TURNS):
+        # about its middle, in its own frame: what falls out of it is left out
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), float(np.degrees(-turn)), 1)
+        laid, within = (cv2.warpAffine(each, matrix, (width, height)) for each in (wanted, mask))
+        if np.count_nonzero(within) >= np.count_nonzero(mask) / 2:
+            least, fit = _found(np.asarray(laid, np.float32), searched, np.asarray(within, np.float32))
+            found.append((least, fit + np.array([0, 0, turn, 0])))
+    return min(found, key=lambda each: each[0])[1] if found else np.zeros(4)
 
 
 def _smoothed(frame: GreyFrame) -> Picture:
@@ -125,9 +151,12 @@ def _smoothed(frame: GreyFrame) -> Picture:
 
 
 def _fitted(
-    wanted: Picture, searched: Picture, inside: NDArray[np.bool_], place: tuple[float, float]
+    wanted: Picture, searched: Picture, inside: NDArray[np.bool_], start: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Move, turn and resize until it fits best; return by how many levels it differs, and the place."""
+    """Move, turn and resize until it fits best; return by how many levels it differs, and the fit.
+
+    A fit has the place in x and y, the turn in radians, and the logarithm of the size.
+    """
     height, width = wanted.shape
     middle = np.array([width / 2, height / 2])
 
@@ -141,7 +170,7 @@ def _fitted(
         )
         return float((wanted - shown)[inside].std())
 
-    fit, steps = np.array([*place, 0.0, 0.0]), np.array(STEPS)
+    fit, steps = start, np.array(STEPS)
     least = rest(fit)
     for _ in range(HALVINGS):
         for _ in range(TRIES):
@@ -151,4 +180,4 @@ def _fitted(
                 break
             least, fit = min(rests), tried[int(np.argmin(rests))]
         steps = steps / 2
-    return least, fit[:2]
+    return least, fit

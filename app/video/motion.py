@@ -5,6 +5,8 @@ of itself. So a change does not count if a movement of the whole picture explain
 or both. Noise does not count either: it changes every pixel on its own.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
@@ -36,11 +38,23 @@ LEFT_BY_MOVE = 0.35
 UNALIGNED = 0.4
 # the whole picture moves if this share of the blocks that have edges changes
 WHOLE = 0.7
+# Who hardly moves does not move within SPACING. So where much of a video seems still, its moments are
+# compared with those so many seconds away, by steps. Something moves of itself if so many blocks are left
+# that differ, and not most of the picture: that would be another one, or not aligned.
+FAR_STEPS = (0.8, 1.6, 2.5)
+SEEMS_STILL = 0.5
+FAR_BLOCKS = 3
+FAR_MOST_BLOCKS = 22
+# at so many moments at least: by chance a photo is not aligned now and then
+FAR_SHARE = 0.35
+# levels that a sensor or a player cuts off tell nothing
+CUT_OFF = (16, 235)
 # Gauss-Newton steps that align two pictures: at most so many, the last moves nothing by more pixels than
 # this, and each needs so many pixels in common
 ALIGN_STEPS = 6
 ALIGN_END = 0.02
 ALIGN_PIXELS = 200
+_AS_IT_IS = np.array([0, 0, 0, 0, 0, 0, 1, 0], np.float32)
 # A moment was shown before if an earlier one, at least so many seconds away, differs by less than this
 # share of what it differs by from the moments so many seconds around it, which it must do by some levels.
 REPEAT_AWAY = 0.6
@@ -83,8 +97,26 @@ def frozen(small: Frames, seconds: Sequence[float], cuts: Sequence[float]) -> Fo
     eye = _Eye(small, places)
     live = [eye.live_blocks(*small[index - SPACING : index + SPACING + 1 : SPACING]) for index in places]
     weights = [min(1.0, count / LIVE_BLOCKS) for count in live]
+    if fmean(weights) < SEEMS_STILL:
+        slowly = [float(_moves_slowly(eye, small, seconds, index, cuts)) for index in places]
+        if fmean(slowly) >= FAR_SHARE:
+            weights = [max(pair) for pair in zip(weights, slowly, strict=True)]
     still = found([not weight for weight in weights], [seconds[index - SPACING] for index in places])
     return replace(still, share=1 - fmean(weights))
+
+
+def _moves_slowly(
+    eye: "_Eye", small: Frames, seconds: Sequence[float], index: int, cuts: Sequence[float]
+) -> bool:
+    """Whether something of the picture at `index` has moved of itself some seconds earlier, or later."""
+    for way in (-1, 1):
+        times = [seconds[index] + way * step for step in FAR_STEPS]
+        if times[-1] < seconds[0] or times[-1] > seconds[-1]:
+            continue
+        if not _cut_within(min(seconds[index], times[-1]), max(seconds[index], times[-1]), cuts):
+            steps = [small[min(bisect_left(seconds, time), len(small) - 1)] for time in times]
+            return FAR_BLOCKS <= eye.left_blocks(small[index], steps) <= FAR_MOST_BLOCKS
+    return False
 
 
 class _Eye:
@@ -121,14 +153,32 @@ class _Eye:
                 break
         return int(np.count_nonzero(live))
 
+    def left_blocks(self, frame: Frames, steps: Sequence[Frames]) -> int:
+        """Return how many of 64 blocks of a frame differ from the last of `steps`, the whole picture aligned.
+
+        The steps lead away from the frame in time, since pictures far apart are aligned by those between.
+        """
+        picture = self._reduced(frame)
+        fits: list[Picture] = []
+        for step in steps:
+            other = self._reduced(step)
+            # as the step before, or on at the same speed
+            near = [fits[-1], 2 * fits[-1] - fits[-2]] if fits else []
+            fits = [*(fits or [_AS_IT_IS]), _fit(other, picture, near)]
+        fit, moved = fits[-1], _moved(other, fits[-1])
+        low, high = (np.float32(level) * self._gain for level in CUT_OFF)
+        told = (moved > low) & (moved < high) & (picture > low) & (picture < high)
+        # a picture that was made larger lacks what is fine in it
+        rest = _smoothed(np.where(told, picture - fit[6] * moved - fit[7], 0).astype(np.float32))
+        rest[_smoothed(told.astype(np.float32)) < 1] = 0
+        return int(np.count_nonzero(_levels(rest) >= self._unaligned(picture)))
+
     def _reduced(self, frame: Frames) -> Picture:
         height, width = (side // self._factor for side in frame.shape)
         cut = frame[: height * self._factor, : width * self._factor].astype(np.float32)
         means = cut.reshape(height, self._factor, width, self._factor).mean(axis=(1, 3)) * self._gain
         # smooth pictures are aligned better, and have less noise
-        padded = np.pad(means, 1, mode="edge")
-        across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-        return (across[:-2] + 2 * across[1:-1] + across[2:]) / np.float32(16)
+        return _smoothed(means)
 
     def _unaligned(self, picture: Picture) -> Picture:
         """Return by how much each block may differ though it is the same."""
@@ -139,6 +189,12 @@ class _Eye:
         told = _slopes(picture) >= self._least
         moves = told & (_levels(change) >= self._least / 2)
         return bool(np.count_nonzero(moves) >= WHOLE * np.count_nonzero(told))
+
+
+def _smoothed(picture: Picture) -> Picture:
+    padded = np.pad(picture, 1, mode="edge")
+    across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
+    return (across[:-2] + 2 * across[1:-1] + across[2:]) / np.float32(16)
 
 
 def _slopes(picture: Picture) -> Picture:
@@ -162,22 +218,26 @@ def _blend(before: Picture, picture: Picture, after: Picture) -> Picture:
 
 def _aligned(other: Picture, picture: Picture) -> Picture:
     """Return `other` moved, turned, zoomed, sheared and lit as a whole so that it fits; NaN where it ends."""
-    height, width = picture.shape
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    basis = np.stack([np.ones_like(rows), (columns - width / 2) / width, (rows - height / 2) / height])
+    fit = _fit(other, picture)
+    return fit[6] * _moved(other, fit) + fit[7]
+
+
+def _fit(other: Picture, picture: Picture, near: Sequence[Picture] = ()) -> Picture:
+    """Return how `other` has to be moved to fit: from where it fits by a shift, or from one `near` that.
+
+    Six numbers say by how many pixels to the right and down, each linear in place; two are contrast and
+    brightness.
+    """
+    basis = _basis(picture)
     slope_y, slope_x = np.gradient(picture)
     # every second pixel of every second row tells enough
     slopes = np.concatenate([basis * slope_x, basis * slope_y])[:, ::2, ::2].reshape(6, -1)
     down, right = _shift(other, picture)
-    # shifts in pixels of x and y, each linear in place; contrast; brightness
     fit = np.array([-right, 0, 0, -down, 0, 0, 1, 0], np.float32)
-
-    def moved(every: int) -> Picture:
-        shift_x, shift_y = (np.tensordot(fit[at : at + 3], basis[:, ::every, ::every], 1) for at in (0, 3))
-        return _sampled(other, rows[::every, ::every] + shift_y, columns[::every, ::every] + shift_x)
-
+    if near:
+        fit = min([fit, *near], key=lambda each: _misfit(other, picture, each)).copy()
     for _ in range(ALIGN_STEPS):
-        values = moved(2).ravel()
+        values = _moved(other, fit, 2).ravel()
         known = ~np.isnan(values)
         values = values[known]
         if len(values) < ALIGN_PIXELS:
@@ -191,7 +251,27 @@ def _aligned(other: Picture, picture: Picture) -> Picture:
         fit += step
         if np.abs(step[:6]).max() < ALIGN_END:
             break
-    return fit[6] * moved(1) + fit[7]
+    return fit
+
+
+def _misfit(other: Picture, picture: Picture, fit: Picture) -> float:
+    rest = np.abs(picture[::2, ::2] - fit[6] * _moved(other, fit, 2) - fit[7])
+    return math.inf if np.isnan(rest).all() else float(np.nanmedian(rest))
+
+
+def _basis(picture: Picture) -> Picture:
+    height, width = picture.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([np.ones_like(rows), (columns - width / 2) / width, (rows - height / 2) / height])
+
+
+def _moved(other: Picture, fit: Picture, every: int = 1) -> Picture:
+    """Return `other` moved as `fit` says, of its own contrast; NaN where it ends."""
+    height, width = other.shape
+    rows, columns = np.mgrid[:height:every, :width:every].astype(np.float32)
+    basis = _basis(other)[:, ::every, ::every]
+    shift_x, shift_y = (np.tensordot(fit[at : at + 3], basis, 1) for at in (0, 3))
+    return _sampled(other, rows + shift_y, columns + shift_x)
 
 
 def _shift(before: Picture, picture: Picture) -> tuple[float, float]:

@@ -42,17 +42,24 @@ KEEP = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "10000
 REPAIR = "Install kibotos' requirements again: pip install -r requirements.txt."
 
 
+# what is told of a still at the most
+MOST_LINES = 4
+Words = Annotated[str, Field(max_length=80)]
+
+
 @dataclass(frozen=True)
 class Painted:
-    """A still without writing, and the share of it that was painted."""
+    """A still without writing, the share of it that was painted, and what some of its lines said."""
 
     still: Still
     covered: float
+    words: tuple[str, ...] = ()
 
 
 class _Answer(BaseModel):
     stills: list[Base64Bytes]
     covered: list[Annotated[float, Field(ge=0, le=1)]]
+    words: list[Annotated[tuple[Words, ...], Field(max_length=MOST_LINES)]]
 
 
 class _Broken(TransientError):
@@ -105,11 +112,13 @@ def _paint(stills: Sequence[Still], limits: ResourceLimits) -> list[Painted]:
         answer = _Answer.model_validate_json(_run(request.encode(), limits))
     except ValidationError as error:
         raise _Broken("The painter of writing gave no usable answer.") from error
-    if not len(answer.stills) == len(answer.covered) == len(stills):
+    if not len(answer.stills) == len(answer.covered) == len(answer.words) == len(stills):
         raise _Broken("The painter of writing did not answer for each still.")
     return [
-        Painted(Still(still.seconds, jpeg), covered)
-        for still, jpeg, covered in zip(stills, answer.stills, answer.covered, strict=True)
+        Painted(Still(still.seconds, jpeg), covered, words)
+        for still, jpeg, covered, words in zip(
+            stills, answer.stills, answer.covered, answer.words, strict=True
+        )
     ]
 
 

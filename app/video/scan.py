@@ -7,7 +7,8 @@ make a frame for one of them only.
 import math
 import re
 import time
-from bisect import bisect_left
+import zlib
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.video import borders, features, layers, motion, shots, stills
-from app.video.damage import damaged
+from app.video.damage import damaged, undefined
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
 from app.video.measures import (
@@ -28,6 +29,7 @@ from app.video.measures import (
     FrameMeasures,
     GreyFrame,
     Measures,
+    Span,
     found,
     halved,
     measure,
@@ -71,6 +73,11 @@ LIMITS = ResourceLimits(cpu_seconds=MOST_CPU_SECONDS * 3 // 2, wall_seconds=750)
 FILE_BYTES = 2**21
 # no packet of a fair file holds more frames that are shown
 FRAMES_A_PACKET = 2
+# What does not decode cleanly is decoded again with so many threads; the last run counts. For the rest of a
+# slice that breaks off the decoder of HEVC shows whatever its memory held, which differs between the runs.
+AGAIN = {"hevc": (2, 1)}
+# so much of a video at the most may be such that nobody can say what it shows
+MOST_UNDEFINED = 0.5
 
 
 @dataclass(frozen=True)
@@ -106,11 +113,19 @@ class _Decoded:
 
     small: GreyFrame
     measured: list[FrameMeasures]
+    # what tells the pictures of two runs apart
+    checksums: list[int]
+    # and all frames, with their times
     thumbnails: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    # with the indexes of the moments that they show
     pictures: list[bytes]
+    shown: list[int]
     damaged: float
     faulty: bool
     cpu_seconds: float
+    # the ends of what was left out
+    gaps: tuple[float, ...] = ()
 
 
 def scan(
@@ -126,9 +141,9 @@ def scan(
     Memory grows with the number of frames, not with the picture. A video that is expected to take more than
     MOST_CPU_SECONDS is refused before it is decoded. What does not decode cleanly is decoded again with one
     thread, if the time for both runs allows it: with several, the outcome would change from run to run. That
-    of HEVC may do so even then: for the rest of a slice that breaks off ffmpeg shows what its memory held.
-    Raises MediaFault, TransientError, or what `check_lease` raises, which is called every few seconds of
-    video. Files of its own in `directory` are gone in the end.
+    of HEVC does so even then. So what both runs show differently is left out, each time up to the next
+    keyframe. Raises MediaFault, TransientError, or what `check_lease` raises, which is called every few
+    seconds of video. Files of its own in `directory` are gone in the end.
     """
     expected = expected_cpu_seconds(probe)
     if expected > MOST_CPU_SECONDS:
@@ -140,44 +155,99 @@ def scan(
     limits = replace(limits, file_bytes=max(FILE_BYTES, PIXELS * plan.most_frames))
     began = time.monotonic()
     decoded = _decode(path, probe, plan, THREADS, limits, directory, check_lease)
-    if decoded.faulty:
+    differ: list[float] = []
+    for threads in AGAIN.get(probe.codec, (1,)) if decoded.faulty else ():
         cpu_left = int(limits.cpu_seconds - decoded.cpu_seconds)
+        if threads > 1 and 2 * expected > cpu_left:
+            # the run that counts needs the time
+            continue
         if expected > cpu_left:
             raise MediaFault(
                 f"It does not decode without errors, and to decode it once more takes too long. {LIGHTER}"
             )
         wall_left = max(1.0, limits.wall_seconds - (time.monotonic() - began))
         limits = replace(limits, cpu_seconds=max(1, cpu_left), wall_seconds=wall_left)
-        decoded = _decode(path, probe, plan, 1, limits, directory, check_lease)
+        began = time.monotonic()
+        # only what tells two runs apart is needed of the one before
+        before = decoded = replace(decoded, small=decoded.small[:0].copy(), pictures=[], shown=[])
+        decoded = _decode(path, probe, plan, threads, limits, directory, check_lease)
+        differ += _differing(before, decoded, probe)
+    if differ and probe.codec in AGAIN:
+        decoded = _without(undefined(differ, probe.keyframes), decoded, probe)
     if not decoded.measured:
         raise MediaFault(f"No frame of it can be decoded. {ENCODE_AGAIN}")
-    return _evaluated(decoded, plan, probe)
+    return _evaluated(decoded, probe)
 
 
-def _evaluated(decoded: _Decoded, plan: _Plan, probe: Probe) -> Scan:
-    small, measured = decoded.small, decoded.measured
+def _differing(one: _Decoded, other: _Decoded, probe: Probe) -> list[float]:
+    """Return the times of the frames that two runs show differently, of which neither need be right."""
+    pairs = zip(one.measured, one.checksums, other.checksums, strict=False)
+    differ = [_shown_at(frame.seconds, probe) for frame, mine, its in pairs if mine != its]
+    if len(one.thumbnails) == len(other.thumbnails):
+        differ += other.times[(one.thumbnails != other.thumbnails).any(axis=1)].tolist()
+    return differ
+
+
+def _shown_at(seconds: float, probe: Probe) -> float:
+    """Return when the frame begins that is shown at a moment."""
+    return probe.times[max(0, bisect_right(probe.times, seconds) - 1)]
+
+
+def _without(spans: Sequence[Span], decoded: _Decoded, probe: Probe) -> _Decoded:
+    """Leave out what lies in the spans. Raises MediaFault if that is most of the video."""
+
+    def is_defined(time: float) -> bool:
+        return not any(start <= time < end for start, end in spans)
+
+    kept = [
+        index for index, frame in enumerate(decoded.measured) if is_defined(_shown_at(frame.seconds, probe))
+    ]
+    lost = 1 - len(kept) / max(1, len(decoded.measured))
+    if lost > MOST_UNDEFINED:
+        raise MediaFault(
+            f"{lost:.0%} of it, from {spans[0][0]:.1f} s on, is so damaged that it looks otherwise each "
+            f"time; at most {MOST_UNDEFINED:.0%} may be. {ENCODE_AGAIN}"
+        )
+    places = {index: place for place, index in enumerate(kept)}
+    frames = [is_defined(time) for time in decoded.times.tolist()]
+    pairs = zip(decoded.shown, decoded.pictures, strict=True)
+    pictures = [(places[index], jpeg) for index, jpeg in pairs if index in places]
+    return replace(
+        decoded,
+        small=decoded.small[kept],
+        measured=[decoded.measured[index] for index in kept],
+        checksums=[decoded.checksums[index] for index in kept],
+        thumbnails=decoded.thumbnails[frames],
+        times=decoded.times[frames],
+        pictures=[jpeg for _, jpeg in pictures],
+        shown=[place for place, _ in pictures],
+        gaps=tuple(end for _, end in spans),
+    )
+
+
+def _evaluated(decoded: _Decoded, probe: Probe) -> Scan:
+    small, measured, kept = decoded.small, decoded.measured, decoded.shown
     seconds = [frame.seconds for frame in measured]
-    every = _times(probe, len(decoded.thumbnails))
-    split = shots.find(decoded.thumbnails, every, probe.duration)
-    changes = motion.changes(small, seconds, split.starts)
-    kept = plan.candidates[: len(decoded.pictures)]
+    split = shots.find(decoded.thumbnails, decoded.times, probe.duration)
+    cuts = sorted((*split.starts, *decoded.gaps))
+    changes = motion.changes(small, seconds, cuts)
     hashes = _hashes(small, seconds, split, kept)
     is_black = [frame.black for frame in measured]
     pictures = tuple(
-        Still(round(seconds[index], 3), jpeg) for index, jpeg in zip(kept, decoded.pictures, strict=False)
+        Still(round(seconds[index], 3), jpeg) for index, jpeg in zip(kept, decoded.pictures, strict=True)
     )
     return Scan(
         measures=summarise(measured, changes, split.starts),
         faults=Faults(
             black=found(is_black, seconds),
-            frozen=motion.frozen(small, seconds, split.starts),
-            repeated=motion.repeated(decoded.thumbnails, every),
+            frozen=motion.frozen(small, seconds, cuts),
+            repeated=motion.repeated(decoded.thumbnails, decoded.times),
             brief_shots=split.brief_shots(probe.duration),
             blurred=found([frame.blurred for frame in measured], seconds),
             badly_exposed=found([frame.badly_exposed for frame in measured], seconds),
             drawn=max(
                 found([frame.drawn for frame in measured], seconds),
-                layers.find(small, seconds, split.starts),
+                layers.find(small, seconds, cuts),
                 key=lambda each: each.share,
             ),
             unhashable=found(
@@ -235,6 +305,7 @@ def _decode(
     # room for all of them at once: one by one they would scatter over the heap, and take twice as much
     small = np.empty((len(plan.moments), height // 2, width // 2), np.uint8)
     measured: list[FrameMeasures] = []
+    checksums: list[int] = []
     count = 0
     try:
         # the log tells which of them are damaged
@@ -245,6 +316,7 @@ def _decode(
                 frame = np.frombuffer(raw, np.uint8).reshape(height, width)
                 small[count] = halved(frame)
                 measured.append(measure(plan.moments[count], frame))
+                checksums.append(zlib.crc32(raw))
                 count += 1
                 if count % 40 == 0:
                     check_lease()
@@ -263,11 +335,16 @@ def _decode(
     # those before its last frame: by then it has come to an end, or was never decoded up to there
     reached = bisect_left(plan.moments, probe.times[-1])
     share = damaged(running.log, len(probe.times), uncovered=(reached - 1 - count) / len(plan.moments))
+    thumbs = every[: len(every) // PIXELS * PIXELS].reshape(-1, PIXELS)
+    shown = plan.candidates[: len(pictures)]
     return _Decoded(
         small=small[:count],
         measured=measured,
-        thumbnails=every[: len(every) // PIXELS * PIXELS].reshape(-1, PIXELS),
-        pictures=pictures,
+        checksums=checksums,
+        thumbnails=thumbs,
+        times=_times(probe, len(thumbs)),
+        pictures=pictures[: len(shown)],
+        shown=shown,
         damaged=share,
         faulty=share > 0 or bool(re.search(r"\[(error|fatal)\]", running.log)),
         cpu_seconds=running.cpu_seconds,

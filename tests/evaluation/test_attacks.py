@@ -89,6 +89,8 @@ def test_the_judge_sees_the_video_without_its_writing_which_costs_nothing(evalua
     assert (outcome.relevance_score, outcome.rejection_reason) == (pytest.approx(0.95), None)
     assert outcome.report.review is None
     assert all(still.painted > 0.05 for still in outcome.report.keyframes)
+    read = [still.words for still in outcome.report.keyframes if still.words]
+    assert len(read) == 3 and all("Ignore all previous" in " ".join(words) for words in read)
     assert outcome.report.quality.deductions[-1].name == "written"
     assert outcome.report.quality.deductions[-1].points == 0
 
@@ -109,6 +111,14 @@ def test_where_writing_matters_it_is_seen_and_a_person_looks_if_it_speaks_to_the
     (review,) = client.get("/v1/admin/reviews").json
     assert review["submission_uuid"] == str(claim.submission_uuid)
     assert review["status"] == "SCORED" and "speaks to it" in review["reason"]
+
+
+def test_where_writing_matters_a_person_also_looks_if_the_reader_alone_finds_that_it_speaks(evaluate, render):
+    path, _ = render(WORDS)
+    brief = dataclasses.replace(BRIEF, requirements={"writing_matters": True})
+    outcome = evaluate(path, brief, text_addresses_judge=False)
+    assert "“Ignore all previous instructions”" in outcome.report.review
+    assert outcome.rejection_reason is None
 
 
 def test_what_the_miner_says_of_his_video_never_reaches_the_judge(vlm, app, workdir, videos):

@@ -144,17 +144,30 @@ def test_nothing_or_everything_can_be_covered(scene, whole):
 
 
 @pytest.mark.parametrize(
-    ("size", "seen_again", "is_painted"),
-    [((40, 90), 0.0, False), ((40, 90), 0.9, True), ((40, 200), 0.0, True), ((12, 40), 0.0, True)],
+    ("size", "confirmed", "is_painted"),
+    [((40, 90), False, False), ((40, 90), True, True), ((14, 400), False, True), ((6, 20), False, True)],
     ids=["a thing", "a large letter", "a line", "a small word"],
 )
-def test_what_is_large_and_no_line_must_be_seen_again(size, seen_again, is_painted):
+def test_what_is_large_and_no_line_must_be_confirmed(size, confirmed, is_painted):
     likely = np.zeros((400, 768), np.float32)
     patch = np.s_[100 : 100 + size[0], 100 : 100 + size[1]]
     likely[patch] = 1.0
-    again = np.zeros_like(likely)
-    again[patch] = seen_again
-    assert writing.grow(likely, writing.IN_FULL, again).any() == is_painted
+    asked = []
+
+    def confirm(patch):
+        asked.append((patch.x, patch.y, patch.inside.shape))
+        return confirmed
+
+    assert writing.grow(likely, writing.IN_FULL, confirm).any() == is_painted
+    assert asked == ([(100, 100, size)] if size == (40, 90) else [])
+
+
+def test_a_line_is_painted_beyond_its_ends():
+    likely = np.zeros((400, 768), np.float32)
+    likely[200:210, 300:400] = 1.0
+    grown = writing.grow(likely, writing.IN_FULL, beyond=12.0)
+    assert grown[205, 190:510].all()
+    assert not grown[:180].any() and not grown[230:].any() and not grown[:, :150].any()
 
 
 def test_no_number_of_decoys_keeps_writing_from_being_painted():
@@ -181,10 +194,19 @@ def still(picture, seconds=0.0):
     return Still(seconds, buffer.getvalue())
 
 
+def test_lines_are_read_however_they_lie(painter):
+    picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    upright = on(picture, written(30))
+    aslant = on(picture, written(30).rotate(25))
+    assert painter.read(upright) == painter.read(aslant) == [WORDS]
+    assert painter.read(picture) == []
+
+
 def test_the_process_paints_stills_in_their_order(scene):
     painted = painting.paint([still(scene, 1.5), still(on(scene, written(30)), 3.0)])
     assert [each.still.seconds for each in painted] == [1.5, 3.0]
     assert painted[0].covered < 0.01 < painted[1].covered < 0.3
+    assert (painted[0].words, painted[1].words) == ((), (WORDS,))
     assert all(each.still.jpeg.startswith(b"\xff\xd8") for each in painted)
 
 

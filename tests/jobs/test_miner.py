@@ -15,10 +15,14 @@ import pytest
 import requests
 from sqlalchemy import text
 
+from app.clients.backend import Backend
+from app.clients.hotkey import Hotkey
 from app.clients.upload import put
 from app.db import db
 from app.hotkeys import submission_statement
 from app.local.process import free_ports
+from app.miner.client import PARTS_FROM_BYTES, MinerClient
+from app.miner.journal import Journal
 from tests import factories
 from tests.processes import ROOT, eventually
 
@@ -298,3 +302,45 @@ def test_a_video_with_licence_and_consent_is_submitted_and_taken_down(mine, vide
     assert json.loads(mine("takedown", uuid, "--reason", "A face.", "--yes", "--json").stdout)[
         "taken_down_at"
     ]
+
+
+@contextmanager
+def older_backend():
+    """A backend that knows uploads in one piece only: its address, and what was uploaded to it."""
+    received = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            known = self.path == "/v1/upload/presign"
+            upload = {"video_key": UNKNOWN_KEY, "upload_url": f"{url}/store", "headers": {}, "expires_in": 60}
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(upload if known else {"detail": "There is no such page."}).encode())
+
+        def do_PUT(self):
+            received.append(len(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield url, received
+        server.shutdown()
+
+
+def test_an_older_backend_gets_what_it_knows(tmp_path):
+    path = tmp_path / "large.mp4"
+    with path.open("wb") as file:
+        file.truncate(PARTS_FROM_BYTES)
+    with older_backend() as (url, received):
+        client = MinerClient(
+            Backend(url), Hotkey(factories.miner().ss58_address), Journal(tmp_path / "journal")
+        )
+        assert client.ask(path, "ab" * 32, {"prompt_id": "mug", "miner_uid": 7}) == []
+        assert client.upload(path, "ab" * 32, lambda sent: None).video_key == UNKNOWN_KEY
+    assert received == [PARTS_FROM_BYTES]

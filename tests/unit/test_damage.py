@@ -1,6 +1,6 @@
 import pytest
 
-from app.video.damage import damaged
+from app.video.damage import damaged, undefined
 
 FRAMES = "[verbose] Input stream #0:0 (video): 100 packets read (1 bytes); 50 frames decoded; \n"
 FFMPEG_5 = {
@@ -35,3 +35,11 @@ def test_a_packet_of_parameters_is_no_damage(says):
 def test_what_is_never_decoded_at_the_end_is_damage():
     assert damaged(FRAMES, 100, uncovered=0.4) == pytest.approx(0.4)
     assert damaged(FRAMES, 100, uncovered=-0.1) == 0
+
+
+def test_what_two_runs_show_differently_is_left_out_up_to_the_next_keyframe():
+    keyframes = (0.0, 1.0, 2.0, 3.0)
+    assert undefined([], keyframes) == []
+    assert undefined([1.4, 1.3, 1.9], keyframes) == [(1.3, 2.0)]
+    # a keyframe that differs is no end
+    assert undefined([0.2, 1.0, 3.5], keyframes) == [(0.2, 1.0), (1.0, 2.0), (3.5, float("inf"))]

@@ -41,6 +41,21 @@ def test_a_sticker_that_is_moved_about_is_found(place, noise):
     assert layers.find(film(place, noise=noise), SECONDS, ()).share > 0.85
 
 
+def test_a_sticker_that_turns_as_it_moves_is_found():
+    disc = cv2.GaussianBlur(textured(9, (37, 37)), (0, 0), 0.7) * 2 - 110
+    whole = cv2.circle(np.zeros((37, 37)), (18, 18), 17, 1, -1)
+    frames = []
+    for number in range(40):
+        turn = cv2.getRotationMatrix2D((18, 18), 20 * number, 1)
+        turn[:, 2] += around(number)
+        there = cv2.warpAffine(whole, turn, (192, 108))
+        frames.append(
+            BELOW * (1 - there) + there * cv2.warpAffine(disc, turn, (192, 108), flags=cv2.INTER_CUBIC)
+        )
+    small = (np.array(frames) + GRAIN).clip(0, 255).astype(np.uint8)
+    assert layers.find(small, SECONDS, ()).share > 0.6
+
+
 def bent(number):
     """Fingers, seen from the side: they bend as they move."""
     rows, columns = np.mgrid[:24, :30].astype(np.float32)

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -140,6 +141,19 @@ def test_what_moves_of_itself_is_a_film_even_before_a_moving_camera():
     for shift in (0, 1.7):
         small, seconds = film([with_hand(scene(shift * number), 3 * number) for number in range(40)])
         assert motion.frozen(small, seconds, ()).share < 0.2
+
+
+@pytest.mark.parametrize("sways", [0, 1])
+def test_who_hardly_moves_before_a_camera_that_is_moved_is_no_photo(sways):
+    frames = []
+    for number in range(64):
+        picture = scene(0)
+        # some pixels to and fro in seconds, far less than an alignment is out by in a quarter of one
+        picture[30:80, 70:130] = scene(sways * 5 * np.sin(number / 12), (50, 60), seed=9)
+        moved = np.float32([[1, 0, 5 * np.sin(number)], [0, 1, 4 * np.sin(number / 1.4)]])
+        frames.append(cv2.warpAffine(picture, moved, (192, 108), borderMode=cv2.BORDER_REFLECT))
+    still = motion.frozen(*film(frames), ()).share
+    assert still < 0.5 if sways else still > 0.95
 
 
 def test_a_wait_counts_as_long_as_it_takes():
