@@ -191,7 +191,7 @@ def _overview(header: Header, summary: Summary) -> str:
         ("miners", f"{len(summary.hotkeys):,}"),
         ("hours a miner", _hours(total.seconds / len(summary.hotkeys))),
         ("frames a second", str(summary.fps)),
-        ("size of the films", f"{summary.bytes / 1e9:.3f} GB"),
+        ("size of the films", f"{summary.bytes / 1e6:,.1f} MB"),
         ("with declared intrinsics", _share(summary.intrinsics, total.episodes)),
         ("submitted", f"{summary.first:%Y-%m-%d} to {summary.last:%Y-%m-%d}"),
         ("formats", ", ".join(header.formats)),

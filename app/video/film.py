@@ -262,7 +262,10 @@ def join(films: Sequence[Path], into: Path, fps: int) -> int:
         arguments += ["-video_track_timescale", str(fps * TICKS), f"file:{into}"]
         with start("ffmpeg", arguments, JOIN_LIMITS, writes=directory) as running:
             running.stdout.read()
-        return len(_packets(into)[0])
+        packets, _ = _packets(into)
+        if any(packet["pts"] != index * TICKS for index, packet in enumerate(packets)):
+            raise TransientError("The frames of films that were joined do not come at a constant rate.")
+        return len(packets)
     except MediaFault as fault:
         raise TransientError(f"Films cannot be joined: {fault}") from fault
     finally:

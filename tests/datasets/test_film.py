@@ -237,6 +237,8 @@ def test_each_frame_is_shown_when_it_was_filmed(tmp_path, clock):
     half = 0.5 / 30 + 0.001
     assert (begin <= at + half).all()
     assert (end >= at - half).all()
+    shown, first = np.unique(found, return_index=True)
+    assert (np.abs(at[first] - filmed[shown]) <= half).all()
     assert abs(film.seconds - (filmed[-1] + np.diff(filmed)[-1])) <= 1.5 / 30
 
 
@@ -429,6 +431,15 @@ def test_films_are_joined_as_they_are(tmp_path, own_videos):
     assert np.allclose(probe(whole / "joined.mp4").times, np.arange(count) / 10, atol=1e-6)
     for text in (*NAMES, *TOOLS):
         assert text not in (whole / "joined.mp4").read_bytes()
+
+
+def test_many_films_are_joined_without_a_drift(tmp_path, own_videos):
+    # a thirtieth of a second is no whole number of microseconds
+    recipe = films.Recipe(long_side=64, fps=30, gop=5)
+    path, film = film_of(own_videos.make(seconds=0.04), tmp_path / "one", recipe)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert films.join([path] * 300, whole / "joined.mp4", fps=30) == 300 * film.frames
 
 
 def test_what_is_no_film_is_a_fault_of_the_file(tmp_path, own_videos):

@@ -101,9 +101,11 @@ def test_lerobot_rows_lead_to_their_frames(release, built, size):
     episodes = table(root, "meta/episodes/*/*.parquet").to_pylist()
     expected = of_size(release, size)
     assert [row["submission"] for row in episodes] == [one.uuid for one in expected]
-    times, files = {}, set()
+    times, files, total = {}, set(), 0
     for number, (row, one) in enumerate(zip(episodes, expected, strict=True)):
         assert row["episode_index"] == number and row["tasks"] == [one.task]
+        assert (row["dataset_from_index"], row["dataset_to_index"]) == (total, total + one.film.frames)
+        total += one.film.frames
         data = root / info["data_path"].format(
             chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
         )
