@@ -189,7 +189,7 @@ def measure(app: Flask, options: argparse.Namespace, directory: Path) -> None:
     print(f"export: {took['cpu']:.2f} s CPU, {took['wall']:.2f} s wall, {copied:,} files to {out}")
     if options.rebuild:
         with timed() as took:
-            differing = rebuilding.rebuild(release, storage, lambda: None, take_look)
+            differing = rebuilding.rebuild(release, storage, lambda: None)
         print(f"built once more: {took['cpu']:.1f} s CPU, {len(differing)} films or files with other bytes")
 
 

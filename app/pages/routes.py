@@ -261,6 +261,10 @@ def release(name: str) -> Response:
 
 def _render_release(name: str) -> str:
     release = release_service.get(name)
+    card = release_queries.find_card(release.id) if release.state == ReleaseState.COMPLETE else None
+    if card and card.startswith("---\n"):
+        # what it says to programs
+        card = card.partition("\n---\n")[2].strip()
     figures = release.figures or {}
     hours = figures.get("hours_by_category", {})
     return render_template(
@@ -270,5 +274,5 @@ def _render_release(name: str) -> str:
         figures=figures,
         categories=sorted(figures.get("by_category", {}).items(), key=lambda item: -hours[item[0]]),
         hours=hours,
-        card=release_queries.find_card(release.id) if release.state == ReleaseState.COMPLETE else None,
+        card=card,
     )

@@ -59,6 +59,7 @@ _CHOOSE = text(f"""
                         AND o.status = 'SCORED'))
 """)
 _ANALYZE = text("ANALYZE candidates")
+_ANALYZE_CHOSEN = text("ANALYZE release_films, release_episodes")
 _DROP_UNLICENSED = text("DELETE FROM candidates WHERE licence IS NULL")
 _DROP_OTHER_LICENCES = text("DELETE FROM candidates WHERE licence <> ALL(CAST(:licences AS text[]))")
 _COUNT = text("SELECT count(*) FROM candidates")
@@ -222,4 +223,7 @@ def leave_out_shared() -> None:
 def insert_episodes(release_id: int, recipe: str) -> int:
     """Make the candidates the episodes of a release, with the films that are to be made; return how many."""
     execute(_INSERT_FILMS, recipe=recipe)
-    return execute(_INSERT_EPISODES, release_id=release_id, recipe=recipe)
+    chosen = execute(_INSERT_EPISODES, release_id=release_id, recipe=recipe)
+    # a claim that was planned for an empty table would read all films
+    execute(_ANALYZE_CHOSEN)
+    return chosen

@@ -261,6 +261,18 @@ def make_policy(bucket: str, region: str, mirror_bucket: str = "") -> dict[str, 
                 "Action": ["s3:PutObject", "s3:GetObject"],
                 "Resource": f"{arn}/{LEDGERS_PREFIX}*",
             },
+            {
+                "Sid": "Releases",
+                "Effect": "Allow",
+                # large files go up in parts; to delete is for takedowns
+                "Action": [
+                    "s3:PutObject",
+                    "s3:GetObject",
+                    "s3:DeleteObject",
+                    "s3:AbortMultipartUpload",
+                ],
+                "Resource": f"{arn}/{RELEASES_PREFIX}*",
+            },
             # without it a missing object is a 403, which looks like an outage
             {
                 "Sid": "Bucket",

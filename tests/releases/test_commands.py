@@ -13,7 +13,7 @@ from app.enums import ReleaseState
 from app.releases import places, queries, rebuilding, service
 from app.video.film import Recipe
 from tests.processes import Process, environment, eventually
-from tests.releases.conftest import glance, set_time, stored
+from tests.releases.conftest import set_time, stored
 
 # what the command itself makes of --long-side 320
 OF_COMMAND = Recipe(long_side=320)
@@ -146,11 +146,11 @@ def test_a_builder_that_is_killed_leaves_a_release_that_has_the_same_bytes(
     set_time("releases")
     release = build()
     assert release.state == ReleaseState.COMPLETE
-    assert rebuilding.rebuild(release, storage, lambda: None, glance) == []
+    assert rebuilding.rebuild(release, storage, lambda: None) == []
     # an unlike tool is found out
     db.session.execute(text("UPDATE release_films SET film = jsonb_set(film, '{sha256}', '\"other\"')"))
     db.session.commit()
-    found = rebuilding.rebuild(release, storage, lambda: None, glance)
+    found = rebuilding.rebuild(release, storage, lambda: None)
     assert any("the film of" in problem.path for problem in found)
 
 
