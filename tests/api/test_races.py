@@ -102,6 +102,23 @@ def test_a_presign_waits_for_another_of_its_miner_and_counts_it(make_app, databa
         assert answer.result(10).status_code == 429
 
 
+def test_an_upload_in_parts_that_loses_a_race_leaves_nothing_in_storage(make_app, database):
+    app = make_app(**PRODUCTION, max_presigns_per_hour=1)
+    path, body = "/v1/upload/multipart", b'{"filename": "race.mp4", "size_bytes": 20000000}'
+    headers = http_auth.sign(MINER, method="POST", path=path, body=body)
+    with ThreadPoolExecutor(1) as pool, app.app_context():
+        uploads.lock_presigns(MINER.ss58_address)
+        uploads.insert_upload("uploads/another/video.mp4", MINER.ss58_address, "video/mp4", None, 60)
+        send = app.test_client().post
+        answer = pool.submit(send, path, data=body, headers=headers, content_type="application/json")
+        eventually(lambda: query(database, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+        db.session.commit()
+        assert answer.result(20).status_code == 429
+    storage, bucket = app.extensions["storage"], app.extensions["settings"].s3_bucket
+    found = storage.client.list_multipart_uploads(Bucket=bucket, Prefix="uploads/")
+    assert not [each for each in found.get("Uploads", []) if each["Key"].endswith("race.mp4")]
+
+
 def test_one_signed_request_sent_twenty_times_at_once_passes_once(url):
     body = b'{"filename": "video.mp4"}'
     headers = http_auth.sign(MINER, method="POST", path="/v1/upload/presign", body=body)
