@@ -1,20 +1,25 @@
 """SQL on releases and their episodes."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from sqlalchemy import text
 
-from app.datasets.model import BuiltFile, Episode, Judged
-from app.datasets.plan import Part
 from app.db import db, execute, fetch_all, fetch_one, fetch_value
 from app.enums import DataFormat, Dependency
 from app.errors import TransientError
 from app.releases.models import LeftOut, Release, Rules
 from app.releases.tasks import FilmWork
+
+if TYPE_CHECKING:
+    # they load numpy, which web processes do without
+    from app.datasets.model import BuiltFile, Episode
+    from app.datasets.plan import Part
 
 PAGE = 500
 
@@ -304,6 +309,8 @@ def iterate_episodes_of(release_id: int, indices: tuple[int, ...]) -> Iterator[E
 
 
 def _episode(row: Any) -> Episode:
+    from app.datasets.model import Episode, Judged
+
     values = dict(row)
     if values["film"] is None:
         # it was taken down, or lost: its release goes back to its films
@@ -318,6 +325,8 @@ def _episode(row: Any) -> Episode:
 
 def iterate_files(release_id: int, but_last: bool = False) -> Iterator[BuiltFile]:
     """The files that are written, in the order of their parts."""
+    from app.datasets.model import BuiltFile
+
     after = -1
     while True:
         rows = fetch_all(
@@ -341,6 +350,8 @@ def iterate_films(release_id: int) -> Iterator[tuple[FilmWork, str]]:
 
 def iterate_parts(release_id: int) -> Iterator[tuple[Part, str]]:
     """The files of a complete release as they were planned, and their hashes."""
+    from app.datasets.plan import Part
+
     binds = {"release_id": release_id, "after": -1, "limit": PAGE}
     while rows := db.session.execute(_LIST_PARTS, binds).all():
         for row in rows:

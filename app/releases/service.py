@@ -1,8 +1,11 @@
 """The rules of releases: what is in one, and what becomes of it when a video is taken down."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 import structlog
 from redis import Redis
@@ -15,9 +18,11 @@ from app.errors import Conflict, NotFound, Unavailable, invalid_field
 from app.queue import MAX_QUEUED, RELEASES, count_queued, enqueue_releases
 from app.releases import freezing, places, queries, splits, tasks
 from app.releases.models import Release, Rules
-from app.releases.recipes import read_recipe
 from app.version import VERSION
-from app.video.film import Recipe
+
+if TYPE_CHECKING:
+    # it loads numpy, which web processes do without
+    from app.video.film import Recipe
 
 log = structlog.get_logger(__name__)
 
@@ -195,5 +200,7 @@ def restart(id: int, name: str, storage: Storage) -> None:
 
 def inherit(predecessor: str, formats: Sequence[str]) -> tuple[Rules, Recipe, tuple[str, ...]]:
     """What a successor has of a release: its rules, its films, and its formats unless others are given."""
+    from app.releases.recipes import read_recipe
+
     before = get(predecessor)
     return Rules.model_validate(before.rules), read_recipe(before.recipe), tuple(formats or before.formats)
