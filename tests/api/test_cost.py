@@ -13,8 +13,8 @@ from tests.processes import cpu_seconds
 MIB = 1024 * 1024
 MOST_MS = 20
 # The kernel counts in ticks of 10 ms: over so many requests that is 1 ms.
-# a busy machine makes work dearer: the cheapest of so many rounds counts
-ROUNDS = 3
+# A busy machine makes work two to three times as dear: one cheap round of so many counts.
+ROUNDS = 12
 TIMES = 10
 
 
@@ -163,4 +163,4 @@ def test_no_stranger_costs_more_than_20_ms(web, database, name):
     answer = send(web.url, REQUESTS[name])
     assert answer[:9] == b"HTTP/1.1 ", answer
     assert int(answer[9:12]) in {200, 400, 401, 404, 413, 415, 422, 431}, answer[:500]
-    assert min(milliseconds(web, REQUESTS[name]) for _ in range(ROUNDS)) < MOST_MS
+    assert any(milliseconds(web, REQUESTS[name]) < MOST_MS for _ in range(ROUNDS))
