@@ -161,7 +161,6 @@ class Painter:
         self._models = models
         self._first, self._second = (_load(models, *model) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetector()
-        self._bars = cv2.barcode.BarcodeDetector()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
         """Yield BGR pictures of one video without writing, each with where it was painted."""
@@ -252,12 +251,11 @@ class Painter:
 
     def _add_codes(self, picture: Pixels, mask: Mask) -> None:
         grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-        for detector in (self._qr, self._bars):
-            found, corners = detector.detectMulti(grey)
-            if found:
-                for each in np.asarray(corners, np.float32).reshape(-1, 4, 2):
-                    middle = each.mean(axis=0)
-                    cv2.fillConvexPoly(mask, (middle + 1.2 * (each - middle)).astype(np.int32), 1)
+        found, corners = self._qr.detectMulti(grey)
+        if found:
+            for each in np.asarray(corners, np.float32).reshape(-1, 4, 2):
+                middle = each.mean(axis=0)
+                cv2.fillConvexPoly(mask, (middle + 1.2 * (each - middle)).astype(np.int32), 1)
 
 
 @cache
