@@ -32,6 +32,9 @@ def pytest_addoption(parser):
         "--fault-rounds", type=int, default=0, help="how often each fault strikes; 0: there is no storm"
     )
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
+    parser.addoption(
+        "--all-kinds", action="store_true", help="compare the ffmpegs at hand on all odd files, not a third"
+    )
     parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
 
 
