@@ -230,7 +230,7 @@ def tell_story():
     )
     held = make_submission(prompt_id=prompt, miner_hotkey=names["bob"], held_at="now()")
     insert("reviews", submission_id=held, reason=f"No judge could answer. {WILD}")
-    tell_of_releases(names["ada's"], names["bob's"])
+    tell_of_releases(names["bob's"], names["ada's"])
     ids = {"scored": names["ada's"], "rejected": rejected, "waiting": waiting, "held": held}
     for name, id in ids.items():
         names[name] = str(

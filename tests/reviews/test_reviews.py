@@ -269,15 +269,18 @@ def test_what_nobody_decides_goes_in_the_miners_favour(settings):
     assert reviews.decide_overdue(settings) == 0
 
 
-def test_what_was_taken_down_stops_no_overdue_review(settings):
-    gone, other = make_result(0.9, prompt_id="p"), make_result(0.9, prompt_id="p")
-    for id in (gone, other):
+def test_what_was_taken_down_stops_no_overdue_review_and_keeps_its_result(settings):
+    gone, rejected = make_result(0.9, prompt_id="p"), make_result(status="REJECTED", prompt_id="p")
+    for id in (gone, rejected, make_result(0.9, prompt_id="p")):
         reviews.open_review(id, "Look at it.")
         db.session.commit()
-    execute(f"INSERT INTO takedowns (submission_id) VALUES ({gone})")
+    execute(f"INSERT INTO takedowns (submission_id) VALUES ({gone}), ({rejected})")
     execute("UPDATE reviews SET waits_since = now() - interval '22 days'")
-    assert reviews.decide_overdue(settings) == 1
-    assert [review.submission_id for review in queries.list_latest("OPEN", 10)] == [gone]
+    assert reviews.decide_overdue(settings) == 2
+    assert effective(gone) == ("SCORED", 0.9)
+    assert effective(rejected) == ("REJECTED", 0)
+    # a takedown by a person ends it; nothing else does
+    assert [review.submission_id for review in queries.list_latest("OPEN", 10)] == [rejected]
 
 
 def test_what_has_no_score_is_judged_again_and_stays_open(settings):
