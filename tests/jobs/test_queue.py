@@ -162,6 +162,8 @@ def test_an_upgrade_with_jobs_in_flight_loses_no_submission(app, processes, redi
 
 
 def test_the_clock_reads_no_pickle_and_imports_no_queue_class(redis, tmp_path, monkeypatch):
+    # a worker of the test before may be dying still, and would take the job
+    eventually(lambda: redis.info("clients")["blocked_clients"] == 0)
     (tmp_path / "bait.py").write_text(BAIT)
     monkeypatch.syspath_prepend(tmp_path)
     before = Scheduler(queue_name=TICKS, connection=redis)
