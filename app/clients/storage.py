@@ -242,7 +242,7 @@ class Storage:
             self._inner.client.delete_object(Bucket=self._settings.s3_bucket, Key=key)
 
     def list_objects(self, prefix: str, after_key: str = "", limit: int = 1000) -> list[ListedObject]:
-        """The objects under `prefix` with keys after the given one, at most 1,000, by their keys."""
+        """The objects under `prefix` with keys after the given one, at most `limit`, by their keys."""
         start = {"StartAfter": after_key} if after_key else {}
         with _translated():
             answer = self._inner.client.list_objects_v2(

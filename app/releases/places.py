@@ -4,12 +4,14 @@ import hashlib
 from pathlib import Path
 
 PREFIX = "releases/"
+# the films of all releases
+FILMS_PREFIX = f"{PREFIX}films/"
 MANIFEST = "manifest.jsonl"
 
 
 def film_key(source_sha256: str, recipe: str, ending: str = ".mp4") -> str:
     """The key of a film, or of a sidecar with another `ending`."""
-    return f"{PREFIX}films/{source_sha256}/{recipe}{ending}"
+    return f"{FILMS_PREFIX}{source_sha256}/{recipe}{ending}"
 
 
 FILM_ENDINGS = {".mp4": "video/mp4", ".json": "application/json", ".masks.json": "application/json"}

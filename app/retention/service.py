@@ -18,7 +18,7 @@ from app.config import Settings
 from app.corrections import queries as corrections
 from app.db import autocommit, db
 from app.errors import Unavailable
-from app.releases.places import FILM_ENDINGS
+from app.releases.places import FILM_ENDINGS, FILMS_PREFIX
 from app.releases.places import PREFIX as RELEASES_PREFIX
 from app.retention import queries
 from app.retention.models import Judged, Kind, Sweep, Tallies
@@ -27,7 +27,6 @@ log = structlog.get_logger(__name__)
 
 UPLOADS_PREFIX = "uploads/"
 GOLD_PREFIX = "gold/"
-FILMS_PREFIX = f"{RELEASES_PREFIX}films/"
 _ENDINGS = sorted(FILM_ENDINGS, key=len, reverse=True)
 # In the order of keys. What lies under other prefixes is somebody else's.
 PREFIXES = (GOLD_PREFIX, "ledgers/", MIRROR_PREFIX, RELEASES_PREFIX, SHEETS_PREFIX, UPLOADS_PREFIX)

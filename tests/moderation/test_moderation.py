@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 import requests
 
 from app.enums import CorrectionKind, SubmissionStatus
@@ -12,18 +11,6 @@ from tests.corrections.conftest import complete
 from tests.evaluation.footage import film
 from tests.evaluation.test_duplicates import record
 from tests.factories import make_cycle, make_prompt, make_result, make_submission, make_upload, miner
-
-
-@pytest.fixture(autouse=True)
-def in_context(app):
-    with app.app_context():
-        make_prompt(id="p")
-        yield
-
-
-@pytest.fixture
-def storage(app):
-    return app.extensions["storage"]
 
 
 def uploaded(storage, content=b"a video", **values):

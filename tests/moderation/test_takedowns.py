@@ -50,18 +50,6 @@ OWNER, OTHER = miner("owner"), miner("other")
 HIS = {"prompt_id": "p", "miner_hotkey": OWNER.ss58_address}
 
 
-@pytest.fixture(autouse=True)
-def in_context(app):
-    with app.app_context():
-        make_prompt(id="p")
-        yield
-
-
-@pytest.fixture
-def storage(app):
-    return app.extensions["storage"]
-
-
 @pytest.fixture
 def away(settings):
     """A storage that cannot be reached."""
