@@ -250,7 +250,14 @@ class EvaluatorRunner:
                 log.warning("submit_failed", reason=error.detail)
             else:
                 self._faults_in_a_row = 0
-                log.info("result_reported", answer=answer)
+                left = self._backend.seconds_until(claim.lease_expires_at)
+                assert outcome.report.stage_seconds
+                log.info(
+                    "result_reported",
+                    answer=answer,
+                    stage_seconds=outcome.report.stage_seconds.model_dump(exclude_none=True),
+                    lease_seconds_left=round(left),
+                )
                 return
 
     def _release(self, held: Claim | _Handle, fault: TransientError) -> None:

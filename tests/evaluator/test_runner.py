@@ -192,8 +192,12 @@ def test_while_one_video_is_judged_the_next_is_decoded(backend, claim, run):
             eventually(lambda: len(backend.received["precheck"]) == 2, 60)
             return super().assess(question)
 
-    run(WaitingJudge(), lambda logged: len(backend.received["submit"]) == 2, batch_size=2)
+    logged = run(WaitingJudge(), lambda logged: events(logged).count("result_reported") == 2, batch_size=2)
     assert backend.received["release"] == []
+    # what a host looks at
+    (told, _) = [line for line in logged if line["event"] == "result_reported"]
+    assert {"download", "scan", "judge"} < told["stage_seconds"].keys()
+    assert 0 < told["lease_seconds_left"] <= 300
 
 
 def test_no_more_is_claimed_than_can_be_worked_on_soon(backend, claim, run):
