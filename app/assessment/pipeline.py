@@ -96,8 +96,8 @@ def look(
 
     Works in a directory of its own under `workdir`, which is gone in the end: the judge needs no file.
     `check_lease` is called often, so it must be cheap; what it raises ends the evaluation. `find_known` is
-    asked in the end, before the judge. Without `paint` the judge sees what is written in the video. Raises
-    TransientError if the video is not to blame.
+    asked in the end, before the judge. Without `paint` the judge sees what is written in the video.
+    `processor` is entered to decode and to paint. Raises TransientError if the video is not to blame.
     """
     with _directory(workdir) as directory:
         file = directory / "video"
