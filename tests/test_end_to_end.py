@@ -215,16 +215,10 @@ class Client:
         return self.post("/v1/submissions", body | {"signature": key.sign(statement.encode()).hex()})
 
 
-def test_from_prompts_to_weights(up, submissions):
+def test_from_prompts_to_weights(up, submissions, run_kibotos):
     largest = next(s.path for s in submissions if s.scores[0] == 5.5 / 6)
     with SeeingJudge() as judge:
-        up.start(
-            VLM_API_URL=judge.url,
-            VLM_MODEL=judge.model,
-            # time to submit all twelve
-            CYCLE_DURATION_MINUTES="0.75",
-            CHECK_INTERVAL_SECONDS="1",
-        ).ready()
+        up.start(VLM_API_URL=judge.url, VLM_MODEL=judge.model, CHECK_INTERVAL_SECONDS="1").ready()
         client = Client(up.url)
         for prompt in prompts(max_file_size_mb=largest.stat().st_size / 1e6 * 0.9):
             client.post("/v1/admin/prompts", prompt)
@@ -240,6 +234,7 @@ def test_from_prompts_to_weights(up, submissions):
             result = eventually(lambda path=path: (r := client.get(path))["evaluation"] and r, 120)
             check_result(submission, result)
             check_report(submission, client.get(f"{path}/report"))
+        run_kibotos("cycles", "close", **up.environ())
         eventually(lambda: client.get(f"/v1/scores/{cycle}")["status"] == "COMPLETED", 90)
         check_cycle(client, cycle)
         assert up.stop() == 0
@@ -282,7 +277,7 @@ def check_cycle(client, cycle):
     assert sum(WEIGHTS_U16["weights"]) == 65535
     assert client.get("/v1/weights/latest") == weights
     assert client.get("/v1/scores/latest") == scores
-    # the next cycle began in the tick that closed this one
+    # the next cycle began as this one closed
     status = client.get("/v1/cycles/status")
     assert status.keys() == {
         "active_cycle_id",

@@ -1,13 +1,17 @@
-"""The demo of `kibotos up --demo`: two miners submit sample videos over HTTP and wait for their weights."""
+"""The demo of `kibotos up --demo`: two miners submit films over HTTP and wait for their weights.
+
+The films are real: a hand turns a box, and another tilts a bottle. films/NOTICE names their origin and
+licence.
+"""
 
 import hashlib
-import shutil
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +20,43 @@ from bittensor_core import Keypair
 from rich.console import Console
 from rich.table import Column, Table
 
-from app.assessment import technical
-from app.assessment.formula import RELEVANCE_WEIGHTS
+from app.assessment.formula import FINAL_WEIGHTS, RELEVANCE_WEIGHTS
 from app.clients.backend import Backend
 from app.clients.hotkey import Hotkey
 from app.clients.upload import put
 from app.config import Settings
 from app.errors import DomainError
-from app.local.samples import footage
 from app.video.ffmpeg import tool
 
 PATIENCE_SECONDS = 120
+FILMS = Path(__file__).parent / "films"
+PROMPTS = [
+    {
+        "id": "demo-box",
+        "category": "manipulation",
+        "task": "turn",
+        "scenario": "Hold a box in one hand above a table, and turn it until several sides were in view.",
+        "requirements": {"min_duration": 4, "max_duration": 30},
+    },
+    {
+        "id": "demo-bottle",
+        "category": "manipulation",
+        "task": "tilt",
+        "scenario": "Hold a closed bottle in one hand, tilt it to one side, and hold it upright again.",
+        "requirements": {"min_duration": 4, "max_duration": 30},
+    },
+]
 
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """A file, and what its miner declares of it: category of the prompt, seconds, width and height."""
+    """A file, the prompt that it is for, and what its miner declares of it: seconds and frames a second."""
 
     path: Path
     about: str
-    category: str
+    prompt_id: str
     seconds: float
-    width: int
-    height: int
+    fps: float
 
 
 class DemoMiner:
@@ -51,8 +69,9 @@ class DemoMiner:
 
 
 class Demo:
-    def __init__(self, url: str, directory: Path):
-        self.backend = Backend(url)
+    def __init__(self, settings: Settings, directory: Path):
+        self.backend = Backend(settings.api_url)
+        self.operator = Backend(settings.api_url, settings.admin_token[0])
         self.directory = directory
         self.console = Console(width=110, highlight=False)
         self.began = time.monotonic()
@@ -64,77 +83,59 @@ class Demo:
                 break
         cycle = self._wait_for("/v1/cycles/status", lambda status: status["active_cycle_id"])
         cycle_id = cycle["active_cycle_id"]
-        self._say(f"Cycle {cycle_id} is open since {cycle['active_cycle_started_at']}")
-        street, cartoon = self._videos()
+        self._say(f"Cycle {cycle_id} is open. The operator publishes two prompts:")
+        for prompt in PROMPTS:
+            self.operator.post("/v1/admin/prompts", prompt)
+            self.console.print(f"         {prompt['id']}: {prompt['scenario']}")
         alice, bob = DemoMiner(1), DemoMiner(2)
-        submitted = [
-            (alice, street, self._submit(alice, street)),
-            (bob, cartoon, self._submit(bob, cartoon)),
-            *((alice, video, self._submit(alice, video)) for video in self._bad_videos(street)),
-        ]
-        copied = DemoVideo(street.path, "the other miner's street", street.category, 10.0, 640, 272)
-        submitted.append((bob, copied, self._submit(bob, copied)))
+        box = DemoVideo(FILMS / "box.mp4", "a hand that turns a box", "demo-box", 8.0, 29.97)
+        bottle = DemoVideo(FILMS / "bottle.mp4", "a hand that tilts a bottle", "demo-bottle", 7.0, 25.0)
+        copied = replace(box, about="a copy of miner 1's film")
+        sent = [(alice, box), (bob, bottle), (alice, self._black()), (alice, self._cut(box)), (bob, copied)]
+        submitted = [(miner, video, self._submit(miner, video)) for miner, video in sent]
         results = [
             self._wait_for(f"/v1/submissions/{uuid}", lambda s: s["evaluation"]) for _, _, uuid in submitted
         ]
         self._show_results(submitted, results)
         self._show_report(submitted[0][2])
-        self._say("Waiting for the cycle to end")
-        self._show_scores(self._wait_for(f"/v1/scores/{cycle_id}", lambda s: s["status"] == "COMPLETED"))
-        self._show_weights(self.backend.get(f"/v1/weights/{cycle_id}"))
+        self._say("The operator ends the cycle: kibotos cycles close")
+        quiet = os.environ | {"LOG_LEVEL": "WARNING"}
+        subprocess.run(["kibotos", "cycles", "close"], env=quiet, check=True, stdout=subprocess.DEVNULL)
+        scores = self._wait_for(f"/v1/scores/{cycle_id}", lambda s: s["status"] == "COMPLETED")
+        self._show_weights(scores, self.backend.get(f"/v1/weights/{cycle_id}"))
 
-    # the videos
+    # the videos that are of no use
 
-    def _videos(self) -> tuple[DemoVideo, DemoVideo]:
-        street = DemoVideo(footage("bikes"), "a street with cyclists", "locomotion", 10.0, 640, 272)
-        cartoon = DemoVideo(footage("bunny"), "a cartoon", "manipulation", 5.3, 1280, 720)
-        return street, cartoon
+    def _black(self) -> DemoVideo:
+        path = self.directory / "black.mp4"
+        picture = ["-f", "lavfi", "-i", "color=black:s=640x480:r=25", "-t", "10", "-pix_fmt", "yuv420p"]
+        subprocess.run([tool("ffmpeg"), "-v", "error", *picture, str(path)], check=True)
+        return DemoVideo(path, "ten seconds of black", "demo-bottle", 10.0, 25.0)
 
-    def _bad_videos(self, good: DemoVideo) -> Iterator[DemoVideo]:
-        black = self.directory / "black.mp4"
-        command = [
-            tool("ffmpeg"),
-            "-v",
-            "error",
-            "-f",
-            "lavfi",
-            "-i",
-            "color=black:s=640x480:r=25",
-            "-t",
-            "10",
-        ]
-        subprocess.run([*command, "-pix_fmt", "yuv420p", str(black)], check=True)
-        yield DemoVideo(black, "ten seconds of black", "locomotion", 10.0, 640, 480)
-        cut = self.directory / "cut.mp4"
-        shutil.copyfile(good.path, cut)
-        with cut.open("r+b") as file:
-            file.truncate(good.path.stat().st_size // 2)
-        yield DemoVideo(cut, "the first half of a file", "locomotion", 10.0, 640, 272)
+    def _cut(self, whole: DemoVideo) -> DemoVideo:
+        path = self.directory / "cut.mp4"
+        path.write_bytes(whole.path.read_bytes()[: whole.path.stat().st_size // 2])
+        return replace(whole, path=path, about="the first half of a file")
 
     # the calls
 
     def _submit(self, miner: DemoMiner, video: DemoVideo) -> str:
-        """Upload and submit `video` to a prompt it is long enough for; return the submission's UUID."""
-        prompt = next(
-            prompt
-            for prompt in self.backend.get("/v1/prompts", category=video.category)
-            if technical.limits(prompt["requirements"])["min_duration"] <= video.seconds
-        )
-        self._say(f"DemoMiner {miner.uid} films {video.about} for {prompt['id']}: {prompt['scenario']}")
+        """Upload and submit `video`; return the submission's UUID."""
+        self._say(f"Miner {miner.uid} sends {video.about}, for {video.prompt_id}")
         size = video.path.stat().st_size
         wish = {"filename": video.path.name, "size_bytes": size}
         upload = self.backend.post("/v1/upload/presign", wish, sign=miner.hotkey.sign_request)
         put(upload["upload_url"], upload["headers"], video.path, lambda sent: None)
         self.console.print(f"         uploaded {size:,} bytes as {upload['video_key']}")
-        stated = (miner.uid, prompt["id"], upload["video_key"], sha256(video.path))
+        stated = (miner.uid, video.prompt_id, upload["video_key"], sha256(video.path))
         names = ("miner_uid", "prompt_id", "video_key", "video_hash")
         submission = dict(zip(names, stated, strict=True)) | {
             "miner_hotkey": miner.hotkey.address,
             "signature": miner.hotkey.sign_submission(*stated),
             "duration_sec": video.seconds,
-            "resolution_width": video.width,
-            "resolution_height": video.height,
-            "fps": 25.0,
+            "resolution_width": 640,
+            "resolution_height": 480,
+            "fps": video.fps,
             "camera_type": "ego_head",
             "actor_type": "human",
         }
@@ -175,11 +176,13 @@ class Demo:
         for (miner, video, _), result in zip(submitted, results, strict=True):
             scores = result["evaluation"]
             numbers = [
-                f"{scores[f'{name}_score']:.4f}" for name in ("technical", "relevance", "quality", "final")
+                f"{scores[f'{name}_score']:.3f}" for name in ("technical", "relevance", "quality", "final")
             ]
             reason = scores["rejection_reason"] or ""
             table.add_row(str(miner.uid), video.about, result["status"], *numbers, reason)
         self.console.print(table)
+        shares = " + ".join(f"{share} x {name}" for name, share in FINAL_WEIGHTS.items())
+        self.console.print(f"final = {shares}, each from 0 to 1. What is rejected gets 0.")
 
     def _show_report(self, uuid: str) -> None:
         path = f"/v1/submissions/{uuid}/report"
@@ -204,25 +207,24 @@ class Demo:
         seconds = ", ".join(f"{frame['seconds']:.2f} s" for frame in report["keyframes"])
         self.console.print(f"It was shown the frames at {seconds}.", markup=False)
 
-    def _show_scores(self, scores: dict[str, Any]) -> None:
+    def _show_weights(self, scores: dict[str, Any], weights: dict[str, Any]) -> None:
+        """What each miner's videos were worth together, and the share that follows from it."""
         self._say(f"Cycle {scores['cycle_id']} is completed, with {scores['n_submissions']} submissions")
-        table = Table("miner", "hotkey", "submitted", "accepted", "average", "total")
-        for row in scores["miner_scores"]:
-            counts = (str(row["total_submissions"]), str(row["accepted_submissions"]))
-            numbers = (f"{row['avg_score']:.4f}", f"{row['total_score']:.4f}")
-            table.add_row(str(row["miner_uid"]), row["miner_hotkey"], *counts, *numbers)
-        self.console.print(table)
-
-    def _show_weights(self, weights: dict[str, Any]) -> None:
         u16 = dict(zip(weights["weights_u16"]["uids"], weights["weights_u16"]["weights"], strict=True))
-        table = Table("uid", "weight", "of 65535")
-        for uid, weight in weights["weights"].items():
-            table.add_row(uid, f"{weight:.6f}", str(u16[int(uid)]))
-        table.add_row("sum", f"{sum(weights['weights'].values()):.6f}", str(sum(u16.values())))
+        shares = weights["weights"]
+        table = Table("miner", "submitted", "accepted", "average", "total", "weight", "of 65535")
+        for row in scores["miner_scores"]:
+            uid = row["miner_uid"]
+            counts = (str(row["total_submissions"]), str(row["accepted_submissions"]))
+            numbers = (row["avg_score"], row["total_score"], shares.get(str(uid), 0.0))
+            table.add_row(str(uid), *counts, *(f"{number:.4f}" for number in numbers), str(u16.get(uid, 0)))
+        table.add_section()
+        table.add_row("sum", "", "", "", "", f"{sum(shares.values()):.4f}", str(sum(u16.values())))
         self.console.print(table)
-        if not u16 or sum(u16.values()) != 65535:
+        self.console.print("weight = the miner's total, divided by the sum of all totals.")
+        if sum(u16.values()) != 65535:
             raise RuntimeError("The weights do not sum to 65535.")
-        self._say("The weights are there: a validator would now set them on the chain")
+        self._say("The weights are there. A validator would now set them on the chain.")
 
 
 def sha256(path: Path) -> str:
@@ -234,8 +236,8 @@ def main() -> None:
     """Play the demo against the backend at API_URL; exit with 1 if it does not lead to weights."""
     with tempfile.TemporaryDirectory(prefix="kibotos-demo-") as directory:
         try:
-            Demo(Settings.from_environ().api_url, Path(directory)).run()
-        except (DomainError, RuntimeError, TimeoutError) as error:
+            Demo(Settings.from_environ(), Path(directory)).run()
+        except (DomainError, RuntimeError, TimeoutError, subprocess.SubprocessError) as error:
             sys.exit(f"The demo stopped: {error}")
 
 

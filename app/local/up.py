@@ -40,7 +40,7 @@ SERVERS: dict[str, type[Server]] = {
 }
 # those of the Procfile, which an installed wheel lacks
 PROCESSES = {"web": "kibotos api", "worker": "kibotos worker", "scheduler": "kibotos scheduler"}
-DEMO = {"CYCLE_DURATION_MINUTES": "0.5", "CHECK_INTERVAL_SECONDS": "1"}
+DEMO = {"CHECK_INTERVAL_SECONDS": "1"}
 # a server of an `up` that was killed needs a moment to let go of its port
 PORT_SECONDS = 5
 
@@ -58,26 +58,30 @@ VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
 
 @click.command()
 @click.option(
-    "--demo", is_flag=True, help="Play two miners with sample videos, show scores and weights, and stop."
+    "--demo", is_flag=True, help="Play two miners with real films, show scores and weights, and stop."
 )
+@click.option("--stay", is_flag=True, help="After the demo keep its pages up, until Ctrl-C.")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path, resolve_path=True),
     default=".kibotos",
     help="Directory for all data.  [default: .kibotos]",
 )
-def up(demo: bool, data: Path) -> None:
+def up(demo: bool, stay: bool, data: Path) -> None:
     """Run everything on this machine until Ctrl-C.
 
     PostgreSQL, Valkey, SeaweedFS and a stand-in for the judge come from installed packages. To use another
     server, name it in DATABASE_URL, REDIS_URL, S3_ENDPOINT or VLM_API_URL. PORT is the port of the API, by
-    default 8080. Addresses and credentials are written to the file `env` in the data directory.
+    default 8080. Addresses and credentials are written to the file `env` in the data directory. The
+    demo has a directory `demo` of its own in there, which it begins anew each time.
     """
+    if stay and not demo:
+        raise click.UsageError("--stay goes with --demo; without it, everything stays up anyway.")
     # others may pass through, not look: as root, PostgreSQL runs as `nobody`
     data.mkdir(mode=0o711, parents=True, exist_ok=True)
     try:
         with _alone(data):
-            sys.exit(_run(data, demo))
+            sys.exit(_run(data, demo, stay))
     except ServerError as error:
         raise click.ClickException(str(error)) from error
 
@@ -94,19 +98,19 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _run(data: Path, demo: bool) -> int:
+def _run(data: Path, demo: bool, stay: bool) -> int:
     """Run everything until asked to stop, or the demo is over; return the exit status."""
     began = time.monotonic()
 
     def say(text: str) -> None:
         click.echo(f"[{time.monotonic() - began:4.1f} s] {text}")
 
-    env_file = data / "env"
     if demo:
         # of its own and new: a video that was submitted before would be a duplicate
         data = data / "demo"
         shutil.rmtree(data, ignore_errors=True)
         data.mkdir(mode=0o711)
+    env_file = data / "env"
     servers = _embedded(data)
     environ = _environment(env_file, servers, demo)
     settings = Settings.from_environ(environ).require_server()
@@ -124,7 +128,7 @@ def _run(data: Path, demo: bool) -> int:
         _prepare(settings)
         _write_environment(env_file, environ)
         say("Starting web, worker and scheduler")
-        return _demonstrate(environ, data / "log") if demo else _serve(environ, env_file, say)
+        return _demonstrate(environ, env_file, stay) if demo else _serve(environ, env_file, say)
     finally:
         stop_all(servers)
 
@@ -215,14 +219,19 @@ def _serve(environ: dict[str, str], env_file: Path, say: Callable[[str], None]) 
 
     def announce() -> None:
         _wait_ready(environ["API_URL"])
-        say("Ready\n" + _summary(environ, env_file))
+        say(f"Ready\n{_summary(environ, env_file)}\n\nLook at it: {environ['API_URL']}")
 
     manager.loop_with(announce)
     return 0 if manager.was_asked_to_stop else 1
 
 
-def _demonstrate(environ: dict[str, str], log: Path) -> int:
-    """Run the processes, with their output in `log`, until the demo is over; return its exit status."""
+def _demonstrate(environ: dict[str, str], env_file: Path, stay: bool) -> int:
+    """Run the processes until the demo is over or, if they are to `stay`, until Ctrl-C; return its status.
+
+    Their output goes to the file `log` beside `env_file`.
+    """
+    log = env_file.with_name("log")
+    url = environ["API_URL"]
     with log.open("w") as output:
         manager = _manager(environ, Printer(output))
         demo = subprocess.Popen(
@@ -234,14 +243,18 @@ def _demonstrate(environ: dict[str, str], log: Path) -> int:
         )
 
         def finish() -> None:
-            demo.wait()
-            manager.terminate()
+            if demo.wait() or not stay:
+                manager.terminate()
+            else:
+                click.echo(f"Look at it: {url}\nCtrl-C ends it.")
 
         manager.loop_with(finish)
     demo.terminate()
     status = demo.wait()
     if status and not manager.was_asked_to_stop:
         click.echo(f"The demo failed; what the processes said is in {log}.", err=True)
+    elif not stay:
+        click.echo(f"To look at its pages, at {url}, run: bin/up --demo --stay")
     return status
 
 

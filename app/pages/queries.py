@@ -45,7 +45,7 @@ _OVERVIEW = text(f"""
         -- the first words of a reason, up to where it becomes particular, say its kind
         (SELECT coalesce(json_agg(row_to_json(outcome) ORDER BY outcome.count DESC, outcome.reason), '[]')
          FROM (
-            SELECT coalesce(substring(rejection_reason FROM '^[^:.(0-9]{{4,100}}'),
+            SELECT coalesce(substring(rejection_reason FROM '^[^:.,(0-9]{{4,100}}'),
                             left(rejection_reason, 100)) AS reason, count(*) AS count
             FROM (SELECT rejection_reason FROM evaluations ORDER BY submission_id DESC LIMIT :verdicts) latest
             GROUP BY 1) outcome) AS outcomes,

@@ -51,8 +51,8 @@ def database_url(postgres):
 
 
 @pytest.fixture
-def guide(settings, database_url, vlm, redis, processes, tmp_path):
-    return Guide(settings, database_url, vlm, processes, tmp_path)
+def guide(settings, database_url, vlm, redis, processes, run_kibotos, tmp_path):
+    return Guide(settings, database_url, vlm, processes, run_kibotos, tmp_path)
 
 
 UUID = r"[0-9a-f-]{36}"
@@ -64,12 +64,16 @@ class Failed(Exception):
 
 
 class Guide:
-    """Runs the commands of a document in a directory of its own, with its port replaced by a free one."""
+    """Runs the commands of a document in a directory of its own, with its port replaced by a free one.
 
-    def __init__(self, settings, database_url, vlm, processes, directory):
+    Services are processes. The other commands run in this process, since each start costs a second.
+    """
+
+    def __init__(self, settings, database_url, vlm, processes, run_kibotos, directory):
         self.url = f"http://localhost:{free_ports(1)[0]}"
         self._vlm = vlm
         self._start = processes
+        self._run_kibotos = run_kibotos
         self._directory = directory
         # as the guide spells it
         self._settings = {"database_url": database_url.replace("postgresql://", "postgresql+asyncpg://")}
@@ -108,7 +112,10 @@ class Guide:
             self._vlm.then(json.dumps({"drafts": drafts[:10]}), json.dumps({"drafts": drafts[10:]}))
         arguments = [argument.replace("https://example.org/", self._nobody) for argument in arguments]
         arguments = [argument.replace(NONE, self._listed) for argument in arguments]
-        printed = self._output(sys.executable, "-m", "cli", *arguments)
+        result = self._run_kibotos(*arguments, **self.environ)
+        if result.exit_code:
+            raise Failed(f"{command}: {result.output}") from result.exception
+        printed = result.stdout
         if "list" in arguments:
             self._listed = (re.findall(UUID, printed) or [NONE])[0]
         return printed

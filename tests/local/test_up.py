@@ -7,9 +7,11 @@ import stat
 import subprocess
 
 import requests
+from dotenv import dotenv_values
 from honcho.environ import parse_procfile
 
 from app.local.up import PROCESSES
+from tests import factories
 from tests.processes import ROOT, command, eventually
 from tests.up import Up
 
@@ -25,6 +27,7 @@ def test_it_runs_the_processes_of_the_procfile():
 
 
 def test_it_starts_serves_stops_and_goes_on(up):
+    """One after the other, since each start costs ten seconds of a processor."""
     up.start().ready()
     prompts = requests.get(f"{up.url}/v1/prompts").json()
     assert len(prompts) == 55
@@ -39,7 +42,18 @@ def test_it_starts_serves_stops_and_goes_on(up):
     # the operator guide's line, as printed
     body = {"id": "manip-001", "category": "manipulation", "task": "grasp", "scenario": "Pick up a mug"}
     assert requests.post(f"{up.url}/v1/admin/prompts", json=body).status_code == 201
+
+    assert f"judge        {first['VLM_API_URL']}, model offline-judge" in up.output
+    assert f"Look at it: {up.url}\n" in up.output
+
+    # a second one on the same data is refused
+    second = Up(up.data)
+    second.log = up.data.with_suffix(".second")
+    assert second.start().process.wait(60) == 1
+    assert re.fullmatch(r"Error: It runs already, as .*/env says; stop that first.*\n", second.output)
+
     family = up.family()
+    assert len(family) > 8
     assert up.stop(signal.SIGINT) == 0, up.output
     assert _gone(family)
 
@@ -53,15 +67,19 @@ def test_it_starts_serves_stops_and_goes_on(up):
     up.ready()
     assert len(requests.get(f"{up.url}/v1/prompts").json()) == 56
     assert up.environ() == first
-    assert up.stop(signal.SIGTERM) == 0
+    family = up.family()
+    up.process.kill()
+    up.process.wait()
+    # the web workers and a job get the time to end in order
+    eventually(lambda: _gone(family))
 
-
-def test_a_second_one_on_the_same_data_is_refused(up):
     up.start().ready()
-    second = Up(up.data)
-    second.log = up.data.with_suffix(".second")
-    assert second.start().process.wait(20) == 1
-    assert re.fullmatch(r"Error: It runs already, as .*/env says; stop that first.*\n", second.output)
+    family = up.family()
+    scheduler = next(pid for pid in family if command(pid).rstrip().endswith("kibotos scheduler"))
+    os.kill(scheduler, signal.SIGKILL)
+    # all stops when one of the processes ends
+    assert up.process.wait(60) == 1
+    assert _gone(family)
 
 
 def test_a_taken_port_is_told(up, services):
@@ -75,27 +93,13 @@ def test_production_is_refused(up):
     assert "unset APP_ENV" in up.output
 
 
-def test_nothing_outlives_it_when_it_is_killed(up):
-    up.start().ready()
-    family = up.family()
-    assert len(family) > 8
-    up.process.kill()
-    up.process.wait()
-    # the web workers and a job get the time to end in order
-    eventually(lambda: _gone(family))
-    up.start().ready()
-    assert up.stop() == 0
-
-
-def test_it_stops_when_one_of_its_processes_ends(up):
-    up.start().ready()
-    scheduler = next(pid for pid in up.family() if command(pid).rstrip().endswith("kibotos scheduler"))
-    os.kill(scheduler, signal.SIGKILL)
-    assert up.process.wait(40) == 1
-
-
-def test_services_that_are_named_are_used(up, settings, database, redis, vlm):
+def test_services_that_are_named_are_used_and_a_demo_that_fails_ends(up, settings, app, redis, vlm):
+    with app.app_context():
+        # the demo's own prompt: its database is not new
+        factories.make_prompt(id="demo-box")
     up.start(
+        "--demo",
+        "--stay",
         DATABASE_URL=settings.database_url.replace("+psycopg2", ""),
         REDIS_URL=settings.redis_url,
         S3_ENDPOINT=settings.s3_endpoint,
@@ -103,18 +107,39 @@ def test_services_that_are_named_are_used(up, settings, database, redis, vlm):
         AWS_SECRET_ACCESS_KEY=settings.aws_secret_access_key,
         VLM_API_URL=vlm.url,
         VLM_MODEL=vlm.model,
-    ).ready()
+    )
+    assert up.process.wait(120) == 1
+    assert "Starting web, worker and scheduler" in up.output
     assert "Starting PostgreSQL" not in up.output
-    assert not any(name in command(pid) for pid in up.family() for name in ("postgres", "valkey", "weed"))
-    assert up.environ()["VLM_API_URL"] == vlm.url
-    assert f"judge        {vlm.url}, model {vlm.model}" in up.output
-    assert "stand-in" not in up.output
-    assert up.stop() == 0
+    assert "The demo stopped: " in up.output
+    demo = up.data / "demo"
+    assert {path.name for path in demo.iterdir()} == {"env", "log"}
+    assert dotenv_values(demo / "env")["VLM_API_URL"] == vlm.url
 
 
-def test_the_demo_ends_with_weights_whatever_proxy_leads_out(up):
+def test_the_demo_ends_with_weights_whatever_proxy_leads_out_and_leaves_the_rest_alone(up):
+    up.data.mkdir(mode=0o711)
+    env = up.data / "env"
+    env.write_text("ADMIN_TOKEN=of-what-runs-without-demo\n")
+    before = env.stat()
     nobody = "http://127.0.0.1:9"
     proxies = dict.fromkeys(["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy"], nobody)
-    assert up.start("--demo", **proxies, no_proxy="", NO_PROXY="").process.wait(120) == 0, up.output
+    up.start("--demo", "--stay", **proxies, no_proxy="", NO_PROXY="")
+    eventually(lambda: "Ctrl-C ends it" in up.output or up.process.poll() is not None, 240)
     assert "does not understand pictures" in up.output
-    assert re.search(r"sum +│ 1\.000000 +│ 65535", up.output)
+    assert re.search(r"sum +│ .* │ 1\.0000 │ 65535", up.output), up.output
+    for said in ("black throughout", "cut short", "The same file was scored before"):
+        assert said in re.sub(r"[\s│]+", " ", up.output)
+
+    # it stays, and shows what it said
+    assert f"Look at it: {up.url}\n" in up.output
+    first = re.search(r"submission (\S+) is PENDING", up.output)[1]
+    assert "Hold a box in one hand" in requests.get(f"{up.url}/submissions/{first}").text
+    assert requests.get(f"{up.url}/v1/cycles/status").json()["last_completed_cycle_id"] == 1
+    family = up.family()
+    assert up.stop(signal.SIGINT) == 0
+    assert _gone(family)
+
+    assert env.read_text() == "ADMIN_TOKEN=of-what-runs-without-demo\n"
+    assert env.stat().st_mtime_ns == before.st_mtime_ns
+    assert {path.name for path in up.data.iterdir()} == {"demo", "env", "lock"}
