@@ -5,6 +5,7 @@ import pwd
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import uuid
 from contextlib import ExitStack, closing
@@ -292,6 +293,48 @@ def test_the_screen_has_a_line_a_check(run_kibotos, settings, database, redis):
     assert "RED  judge" in result.stdout
 
 
+@pytest.fixture
+def black_hole(tmp_path):
+    """Runs a command where no packet is answered: in a network of its own, whose one link leads nowhere."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root and iproute2: it makes a network that swallows all packets")
+    setup = (
+        "ip link set lo up && ip link add v0 type veth peer name v1 && ip link set v0 arp off && "
+        "ip addr add 10.9.9.1/24 dev v0 && ip link set v0 up && ip link set v1 up && ip route add default dev v0 && "
+        'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+    )
+    resolver = tmp_path / "resolv.conf"
+    resolver.write_text("nameserver 10.255.255.53\n")
+
+    def run(*command, **environ):
+        inside = ["unshare", "--net", "--mount", "sh", "-c", setup, resolver, *command]
+        return subprocess.run(inside, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+def test_machines_that_swallow_packets_are_told_of_at_once(black_hole, settings):
+    """Each by the same two seconds, whether it was asked for by its address or by a name."""
+    down = {
+        "database_url": "postgresql+psycopg2://u:secret@10.255.255.1/k",
+        "redis_url": "redis://redis.example.org/0",
+        "s3_endpoint": "http://10.255.255.1:9000",
+        "vlm_api_url": "http://judge.example.org/v1",
+        "netuid": 1,
+        "network": "finney",
+    }
+    result = black_hole(sys.executable, "-m", "cli", "doctor", "--json", **environment(settings, **down))
+    findings = {finding["check"]: finding for finding in json.loads(result.stdout)}
+    for name in ("database", "storage"):
+        assert findings[name]["detail"].endswith("out of reach: it takes no connection within 2 s")
+    for name in ("redis", "judge", "chain"):
+        assert findings[name]["detail"].endswith("no name server says where that is within 2 s")
+    assert all(
+        finding["ok"] or finding["advice"] or "not examined" in finding["detail"]
+        for finding in findings.values()
+    )
+
+
 def test_one_cause_comes_first_and_what_follows_from_it_is_left_out(run_kibotos, settings, redis):
     """Everything is down: the first line says with what to begin, and nothing is told twice."""
     down = {
@@ -337,6 +380,16 @@ def test_a_user_who_may_not_read_the_settings_is_told_who_may(settings, tmp_path
     assert rest["ffmpeg"].ok
     for name in rest.keys() - {"ffmpeg", "painter"}:
         assert rest[name].detail == "not examined: first repair the settings"
+
+
+def test_settings_that_other_users_can_read_are_warned_of(settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for mode, said in ((0o600, ""), (0o640, "Run: chmod 600 .env"), (0o604, "Run: chmod 600 .env")):
+        (tmp_path / ".env").touch()
+        (tmp_path / ".env").chmod(mode)
+        doctor = Doctor(settings)
+        finding = doctor.examine("settings", doctor.settings)
+        assert finding.ok and finding.advice == said
 
 
 def test_the_command_does_not_stop_at_settings_that_it_may_not_read(run_kibotos, tmp_path):

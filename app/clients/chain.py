@@ -58,6 +58,16 @@ class Chain:
         self.network = network
         self._read_timeout_seconds = read_timeout_seconds
 
+    def addresses(self) -> list[str]:
+        """The ws:// and wss:// addresses at which the SDK looks for the chain. Empty for an unknown name."""
+        from bittensor.settings import default_fallback_endpoints, resolve_endpoint
+
+        try:
+            _, primary = resolve_endpoint(self.network)
+        except ValueError:
+            return []
+        return [primary, *default_fallback_endpoints(self.network)]
+
     def read(self, netuid: int | None = None) -> Reading:
         """Read the current block and, with `netuid`, the subnet's neurons; give up when the time is over.
 

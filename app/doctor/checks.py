@@ -4,11 +4,14 @@ import pwd
 import random
 import socket
 import tempfile
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
 
 import psycopg2
@@ -17,7 +20,7 @@ from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
-from requests.utils import get_environ_proxies
+from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -28,7 +31,7 @@ from app.clients.storage import Storage
 from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Patience, Vlm
 from app.clients.vlm_habits import TooMuch
-from app.config import OFFLINE_MODEL, ConfigError, Settings
+from app.config import OFFLINE_MODEL, ConfigError, Settings, masked
 from app.cycles.queries import find_current_hold
 from app.db import command_app, db, describe, is_away, pending_migrations
 from app.errors import TransientError, Unavailable
@@ -60,8 +63,9 @@ NEEDS = {
 }
 # of these the answer is waited for at the same time
 REMOTE = ("database", "redis", "storage", "judge", "chain")
-# A machine that does not take a connection within this time is out of reach.
-CONNECT_SECONDS = 3.0
+# A machine whose name is not found, or that does not take a connection, within this time is out of reach.
+CONNECT_SECONDS = 2.0
+PORTS = {"https": 443, "wss": 443, "redis": 6379, "rediss": 6379, "socks5": 1080, "socks5h": 1080}
 # short, since a person waits for the answer
 JUDGE_PATIENCE = Patience(attempts=2, attempt_seconds=120, seconds=30)
 MAX_WAIT_SECONDS = 900
@@ -211,7 +215,10 @@ class Doctor:
         if self._fault:
             raise Red(self._fault, _who_may_read(Path(".env")))
         self._settings.require_server()
-        return f"APP_ENV={self._settings.app_env}"
+        found = f"APP_ENV={self._settings.app_env}"
+        if Path(".env").exists() and Path(".env").stat().st_mode & 0o077:
+            raise Amber(f"{found}, but other users can read .env and its secrets", "Run: chmod 600 .env")
+        return found
 
     def database(self) -> str:
         address = self._settings.require_database().database_url
@@ -219,7 +226,7 @@ class Doctor:
         try:
             # of several hosts, or of a directory with a socket, libpq knows more
             if url.host and "," not in url.host:
-                _connect(url.host, url.port or 5432)
+                _connect([(url.host, url.port or 5432)])
             server = queries.get_server()
         except (OSError, *DATABASE_ERRORS) as error:
             if not isinstance(error, OSError) and not is_away(error):
@@ -278,9 +285,13 @@ class Doctor:
             return 0
 
     def redis(self) -> str:
+        parts = urlsplit(self._settings.redis_url)
         try:
+            # the client would wait for a name that is not found as long as the resolver likes
+            if parts.hostname:
+                _connect([(parts.hostname, parts.port or PORTS[parts.scheme])])
             self._redis.ping()
-        except RedisError as error:
+        except (OSError, RedisError) as error:
             advice = "Start Redis or Valkey, and check REDIS_URL."
             if "CERTIFICATE_VERIFY_FAILED" in str(error):
                 advice = "Add ?ssl_ca_certs=FILE with its CA to REDIS_URL, or set REDIS_TLS_VERIFY=false."
@@ -307,7 +318,8 @@ class Doctor:
         """Store an object as a video is stored: presigned PUT and GET, then DELETE."""
         examiner = StorageExaminer(self._storage, self._settings)
         for name in ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT"):
-            _reach(getattr(self._settings, name.lower()), f"Check {name}, and that the store runs.")
+            if url := getattr(self._settings, name.lower()):
+                _reach([url], f"Check {name}, and that the store runs.")
         try:
             examiner.check_bucket()
             return examiner.check_objects()
@@ -360,7 +372,7 @@ class Doctor:
         return said
 
     def _ask_judge(self, settings: Settings) -> str:
-        _reach(settings.vlm_api_url, "Check VLM_API_URL, and that the judge's server runs.")
+        _reach([settings.vlm_api_url], "Check VLM_API_URL, and that the judge's server runs.")
         vlm = Vlm(settings, patience=JUDGE_PATIENCE)
         asked = Judge(vlm, settings)
         where = f"{vlm.model} at {vlm.endpoint}"
@@ -403,10 +415,10 @@ class Doctor:
             if not self._settings.development:
                 raise Amber(unchecked, "Set NETUID. Otherwise anybody can avoid the quotas with new hotkeys.")
             return unchecked
-        if "://" in self._settings.network:
-            _reach(self._settings.network, "Check NETWORK. Cycles continue with the last known block.")
+        chain = Chain(self._settings.network)
+        _reach(chain.addresses(), "Check NETWORK. Cycles continue with the last known block.")
         try:
-            reading = Chain(self._settings.network).read(self._settings.netuid)
+            reading = chain.read(self._settings.netuid)
         except ChainError as error:
             raise Red(
                 str(error), "Check NETWORK and NETUID. Cycles continue with the last known block."
@@ -571,21 +583,60 @@ def _left_out(name: str, need: str) -> Finding:
     return Finding(name, False, f"not examined: first repair the {need}")
 
 
-def _reach(url: str, advice: str) -> None:
-    """Raise Unusable if nothing takes a connection at `url` within some seconds. A proxy would hide that."""
-    parts = urlsplit(url)
-    if not parts.hostname or get_environ_proxies(url):
+def _reach(urls: Sequence[str], advice: str) -> None:
+    """Raise Unusable if nothing takes a connection at any of `urls`, or at the proxy that leads there."""
+    # NO_PROXY is among them, as "no"
+    proxies = {url: get_environ_proxies(url) for url in urls}
+    between = {proxy for url, known in proxies.items() if (proxy := select_proxy(url, known))}
+    if any(known.keys() - {"no"} for known in proxies.values()) and not between:
+        # the SDK of the chain chooses its proxy by rules of its own
         return
-    port = parts.port or {"https": 443, "wss": 443}.get(parts.scheme, 80)
+    parts = [urlsplit(url) for url in between or urls]
     try:
-        _connect(parts.hostname, port)
+        _connect(
+            [(each.hostname, each.port or PORTS.get(each.scheme, 80)) for each in parts if each.hostname]
+        )
     except OSError as error:
-        raise Unusable(f"{url} is out of reach: {error.strerror or error}", advice) from error
+        said = f"out of reach: {error.strerror or error}"
+        if between:
+            detail = f"the proxy {' or '.join(map(masked, between))} is {said}"
+            raise Unusable(
+                detail, "Check HTTP_PROXY and HTTPS_PROXY; NO_PROXY names what needs none."
+            ) from error
+        raise Unusable(f"{' or '.join(urls)} is {said}", advice) from error
 
 
-def _connect(host: str, port: int) -> None:
-    """Return if something takes a connection; raise OSError if not. This takes seconds at most."""
-    socket.create_connection((host, port), CONNECT_SECONDS).close()
+def _connect(addresses: Sequence[tuple[str, int]]) -> None:
+    """Return once something takes a connection at one of `addresses`; raise OSError if nothing does in time.
+
+    Each is tried in a thread that nobody waits for, since the resolver alone can take a quarter of a minute.
+    """
+    answers: SimpleQueue[OSError | None] = SimpleQueue()
+    found: set[str] = set()
+
+    def attempt(host: str, port: int) -> None:
+        try:
+            socket.getaddrinfo(host, port)
+            found.add(host)
+            socket.create_connection((host, port), CONNECT_SECONDS).close()
+        except OSError as error:
+            answers.put(error)
+        else:
+            answers.put(None)
+
+    for address in addresses:
+        threading.Thread(target=attempt, args=address, daemon=True).start()
+    deadline = time.monotonic() + CONNECT_SECONDS
+    for number in range(len(addresses)):
+        try:
+            error = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except Empty:
+            what = "it takes no connection" if found else "no name server says where that is"
+            raise TimeoutError(f"{what} within {CONNECT_SECONDS:g} s") from None
+        if error is None:
+            return
+        if number == len(addresses) - 1:
+            raise error
 
 
 def _who_may_read(file: Path) -> str:
