@@ -300,7 +300,8 @@ def black_hole(tmp_path):
         pytest.skip("needs root and iproute2: it makes a network that swallows all packets")
     setup = (
         "ip link set lo up && ip link add v0 type veth peer name v1 && ip link set v0 arp off && "
-        "ip addr add 10.9.9.1/24 dev v0 && ip link set v0 up && ip link set v1 up && ip route add default dev v0 && "
+        "ip addr add 10.9.9.1/24 dev v0 && ip link set v0 up && ip link set v1 up && "
+        "ip route add default dev v0 && "
         'mount --bind "$0" /etc/resolv.conf && exec "$@"'
     )
     resolver = tmp_path / "resolv.conf"
@@ -382,13 +383,14 @@ def test_a_user_who_may_not_read_the_settings_is_told_who_may(settings, tmp_path
         assert rest[name].detail == "not examined: first repair the settings"
 
 
-def test_settings_that_other_users_can_read_are_warned_of(settings, tmp_path, monkeypatch):
+def test_settings_that_other_users_can_read_are_warned_of(app, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for mode, said in ((0o600, ""), (0o640, "Run: chmod 600 .env"), (0o604, "Run: chmod 600 .env")):
         (tmp_path / ".env").touch()
         (tmp_path / ".env").chmod(mode)
         doctor = Doctor(settings)
-        finding = doctor.examine("settings", doctor.settings)
+        with app.app_context():
+            finding = doctor.examine("settings", doctor.settings)
         assert finding.ok and finding.advice == said
 
 
