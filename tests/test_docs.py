@@ -87,7 +87,7 @@ CHECKS = {
 }
 for _program in (
     *("apt-get", "cd", "chmod", "chown", "curl", "export", "git", "mkdir", "pip", "psql", "useradd", "uv"),
-    *("certbot", "docker", "nginx", "openssl", "promtool", "sha256sum", "vllm", "zstd"),
+    *("amtool", "certbot", "docker", "nginx", "openssl", "promtool", "sed", "sha256sum", "vllm", "zstd"),
 ):
     CHECKS[_program] = not_ours
 

@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from bittensor_core import Keypair
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from app.assessment.formula import FINAL_WEIGHTS, RELEVANCE_WEIGHTS
 from app.clients.backend import Backend
@@ -171,16 +171,17 @@ class Demo:
 
     def _show_results(self, submitted: list, results: list[dict[str, Any]]) -> None:
         self._say("All are evaluated")
-        why = Column("why", overflow="fold")
-        table = Table("miner", "video", "status", "technical", "relevance", "quality", "final", why)
+        table = Table("miner", "video", "status", "technical", "relevance", "quality", "final")
         for (miner, video, _), result in zip(submitted, results, strict=True):
             scores = result["evaluation"]
             numbers = [
                 f"{scores[f'{name}_score']:.3f}" for name in ("technical", "relevance", "quality", "final")
             ]
-            reason = scores["rejection_reason"] or ""
-            table.add_row(str(miner.uid), video.about, result["status"], *numbers, reason)
+            table.add_row(str(miner.uid), video.about, result["status"], *numbers)
         self.console.print(table)
+        for (_, video, _), result in zip(submitted, results, strict=True):
+            if reason := result["evaluation"]["rejection_reason"]:
+                self.console.print(f"Why not {video.about}? {reason}", markup=False)
         shares = " + ".join(f"{share} x {name}" for name, share in FINAL_WEIGHTS.items())
         self.console.print(f"final = {shares}, each from 0 to 1. What is rejected gets 0.")
 
