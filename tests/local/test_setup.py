@@ -64,6 +64,7 @@ def test_uv_of_the_machine_is_used(machine):
     status, output, calls = machine(uv=True)
     assert status == 0, output
     assert "uv pip install --quiet --requirement requirements-dev.txt" in calls
+    assert "850 MB from the internet, 1.8 GB on disk" in output.splitlines()[0]
     assert not any("pip" in call for call in calls if call.startswith("python"))
 
 
