@@ -38,7 +38,7 @@ class Up:
 
     def ready(self):
         """Wait until it says it is."""
-        eventually(lambda: " s] Ready" in self.output or self.process.poll() is not None, 60)
+        eventually(lambda: " s] Ready" in self.output or self.process.poll() is not None, 240)
         assert self.process.poll() is None, self.output
 
     @property
@@ -48,7 +48,7 @@ class Up:
     def stop(self, number=signal.SIGTERM):
         """Signal it as a terminal or a platform would; return its exit status."""
         self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(120)
 
     def family(self):
         """The ids of all its processes."""
