@@ -618,7 +618,8 @@ def _connect(addresses: Sequence[tuple[str, int]]) -> None:
         try:
             socket.getaddrinfo(host, port)
             found.add(host)
-            socket.create_connection((host, port), CONNECT_SECONDS).close()
+            # longer than anyone waits: what is told does not hang on which of the two ends first
+            socket.create_connection((host, port), 2 * CONNECT_SECONDS).close()
         except OSError as error:
             answers.put(error)
         else:
