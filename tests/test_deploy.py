@@ -203,6 +203,34 @@ def test_what_fills_up_or_stands_still_is_told_of(tmp_path):
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
+@pytest.mark.skipif(PROMTOOL is None, reason="NOT RUN: no promtool; it comes with Prometheus")
+def test_promtool_accepts_the_files_where_the_page_puts_them_and_wants_the_token_first(tmp_path):
+    text = (DEPLOY / "prometheus" / "scrape.yml").read_text()
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus", str(tmp_path)))
+    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", tmp_path)
+    command = ["promtool", "check", "config", str(tmp_path / "prometheus.yml")]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1 and "kibotos-metrics-token" in refused.stderr
+    (tmp_path / "kibotos-metrics-token").touch()
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="NOT RUN: no nginx (apt-get install nginx-light)")
+def test_nginx_accepts_our_file_with_the_certificate_of_the_page(tmp_path):
+    page = (DEPLOY.parent / "docs" / "operators" / "proxy-and-monitoring.md").read_text()
+    (make,) = re.findall(r"^sudo (openssl .*(?:\n .*)*)", page, re.MULTILINE)
+    live = "/etc/letsencrypt/live/api.example.org"
+    subprocess.run(["sh", "-c", make.replace(live, str(tmp_path))], check=True, capture_output=True)
+    text = (DEPLOY / "nginx" / "kibotos.conf").read_text().replace(live, str(tmp_path))
+    # it tries to listen as well
+    for port in ("80", "443"):
+        text = re.sub(rf"listen (\[::\]:)?{port}\b", f"listen 127.0.0.1:{free_ports(1)[0]}", text, count=1)
+        text = re.sub(rf"listen \[::\]:{port}.*\n", "\n", text)
+    files = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off;\n{text}}}"
+    (tmp_path / "nginx.conf").write_text(files)
+    subprocess.run(["nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], check=True)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_units_start_commands_that_exist(unit):
     (start,) = re.findall(r"^ExecStart=/opt/kibotos/.venv/bin/kibotos (.*)$", unit.read_text(), re.MULTILINE)

@@ -231,11 +231,12 @@ def test_from_prompts_to_weights(up, submissions, run_kibotos):
 
         for submission in submissions:
             path = f"/v1/submissions/{submission.uuid}"
-            result = eventually(lambda path=path: (r := client.get(path))["evaluation"] and r, 120)
+            # each look costs the web process as much as the worker loses
+            result = eventually(lambda path=path: (r := client.get(path))["evaluation"] and r, 240, poll=0.5)
             check_result(submission, result)
             check_report(submission, client.get(f"{path}/report"))
         run_kibotos("cycles", "close", **up.environ())
-        eventually(lambda: client.get(f"/v1/scores/{cycle}")["status"] == "COMPLETED", 90)
+        eventually(lambda: client.get(f"/v1/scores/{cycle}")["status"] == "COMPLETED", 180)
         check_cycle(client, cycle)
         assert up.stop() == 0
 

@@ -28,7 +28,7 @@ from app.config import Settings
 from app.errors import DomainError
 from app.video.ffmpeg import tool
 
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 FILMS = Path(__file__).parent / "films"
 PROMPTS = [
     {
@@ -157,11 +157,11 @@ class Demo:
                 return answer
 
     def _until(self, what: str) -> Iterator[None]:
-        """Give turns a quarter of a second apart; raise TimeoutError when they have been too many."""
+        """Give turns half a second apart; raise TimeoutError when they have been too many."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             yield
-            time.sleep(0.25)
+            time.sleep(0.5)
         raise TimeoutError(f"Not within {PATIENCE_SECONDS} s: {what}.")
 
     # what is shown
