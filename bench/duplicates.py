@@ -17,11 +17,10 @@ sys.path.insert(0, str(ROOT))
 
 from app.assessment.formula import MAX_MATCHED
 from app.duplicates import matching
-from app.local.samples import footage
 from app.video.ffmpeg import tool
 from app.video.probe import probe
 from app.video.scan import scan
-from tests.videos import iscc
+from tests.videos import footage, iscc
 
 SECONDS = 6
 ENCODE = ["-an", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]

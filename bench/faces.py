@@ -31,11 +31,10 @@ sys.path.insert(0, str(ROOT))
 from app.attributes.faces import FaceFinder
 from app.attributes.masks import Masks, Pixels
 from app.attributes.watch import FaceWatch, in_grey
-from app.local.samples import footage
 from app.video import film
 from app.video.ffmpeg import tool
 from app.video.film import Recipe
-from tests.videos import iscc
+from tests.videos import footage, iscc
 
 LABELS = Path(__file__).with_suffix(".json")
 RECIPE = Recipe()

@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.local.samples import footage
 from app.video.ffmpeg import tool
+from tests.videos import footage
 
 SIZE = "scale=640:360:force_original_aspect_ratio=increase,crop=640:360,setsar=1,fps=25"
 ENCODE = ("-an", "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p")

@@ -10,10 +10,9 @@ import tempfile
 from pathlib import Path
 
 from app.assessment import pipeline
-from app.local.samples import footage
 from bench import films
 from tests.evaluation.conftest import BRIEF, FixedJudge
-from tests.videos import iscc
+from tests.videos import footage, iscc
 
 
 def main() -> None:

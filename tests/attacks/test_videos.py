@@ -6,10 +6,9 @@ import threading
 import numpy as np
 import requests
 
-from app.local.samples import footage
 from tests.attacks.arena import noise
 from tests.processes import eventually
-from tests.videos import run_ffmpeg
+from tests.videos import footage, run_ffmpeg
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-pix_fmt", "yuv420p")
 SHAPE = "scale=640:480,setsar=1,fps=25"

@@ -15,10 +15,9 @@ from app.attributes.model import FlagKind
 from app.attributes.reading import Line, Reader
 from app.attributes.speech import speech_share
 from app.attributes.weights import DIRECTORY, NotInstalled
-from app.local.samples import footage
 from app.video import film
 from app.video.film import Recipe
-from tests.videos import FFMPEG, iscc
+from tests.videos import FFMPEG, footage, iscc
 
 RECIPE = Recipe(fps=15, long_side=640, gop=15)
 # frames of the film below in which a board hides the face

@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from app.assessment import pipeline
-from app.local.samples import footage
 from app.video.probe import probe
 from app.video.scan import scan
 from tests.evaluation.conftest import make_claim
-from tests.videos import run_ffmpeg
+from tests.videos import footage, run_ffmpeg
 
 H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-crf", "16", "-pix_fmt", "yuv420p")
 SHAPE = "scale=640:480,setsar=1,fps=25"

@@ -66,7 +66,8 @@ class Failed(Exception):
 class Guide:
     """Runs the commands of a document in a directory of its own, with its port replaced by a free one.
 
-    Services are processes. The other commands run in this process, since each start costs a second.
+    Services are processes, and so are commands with a wallet: the SDK looks for it in the home that it was
+    imported in. The other commands run in this process, since each start costs a second.
     """
 
     def __init__(self, settings, database_url, vlm, processes, run_kibotos, directory):
@@ -112,10 +113,10 @@ class Guide:
             self._vlm.then(json.dumps({"drafts": drafts[:10]}), json.dumps({"drafts": drafts[10:]}))
         arguments = [argument.replace("https://example.org/", self._nobody) for argument in arguments]
         arguments = [argument.replace(NONE, self._listed) for argument in arguments]
-        result = self._run_kibotos(*arguments, **self.environ)
-        if result.exit_code:
-            raise Failed(f"{command}: {result.output}") from result.exception
-        printed = result.stdout
+        if "--wallet-name" in arguments:
+            printed = self._output(sys.executable, "-m", "cli", *arguments)
+        else:
+            printed = self._here(*arguments)
         if "list" in arguments:
             self._listed = (re.findall(UUID, printed) or [NONE])[0]
         return printed
@@ -128,6 +129,12 @@ class Guide:
     def flask(self, *arguments):
         """What `flask kibotos <arguments>` prints."""
         return self._output(sys.executable, "-m", "flask", "kibotos", *arguments)
+
+    def _here(self, *arguments):
+        result = self._run_kibotos(*arguments, **self.environ)
+        if result.exit_code:
+            raise Failed(f"{arguments}: {result.output}") from result.exception
+        return result.stdout
 
     def _output(self, *command):
         done = subprocess.run(

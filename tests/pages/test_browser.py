@@ -14,7 +14,6 @@ from redis import Redis
 from app import create_app
 from app.clients.storage import Storage
 from app.db import db
-from app.local.samples import footage
 from app.sheets import service as sheets
 from tests.api.conftest import ADMIN_TOKEN, running
 from tests.appeals.conftest import uuid_of
@@ -23,6 +22,7 @@ from tests.factories import insert, make_result, make_submission, make_upload
 from tests.pages.conftest import SHEET, make_report, tell_story
 from tests.pages.test_pages import PUBLIC, address
 from tests.processes import eventually
+from tests.videos import footage
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # the first lets it run as root; the others keep it from calling its maker
