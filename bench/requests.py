@@ -5,8 +5,8 @@ Runs the whole application in one thread, against PostgreSQL (durable), Valkey a
 connection's process in PostgreSQL. Processor time can be compared while other work is going on, though caches
 that are shared make it up to a third longer: compare with the bare view of the same run.
 
-A worker stands beside POST /v1/submissions: it takes each job out of the queue as soon as it is there, so that
-every submission finds the queue empty.
+Beside POST /v1/submissions each job is taken out of the queue as soon as it is there: every submission finds the
+queue empty, as if more workers waited than there are submissions.
 """
 
 import argparse
