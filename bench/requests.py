@@ -2,11 +2,11 @@
 
 Runs the whole application in one thread, against PostgreSQL (durable), Valkey and SeaweedFS of its own.
 "Server" is the processor time of the thread that answers, without gunicorn. "Database" is that of the
-connection's process in PostgreSQL. Processor time can be compared while other work is going on, though caches
-that are shared make it up to a third longer: compare with the bare view of the same run.
+connection's process in PostgreSQL. Both can be measured while other work is going on, but caches and cores
+that are shared make them up to three times as long. So batches of the bare view run between.
 
-Beside POST /v1/submissions each job is taken out of the queue as soon as it is there: every submission finds the
-queue empty, as if more workers waited than there are submissions.
+Beside POST /v1/submissions each job is taken out of the queue as soon as it is there: every submission finds
+the queue empty, as if more workers waited than there are submissions.
 """
 
 import argparse
@@ -149,25 +149,33 @@ def measure(options: argparse.Namespace, directory: Path, postgres: Postgres, se
         with app.app_context():
             # there are scores and weights from then on
             completion.tick(settings, Chain("ws://127.0.0.1:1"))
-        print("| what | server | of bare | database |\n|---|---|---|---|", flush=True)
-        bare_ms = 0.0
+        print("| what | server | database | bare view beside it | server of its |\n|---|---|---|---|---|")
+        bare = _bare()
         for name, make in CASES.items():
-            if name != "bare" and options.names and not any(wanted in name for wanted in options.names):
+            if options.names and not any(wanted in name for wanted in options.names):
                 continue
             case = make(app, bench, options)
-            for _ in range(WARM_UP):
-                case.send()
-            before = _backends_ns(cursor)
-            batches = [
-                sum(case.send() for _ in range(BATCH)) / BATCH * 1000
-                for _ in range(options.requests // BATCH)
-            ]
-            database_ms = (_backends_ns(cursor) - before) / 1e6 / (len(batches) * BATCH)
-            ours = median(batches)
-            bare_ms = bare_ms or ours
-            print(f"| {name} | {ours:.3f} ms | {ours / bare_ms:.2f} | {database_ms:.3f} ms |", flush=True)
+            for each in (bare, case):
+                for _ in range(WARM_UP):
+                    each.send()
+            figures = [(_batch(case, cursor), _batch(bare, cursor)) for _ in range(options.requests // BATCH)]
+            ours, database = (median(column) for column in zip(*(own for own, _ in figures), strict=True))
+            floor, floor_database = (median(c) for c in zip(*(bare for _, bare in figures), strict=True))
+            ratio = median(own[0] / theirs[0] for own, theirs in figures)
+            print(
+                f"| {name} | {ours:.3f} ms | {database:.3f} ms | {floor:.3f} + {floor_database:.3f} ms "
+                f"| {ratio:.2f} |",
+                flush=True,
+            )
             if options.profile:
                 _profile(case)
+
+
+def _batch(case: Case, cursor: Any) -> tuple[float, float]:
+    """The milliseconds of processor time of a request in this thread, and in PostgreSQL."""
+    before = _backends_ns(cursor)
+    used = sum(case.send() for _ in range(BATCH))
+    return used / BATCH * 1e3, (_backends_ns(cursor) - before) / BATCH / 1e6
 
 
 def _backends_ns(cursor: Any) -> int:
@@ -185,7 +193,7 @@ def _profile(case: Case) -> None:
     pstats.Stats(profile, stream=sys.stdout).sort_stats("cumulative").print_stats(110)
 
 
-def _bare(_app: Any, _bench: measures.Bench, _options: argparse.Namespace) -> Case:
+def _bare() -> Case:
     # it reads the environment
     from bench.bare import app
 
@@ -254,7 +262,6 @@ def _active(bench: measures.Bench) -> int:
 
 
 CASES: dict[str, Callable[[Any, measures.Bench, argparse.Namespace], Case]] = {
-    "bare": _bare,
     "GET /health": _get("/health"),
     "GET /v1/submissions/{uuid}": _get("/v1/submissions/{uuid}"),
     "GET /v1/prompts": _get("/v1/prompts"),
