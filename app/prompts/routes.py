@@ -17,7 +17,7 @@ from app.prompts.models import (
     PromptOut,
     PromptQuery,
 )
-from app.web.api import Problem, Unchecked, spec
+from app.web.api import Problem, spec
 from app.web.auth import require_admin
 
 blueprint = Blueprint("prompts", __name__)
@@ -38,7 +38,7 @@ def _show_all(prompts: list[Prompt]) -> bytes:
 
 
 @blueprint.get("/v1/prompts")
-@spec.validate(resp=Unchecked(HTTP_200=list[PromptOut]), tags=["prompts"])
+@spec.validate(resp=Answers(HTTP_200=list[PromptOut]), tags=["prompts"])
 def list_prompts(query: PromptQuery) -> Response:
     """List prompts in the order of their ids.
 

@@ -38,12 +38,12 @@ def init_app(app: Flask) -> None:
 
     @app.after_request
     def end(response: Response) -> Response:
-        response.headers["X-Request-ID"] = request_id()
+        response.headers["X-Request-ID"] = g.request_id
         log.info(
             "request",
             method=request.method,
             path=request.path,
             status=response.status_code,
-            ms=round((time.perf_counter() - g.get("began", time.perf_counter())) * 1000, 1),
+            ms=round((time.perf_counter() - g.began) * 1000, 1),
         )
         return response

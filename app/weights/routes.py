@@ -25,9 +25,7 @@ _RUNNING_SECONDS = 5
 
 
 @blueprint.get("/v1/scores/latest")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
 def get_latest_scores() -> Response:
     """Return the scores of the last completed cycle."""
     cycle = service.get_cycle(None)
@@ -35,9 +33,7 @@ def get_latest_scores() -> Response:
 
 
 @blueprint.get(f"/v1/scores/{_ID}")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
 def get_scores(cycle_id: int) -> Response:
     """Return the scores of a cycle. They are final once the cycle is completed."""
     cycle = service.get_cycle(cycle_id)
@@ -45,9 +41,7 @@ def get_scores(cycle_id: int) -> Response:
 
 
 @blueprint.get("/v1/weights/latest")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
 def get_latest_weights() -> Response:
     """Return the weights of the last completed cycle that has any."""
     cycle = service.get_weighted_cycle(None)
@@ -55,9 +49,7 @@ def get_latest_weights() -> Response:
 
 
 @blueprint.get(f"/v1/weights/{_ID}")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
 def get_weights(cycle_id: int) -> Response:
     """Return a completed cycle's weights."""
     cycle = service.get_weighted_cycle(cycle_id)
