@@ -145,6 +145,13 @@ def _parse_int(digits: str) -> float:
     return int(digits) if len(digits) < 400 else math.inf
 
 
+class Application(Flask):
+    """Flask without coroutines: to ask of each function whether it is one takes 4 % of a small request."""
+
+    def ensure_sync(self, func: Callable) -> Callable:
+        return func
+
+
 class _Request(Request):
     """A request whose JSON is read at a bounded cost."""
 
@@ -177,7 +184,8 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def bound() -> None:
-        if (request.content_length or 0) > MAX_BODY_BYTES:
+        environ = request.environ
+        if environ.get("CONTENT_LENGTH", "0") != "0" and (request.content_length or 0) > MAX_BODY_BYTES:
             raise RequestEntityTooLarge
-        if "\0" in request.path:
+        if "\0" in environ["PATH_INFO"]:
             raise NotFound("There is nothing at this address; no id holds a NUL character.")
