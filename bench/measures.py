@@ -201,7 +201,7 @@ def submit(bench: Bench) -> None:
 
     One of them asks storage for the object before, as no submission can be accepted without it.
     """
-    bodies = _prepare_submissions(bench, int(bench.seconds * 2 * ROUNDS * 900) + 400)
+    bodies = prepare_submissions(bench, int(bench.seconds * 2 * ROUNDS * 900) + 400)
     messages = iter([request("POST", "/v1/submissions", body) for body in bodies])
     with bench.serve("bench.bare:app") as bare, bench.serve("wsgi:app") as server:
         for connections in (8, 64):
@@ -215,7 +215,7 @@ def submit(bench: Bench) -> None:
                 _tell(bench, f"POST /v1/submissions, {connections} connections; bare {path}", ours, floor)
 
 
-def _prepare_submissions(bench: Bench, number: int) -> list[bytes]:
+def prepare_submissions(bench: Bench, number: int) -> list[bytes]:
     """Upload `number` small objects and return what submits them, as many a miner as an hour allows."""
     quota = bench.settings.max_submissions_per_hour
     miners = [Keypair.create_from_uri(f"//{i}") for i in range(-(-number // quota))]
