@@ -48,7 +48,7 @@ def answer(shared: Shared, cache_control: str) -> Response:
     body = shared.body
     if shared.squeezed:
         headers["Vary"] = "Accept-Encoding"
-        if request.environ.get("HTTP_ACCEPT_ENCODING") and "gzip" in request.accept_encodings:
+        if request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
             headers["Content-Encoding"] = "gzip"
             body = shared.squeezed
     return Response(body, mimetype="application/json", headers=headers)
