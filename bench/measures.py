@@ -320,7 +320,8 @@ class _Loader:
         if load.seconds < seconds:
             raise RuntimeError("The prepared requests are used up: this machine is faster than was thought.")
         cpu_ms = (self._server.cpu_seconds() - used) / len(load.latencies) * 1000
-        database_ms = (database_seconds() - database) / len(load.latencies) * 1000
+        spent = sum(seconds - database.get(pid, 0) for pid, seconds in database_seconds().items())
+        database_ms = spent / len(load.latencies) * 1000
         self.statuses += load.statuses
         self.bodies += load.bodies
         self.rounds.append(cpu_ms)

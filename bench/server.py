@@ -40,16 +40,16 @@ class Server:
         return found
 
 
-def database_seconds() -> float:
-    """Processor time of all of PostgreSQL's processes that serve a client of the role `kibotos`."""
-    total = 0.0
+def database_seconds() -> dict[str, float]:
+    """Processor time so far of each of PostgreSQL's processes that serves a client of the role `kibotos`."""
+    found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if b"postgres: kibotos " in (process / "cmdline").read_bytes():
-                total += int((process / "schedstat").read_text().split()[0]) / 1e9
+                found[process.name] = int((process / "schedstat").read_text().split()[0]) / 1e9
         except OSError:
             continue
-    return total
+    return found
 
 
 def _processes() -> Iterator[list[str]]:
