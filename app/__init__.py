@@ -16,7 +16,6 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     """
     # Imported here, since every command of the CLI imports this package and most need none of it: the miner's
     # and the remote evaluator's start in a fifth of the time and the memory.
-    from flask import Flask
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -47,7 +46,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
-    app = Flask(__name__, static_folder=None, template_folder="web/templates")
+    app = api.Application(__name__, static_folder=None, template_folder="web/templates")
     app.extensions["settings"] = settings
     app.extensions["redis"] = queue.connect(
         settings,

@@ -31,9 +31,25 @@ class Server:
         )
 
     def megabytes(self) -> list[float]:
-        """Resident memory of each of the server's processes."""
-        pages = [int(fields[21]) for fields in _processes() if fields[1] == str(self.pid)]
-        return [count * os.sysconf("SC_PAGE_SIZE") / 2**20 for count in pages]
+        """Memory of each of the server's processes: what is its own, and its share of what several have."""
+        found = []
+        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                found.append(int(rollup.split("Pss:")[1].split()[0]) / 1024)
+        return found
+
+
+def database_seconds() -> dict[str, float]:
+    """Processor time so far of each of PostgreSQL's processes that serves a client of the role `kibotos`."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"postgres: kibotos " in (process / "cmdline").read_bytes():
+                found[process.name] = int((process / "schedstat").read_text().split()[0]) / 1e9
+        except OSError:
+            continue
+    return found
 
 
 def _processes() -> Iterator[list[str]]:

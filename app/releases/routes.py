@@ -5,10 +5,11 @@ from typing import Annotated
 
 from flask import Blueprint, Response, current_app
 from pydantic import BaseModel, Field
+from spectree import Response as Answers
 
 from app.releases import queries, service
 from app.releases.models import ReleaseOut, ReleasesOut
-from app.web.api import Problem, Unchecked, spec
+from app.web.api import Problem, spec
 
 blueprint = Blueprint("releases", __name__)
 
@@ -24,7 +25,7 @@ class ReleasesQuery(BaseModel):
 
 
 @blueprint.get("/v1/releases")
-@spec.validate(resp=Unchecked(HTTP_200=ReleasesOut), tags=["releases"])
+@spec.validate(resp=Answers(HTTP_200=ReleasesOut), tags=["releases"])
 def list_releases(query: ReleasesQuery) -> Response:
     """List the releases, the newest first."""
 
@@ -38,7 +39,7 @@ def list_releases(query: ReleasesQuery) -> Response:
 
 
 @blueprint.get("/v1/releases/<name>")
-@spec.validate(resp=Unchecked(HTTP_200=ReleaseOut, HTTP_404=Problem), tags=["releases"])
+@spec.validate(resp=Answers(HTTP_200=ReleaseOut, HTTP_404=Problem), tags=["releases"])
 def get_release(name: str) -> Response:
     """Return what a release is, how far it is, and the hash that names it once it is complete."""
     return _answer(("v1/releases", name), lambda: _dump(ReleaseOut.of(service.get(name))))

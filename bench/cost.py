@@ -195,9 +195,9 @@ def _profile(case: Case) -> None:
 
 def _bare() -> Case:
     # it reads the environment
-    from bench.bare import app
+    from bench.bare import app as bare
 
-    return Case(app, itertools.repeat(Request("GET", "/select/prompt/prompt-1")))
+    return Case(bare, itertools.repeat(Request("GET", "/select/prompt/prompt-1")))
 
 
 def _get(path: str) -> Callable[..., Case]:
