@@ -63,7 +63,8 @@ _SESSION = """
 
 # SQLSTATEs of a server that cannot be used at the moment: a lost or refused connection, a server that stops
 # or starts, a server without a free connection, and one that is read-only since another took over its role.
-_AWAY = ("08", "57P0", "53300", "25006")
+# 0A000: a migration has changed the type of a column that a statement returns which the connection prepared.
+_AWAY = ("08", "57P0", "53300", "25006", "0A000")
 _UNDEFINED_TABLE = "42P01"
 
 Row = TypeVar("Row")
@@ -205,6 +206,7 @@ class Prepared:
 
     They are sent in one message, which is one transaction, and each has a snapshot of its own. A plan serves
     all values: if one for certain values is much cheaper, PostgreSQL plans each time and nothing is gained.
+    The server keeps them with the session, so a pooler must leave each connection its session.
     """
 
     def __init__(self, *statements: str):
