@@ -1,6 +1,8 @@
 """AWS Signature Version 4 of requests to S3 that have no body, or one that is not signed.
 
-botocore's signers do the same in ten times the time.
+botocore's signer takes 69 us of processor time for a URL that takes 16 here, and a fetch signs five. A HEAD
+by a presigned URL took 0.9 ms instead of 0.6, since urllib3 reads that long URL several times. (SeaweedFS,
+botocore 1.44, at a load of 15.) A test compares with botocore byte by byte.
 """
 
 import hashlib

@@ -82,11 +82,10 @@ def test_a_submission_on_a_connection_that_died_is_503_and_then_accepted(app, cl
 
 @pytest.mark.usefixtures("unasked")
 def test_a_migration_under_prepared_statements_costs_one_503(make_app, new_database):
-    app = make_app(database_url=new_database)
+    app = make_app(database_url=new_database.replace("postgresql:", "postgresql+psycopg2:"))
     with app.app_context():
         init_schema()
     client = app.test_client()
-    hold_and_return(app, 3)
     url = f"/v1/submissions/{uuid.uuid4()}"
     assert client.get(url).status_code == 404
     with closing(psycopg2.connect(new_database)) as connection, connection, connection.cursor() as cursor:
