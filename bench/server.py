@@ -73,7 +73,7 @@ def serve(application: str, environ: Mapping[str, str], log: Path, *arguments: s
 
 
 def _wait(port: int, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urlopen(f"http://127.0.0.1:{port}/health").close()

@@ -6,7 +6,6 @@ from spectree import Response as Answers
 from app.health import metrics, service
 from app.health.models import HealthOut, ReadyOut, StatusOut
 from app.version import VERSION
-from app.web import shared
 from app.web.api import Problem, spec
 from app.web.auth import require_metrics
 
@@ -31,18 +30,11 @@ def ready() -> tuple[ReadyOut, int]:
 
 
 @blueprint.get("/v1/status")
-@spec.validate(resp=Answers("HTTP_304", HTTP_200=StatusOut, HTTP_503=Problem), tags=["health"])
-def status() -> Response:
-    """Return the state of the service: its cycle, its work, and why the work waits, if it does.
-
-    The answer is a second old at most.
-    """
-    return shared.answer(shared.keep("status", shared.SECONDS, _write_status), "public, max-age=1")
-
-
-def _write_status() -> bytes:
+@spec.validate(resp=Answers(HTTP_200=StatusOut, HTTP_503=Problem), tags=["health"])
+def status() -> StatusOut:
+    """Return the state of the service: its cycle, its work, and why the work waits, if it does."""
     found = service.get_status(current_app.extensions["settings"], current_app.extensions["redis"])
-    return StatusOut.model_validate(found, from_attributes=True).model_dump_json().encode()
+    return StatusOut.model_validate(found, from_attributes=True)
 
 
 @blueprint.get("/metrics")
