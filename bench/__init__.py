@@ -1,1 +1,1 @@
-"""Benchmarks: `bench/run` measures, bench/README.md holds the figures."""
+"""Benchmarks: `bench/run` measures, the pages beside it hold the figures."""

@@ -5,8 +5,8 @@ Runs the whole application in one thread, against PostgreSQL (durable), Valkey a
 connection's process in PostgreSQL. Both can be measured while other work is going on, but caches and cores
 that are shared make them up to three times as long. So batches of the bare view run between.
 
-Beside POST /v1/submissions each job is taken out of the queue as soon as it is there: every submission finds
-the queue empty, as if more workers waited than there are submissions.
+POST /v1/submissions is measured twice. Where workers wait, each job is taken out of the queue as soon as it
+is there, so that every submission finds it empty. Where they are busy, fifty jobs wait already.
 """
 
 import argparse
@@ -150,7 +150,7 @@ def measure(options: argparse.Namespace, directory: Path, postgres: Postgres, se
             # there are scores and weights from then on
             completion.tick(settings, Chain("ws://127.0.0.1:1"))
         print("| what | server | database | bare view beside it | server of its |\n|---|---|---|---|---|")
-        bare = _bare()
+        bare = _bare(app, directory)
         for name, make in CASES.items():
             if options.names and not any(wanted in name for wanted in options.names):
                 continue
@@ -193,7 +193,10 @@ def _profile(case: Case) -> None:
     pstats.Stats(profile, stream=sys.stdout).sort_stats("cumulative").print_stats(110)
 
 
-def _bare() -> Case:
+def _bare(ours: Any, directory: Path) -> Case:
+    documents = directory / "documents.json"
+    documents.write_text(json.dumps({"prompt": ours.test_client().get("/v1/prompts/prompt-1").json}))
+    os.environ["BENCH_DOCUMENTS"] = str(documents)
     # it reads the environment
     from bench.bare import app as bare
 
@@ -209,8 +212,8 @@ def _get(path: str) -> Callable[..., Case]:
     return make
 
 
-def _submit(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
-    bodies = measures.prepare_submissions(bench, options.requests + 2 * WARM_UP)
+def _submit_to_idle(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
+    bodies = measures.prepare_submissions(bench, options.requests + 2 * WARM_UP, "idle")
     queue = redis.Redis.from_url(bench.settings.redis_url)
 
     def work() -> None:
@@ -218,6 +221,11 @@ def _submit(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Cas
             queue.delete(b"rq:job:" + job)
 
     return Case(app, (Request("POST", "/v1/submissions", body) for body in bodies), work)
+
+
+def _submit_to_busy(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
+    bodies = measures.prepare_submissions(bench, options.requests + 2 * WARM_UP, "busy")
+    return Case(app, (Request("POST", "/v1/submissions", body) for body in bodies))
 
 
 def _report(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
@@ -268,7 +276,8 @@ CASES: dict[str, Callable[[Any, measures.Bench, argparse.Namespace], Case]] = {
     "GET /v1/cycles/status": _get("/v1/cycles/status"),
     "GET /v1/scores/{cycle_id}": _get("/v1/scores/{cycle_id}"),
     "GET /v1/weights/latest": _get("/v1/weights/latest"),
-    "POST /v1/submissions": _submit,
+    "POST /v1/submissions, workers wait for it": _submit_to_idle,
+    "POST /v1/submissions, workers are busy": _submit_to_busy,
     "POST /v1/evaluate/submit": _report,
     "POST /v1/evaluate/fetch": _fetch,
 }

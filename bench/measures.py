@@ -230,10 +230,13 @@ def submit(bench: Bench) -> None:
                 _tell(bench, f"POST /v1/submissions, {connections} connections; bare {path}", ours, floor)
 
 
-def prepare_submissions(bench: Bench, number: int) -> list[bytes]:
-    """Upload `number` small objects and return what submits them, as many a miner as an hour allows."""
+def prepare_submissions(bench: Bench, number: int, family: str = "") -> list[bytes]:
+    """Upload `number` small objects and return what submits them, as many a miner as an hour allows.
+
+    Another `family` has other miners.
+    """
     quota = bench.settings.max_submissions_per_hour
-    miners = [Keypair.create_from_uri(f"//{i}") for i in range(-(-number // quota))]
+    miners = [Keypair.create_from_uri(f"//{family}{i}") for i in range(-(-number // quota))]
     keys = [f"uploads/{uuid4()}/video.mp4" for _ in range(number)]
     bench.cursor.execute(
         "INSERT INTO uploads (video_key, miner_hotkey, content_type, expires_at) "

@@ -2,7 +2,7 @@
 
 Starts PostgreSQL and Valkey of its own. Each page is first rendered without anything kept, in this process:
 so all its statements count. Then gunicorn answers it, as visitors get it; and the API beside it, alone and
-with a visitor who opens page after page. Prints the table of bench/README.md.
+with a visitor who opens page after page. Prints the table of bench/pages.md.
 """
 
 import argparse

@@ -9,10 +9,22 @@ import pytest
 
 import cli
 from app.config import env_example
-from tests.documents import DOCUMENTS, ROOT, commands
+from tests.documents import DOCUMENTS, MARKDOWN, ROOT, anchors, commands
 
-LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
-ALL = [(document.name, command) for document in DOCUMENTS for command in commands(document)]
+LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+# a page that code, a comment or a message names
+MENTION = re.compile(r"\b(?:docs|bench)/[\w/-]+\.md(?:#[\w-]+)?|\b[A-Z]{4,}\.md(?:#[\w-]+)?")
+CODE = [
+    *(ROOT / name for name in ("cli.py", "gunicorn.conf.py", "setup.cfg", "Procfile", "bench/run")),
+    *(
+        path
+        for folder in ("app", "bench", "bin", "deploy", "docs", "jobs", "tests")
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in {".py", ".html", ".yml", ".service", ".conf", ".json", ".sql", ".js", ""}
+        and path.is_file()
+    ),
+]
+ALL = [(str(document.relative_to(ROOT)), command) for document in DOCUMENTS for command in commands(document)]
 
 
 def parse(arguments):
@@ -26,24 +38,24 @@ def parse(arguments):
 
 
 def check_copy(arguments):
-    sources = arguments[:-1]
-    assert all(list(ROOT.glob(source)) for source in sources)
+    """What is copied from the clone exists."""
+    *sources, _ = (argument for argument in arguments if not argument.startswith("-"))
+    ours = [source for source in sources if source.startswith(("deploy/", "app/", "."))]
+    assert all(list(ROOT.glob(source)) for source in ours)
 
 
-def check_units(arguments):
+def check_units(names):
     units = {path.stem for path in (ROOT / "deploy" / "systemd").iterdir()}
-    for name in arguments:
-        assert re.sub("@.*", "@", name) in units
+    for name in names:
+        if name.startswith("kibotos"):
+            assert re.sub("@.*", "@", name) in units
 
 
 def check_sudo(arguments):
+    if arguments[0] == "-u":
+        arguments = arguments[2:]
     program, *rest = arguments
-    if program == "systemctl" and rest[0] == "enable":
-        check_units(rest[2:])
-    elif program == "cp":
-        check_copy(rest)
-    else:
-        assert program in {"-u", "useradd", "systemctl"}
+    CHECKS[program](rest)
 
 
 def check_script(arguments):
@@ -51,7 +63,12 @@ def check_script(arguments):
 
 
 def check_program(arguments):
-    assert (ROOT / arguments[0]).exists()
+    if arguments[0] not in {"-m", "-c"}:
+        assert (ROOT / arguments[0]).exists()
+
+
+def not_ours(arguments):
+    """A program of others: nothing to compare its line with."""
 
 
 # what can be said of each program's command line without running it; test_guide.py runs what can be run
@@ -61,17 +78,18 @@ CHECKS = {
     "bin/test": check_script,
     "bin/test-readers": check_script,
     "cp": check_copy,
+    "install": check_copy,
     "sudo": check_sudo,
-    "journalctl": lambda arguments: check_units([arguments[1]]),
-    "curl": lambda arguments: None,
-    "psql": lambda arguments: None,
-    "git": lambda arguments: None,
-    "cd": lambda arguments: None,
-    "zstd": lambda arguments: None,
+    "systemctl": lambda arguments: check_units(arguments[1:]),
+    "journalctl": lambda arguments: check_units(arguments[1:]),
     "python": check_program,
-    "uv": lambda arguments: None,
-    "export": lambda arguments: None,
+    "python3": check_program,
 }
+for _program in (
+    *("apt-get", "cd", "chmod", "chown", "curl", "export", "git", "mkdir", "pip", "psql", "useradd", "uv"),
+    *("certbot", "docker", "nginx", "openssl", "promtool", "sha256sum", "vllm", "zstd"),
+):
+    CHECKS[_program] = not_ours
 
 
 @pytest.mark.parametrize(("document", "command"), ALL, ids=lambda value: value[:60])
@@ -92,13 +110,22 @@ def test_every_command_is_known_and_parses(document, command, tmp_path, monkeypa
     CHECKS[program](arguments)
 
 
-@pytest.mark.parametrize(
-    ("document", "target"),
-    [(document, target) for document in DOCUMENTS for target in LINK.findall(document.read_text())],
-    ids=lambda value: getattr(value, "name", value),
-)
-def test_links_lead_somewhere(document, target):
-    assert (document.parent / target).exists()
+def leads_nowhere(page, target):
+    """Whether the file of this link on a page is missing, or the heading after its #."""
+    path, _, anchor = target.partition("#")
+    linked = page.parent / path if path else page
+    return not linked.exists() or (anchor and anchor not in anchors(linked))
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    assert [target for target in LINK.findall(page.read_text()) if leads_nowhere(page, target)] == []
+
+
+def test_pages_that_code_names_exist():
+    mentions = {target for path in CODE for target in MENTION.findall(path.read_text())}
+    assert "docs/ledger.md" in mentions
+    assert [target for target in sorted(mentions) if leads_nowhere(ROOT / "README.md", target)] == []
 
 
 def test_env_example_is_written_by_the_settings():

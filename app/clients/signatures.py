@@ -1,6 +1,8 @@
 """AWS Signature Version 4 of requests to S3 that have no body, or one that is not signed.
 
-botocore's signers do the same in ten times the time.
+botocore's signer takes 69 us of processor time for a URL that takes 16 here, and a fetch signs five. A HEAD
+by a presigned URL took 0.9 ms instead of 0.6, since urllib3 reads that long URL several times. (SeaweedFS,
+botocore 1.44, at a load of 15.) A test compares with botocore byte by byte.
 """
 
 import hashlib
@@ -28,21 +30,31 @@ def presign(
 
     `credentials` are botocore's frozen ones, and the path of `url` is percent-encoded.
     """
-    stamp = _now()
-    signed = {"host": urlsplit(url).netloc} | {name.lower(): headers[name] for name in sorted(headers)}
+    stamp, parts = _now(), urlsplit(url)
+    signed = {"host": parts.netloc} | {name.lower(): value for name, value in headers.items()}
+    names = ";".join(sorted(signed))
+    encoded = _parameters(credentials.access_key, credentials.token, region, stamp, expires_seconds, names)
+    if query:
+        encoded = f"{urlencode(query, quote_via=quote, safe='-_.~')}&{encoded}"
+    signature = _sign(credentials, region, stamp, method, parts.path, encoded, signed)
+    return f"{url}?{encoded}&X-Amz-Signature={signature}"
+
+
+# the same for all URLs of a second
+@lru_cache(maxsize=32)
+def _parameters(
+    access_key: str, token: str | None, region: str, stamp: str, expires_seconds: int, names: str
+) -> str:
     parameters = {
-        **query,
         "X-Amz-Algorithm": _ALGORITHM,
-        "X-Amz-Credential": f"{credentials.access_key}/{_scope(stamp, region)}",
+        "X-Amz-Credential": f"{access_key}/{_scope(stamp, region)}",
         "X-Amz-Date": stamp,
         "X-Amz-Expires": str(expires_seconds),
-        "X-Amz-SignedHeaders": ";".join(sorted(signed)),
+        "X-Amz-SignedHeaders": names,
     }
-    if credentials.token:
-        parameters["X-Amz-Security-Token"] = credentials.token
-    encoded = urlencode(parameters, quote_via=quote, safe="-_.~")
-    signature = _sign(credentials, region, stamp, method, urlsplit(url).path, encoded, signed)
-    return f"{url}?{encoded}&X-Amz-Signature={signature}"
+    if token:
+        parameters["X-Amz-Security-Token"] = token
+    return urlencode(parameters, quote_via=quote, safe="-_.~")
 
 
 def sign(credentials: Any, region: str, method: str, url: str) -> dict[str, str]:
