@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Flask
 
     from app.config import Settings
 
@@ -71,10 +71,5 @@ def create_app(config: "Settings | None" = None) -> "Flask":
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:
         app.register_blueprint(blueprint)
-
-    @app.after_request
-    def harden(response: "Response") -> "Response":
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
 
     return app

@@ -31,7 +31,7 @@ from app.hotkeys import submission_statement
 from app.weights import service as weights
 from bench import data
 from bench.load import request, run
-from bench.server import Server, database_seconds, serve
+from bench.server import Server, serve
 
 # of each load, by turns with the one it is compared with; the best counts
 ROUNDS = 3
@@ -57,6 +57,14 @@ class Bench:
 
     def tell(self, what: str, ours: str, floor: str = "", ratio: float | None = None) -> None:
         print(f"| {what} | {ours} | {floor} | {'' if ratio is None else f'{ratio:.2f}'} |", flush=True)
+
+    def database_seconds(self) -> dict[int, float]:
+        """Processor time so far of each process of PostgreSQL that serves the application."""
+        self.cursor.execute("SELECT pid FROM pg_stat_activity WHERE usename = 'kibotos'")
+        return {
+            pid: int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+            for (pid,) in self.cursor.fetchall()
+        }
 
     def serve(self, application: str, *arguments: str) -> Any:
         return serve(application, self.environ, self.directory / "gunicorn.log", *arguments)
@@ -317,13 +325,14 @@ class _Loader:
         """Processor time of the server for a request, in the median round."""
         return median(self.rounds)
 
-    def run(self, seconds: float) -> None:
-        used, database = self._server.cpu_seconds(), database_seconds()
+    def run(self, bench: Bench) -> None:
+        seconds = bench.seconds
+        used, database = self._server.cpu_seconds(), bench.database_seconds()
         load = run(self._server.port, self._messages, self._connections, seconds, self._keep_bodies)
         if load.seconds < seconds:
             raise RuntimeError("The prepared requests are used up: this machine is faster than was thought.")
         cpu_ms = (self._server.cpu_seconds() - used) / len(load.latencies) * 1000
-        spent = sum(seconds - database.get(pid, 0) for pid, seconds in database_seconds().items())
+        spent = sum(seconds - database.get(pid, 0) for pid, seconds in bench.database_seconds().items())
         database_ms = spent / len(load.latencies) * 1000
         self.statuses += load.statuses
         self.bodies += load.bodies
@@ -340,7 +349,7 @@ def _by_turns(bench: Bench, *loaders: _Loader) -> None:
     """Each loader's rounds between those of the others, in case the machine is not quiet all the time."""
     for _ in range(ROUNDS):
         for loader in loaders:
-            loader.run(bench.seconds)
+            loader.run(bench)
 
 
 def _tell(bench: Bench, what: str, ours: _Loader, floor: _Loader) -> None:

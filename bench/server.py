@@ -40,18 +40,6 @@ class Server:
         return found
 
 
-def database_seconds() -> dict[str, float]:
-    """Processor time so far of each of PostgreSQL's processes that serves a client of the role `kibotos`."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"postgres: kibotos " in (process / "cmdline").read_bytes():
-                found[process.name] = int((process / "schedstat").read_text().split()[0]) / 1e9
-        except OSError:
-            continue
-    return found
-
-
 def _processes() -> Iterator[list[str]]:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -85,7 +73,7 @@ def serve(application: str, environ: Mapping[str, str], log: Path, *arguments: s
 
 
 def _wait(port: int, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urlopen(f"http://127.0.0.1:{port}/health").close()
