@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flask import Flask, Response
+    from flask import Flask
 
     from app.config import Settings
 
@@ -16,7 +16,6 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     """
     # Imported here, since every command of the CLI imports this package and most need none of it: the miner's
     # and the remote evaluator's start in a fifth of the time and the memory.
-    from flask import Flask
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
@@ -47,7 +46,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.weights import routes as weights
 
     settings = (config or Settings.from_environ()).require_server()
-    app = Flask(__name__, static_folder=None, template_folder="web/templates")
+    app = api.Application(__name__, static_folder=None, template_folder="web/templates")
     app.extensions["settings"] = settings
     app.extensions["redis"] = queue.connect(
         settings,
@@ -72,10 +71,5 @@ def create_app(config: "Settings | None" = None) -> "Flask":
         app.register_blueprint(noun.blueprint)
     for blueprint in webhooks.blueprints:
         app.register_blueprint(blueprint)
-
-    @app.after_request
-    def harden(response: "Response") -> "Response":
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        return response
 
     return app

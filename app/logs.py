@@ -38,13 +38,23 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
     root.setLevel(level)
     for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "bittensor", "websockets"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level)))
+    # Events of ours go the short way. Through a logging.Logger one takes four times as long.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[*shared, *render],
+        logger_factory=lambda name="": _Lines(stream, name),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
+
+
+class _Lines:
+    """Writes each event by one call, so that it is whole whichever threads write at the same time."""
+
+    def __init__(self, stream: TextIO, name: str):
+        self.name = name
+        self._stream = stream
+
+    def info(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    debug = warning = error = critical = exception = info

@@ -66,6 +66,9 @@ JOBS = frozenset(
 # The most entries in the evaluations queue. It is refilled every few seconds, so this is enough for 200
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
+# Who has just accepted a submission queues no further entry where so many wait: workers have enough until the
+# queue is refilled, and an entry costs four times as much as this look.
+ENOUGH_QUEUED = 50
 # A film of minutes may take hours. What hangs loses its lease only if its process is killed.
 RELEASE_TIMEOUT_SECONDS = 6 * 3600
 # of what a job said when it failed
@@ -168,22 +171,24 @@ def open_queue(name: str, redis: Redis) -> Queue:
     return Queue(name, connection=redis, job_class=ListedJob, serializer=JSONSerializer)
 
 
-def enqueue_evaluations(redis: Redis, count: int, timeout: int) -> int:
-    """Queue `count` evaluation jobs, fewer where the queue is full, and return how many.
+def enqueue_evaluations(redis: Redis, count: int, timeout: int, at_most: int = MAX_QUEUED) -> int:
+    """Queue `count` evaluation jobs, fewer where the queue would hold more than `at_most`. Return how many.
 
     `timeout` is the longest a job may run, in seconds. Raises RedisError if Redis is out of reach.
     """
-    return _enqueue(redis, EVALUATIONS, EVALUATE_NEXT, "evaluate", count, timeout)
+    return _enqueue(redis, EVALUATIONS, EVALUATE_NEXT, "evaluate", count, timeout, at_most)
 
 
 def enqueue_releases(redis: Redis, count: int) -> int:
     """Queue `count` jobs that build releases, in the same way."""
-    return _enqueue(redis, RELEASES, BUILD_RELEASES, "release", count, RELEASE_TIMEOUT_SECONDS)
+    return _enqueue(redis, RELEASES, BUILD_RELEASES, "release", count, RELEASE_TIMEOUT_SECONDS, MAX_QUEUED)
 
 
-def _enqueue(redis: Redis, name: str, function: str, prefix: str, count: int, timeout: int) -> int:
+def _enqueue(
+    redis: Redis, name: str, function: str, prefix: str, count: int, timeout: int, at_most: int
+) -> int:
     queue = open_queue(name, redis)
-    count = min(count, MAX_QUEUED - queue.count)
+    count = min(count, at_most - queue.count)
     if count <= 0:
         return 0
     queue.enqueue_many(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 from app.config import Settings
 from app.db import command_app, db
@@ -48,9 +48,11 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
         "action_description": None,
         "task_success": None,
     }
-    admission = {name: new[name] for name in ("video_key", "prompt_id", "miner_uid", "miner_hotkey")}
+    new |= dict.fromkeys(("licence", "consent_hash", "consent_version", "consent_date"))
+    names = ("video_key", "video_hash", "prompt_id", "miner_uid", "miner_hotkey")
+    admission = {name: new[name] for name in names}
     admission |= {"quota": settings.max_submissions_per_hour, "netuid": None}
-    statements: dict[str, tuple[TextClause, dict[str, Any]]] = {
+    statements: dict[str, tuple[str, dict[str, Any]]] = {
         "claim": (
             evaluation._CLAIM,
             {
@@ -62,18 +64,18 @@ def _write_all(settings: Settings, directory: Path, cycle_id: int) -> None:
                 "probing": False,
             },
         ),
-        "admission": (submissions._GET_ADMISSION, admission),
-        "insert_submission": (text(submissions._INSERT_SUBMISSION), new | admission),
-        "aggregate_cycle": (weights._LIST_CURRENT, {"cycle_id": cycle_id}),
-        "find_submission": (submissions._FIND, {"uuid": row.uuid}),
+        "admission": (submissions._ADMISSION, admission),
+        "insert_submission": (submissions._INSERT_SUBMISSION, new | admission),
+        "aggregate_cycle": (weights._LIST_CURRENT.text, {"cycle_id": cycle_id}),
+        "find_submission": (submissions._FIND.text, {"uuid": row.uuid}),
         "list_prompts": (
-            prompts._LIST,
+            prompts._LIST.text,
             {"category": None, "active_only": True, "limit": 100, "after": None},
         ),
     }
     directory.mkdir(exist_ok=True)
     for name, (statement, binds) in statements.items():
-        explained = text(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement.text}")
+        explained = text(f"EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {statement}")
         plan = db.session.execute(explained, binds).scalars().all()
         (directory / f"{name}.txt").write_text("\n".join(plan) + "\n")
     db.session.rollback()

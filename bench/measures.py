@@ -58,6 +58,14 @@ class Bench:
     def tell(self, what: str, ours: str, floor: str = "", ratio: float | None = None) -> None:
         print(f"| {what} | {ours} | {floor} | {'' if ratio is None else f'{ratio:.2f}'} |", flush=True)
 
+    def database_seconds(self) -> dict[int, float]:
+        """Processor time so far of each process of PostgreSQL that serves the application."""
+        self.cursor.execute("SELECT pid FROM pg_stat_activity WHERE usename = 'kibotos'")
+        return {
+            pid: int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+            for (pid,) in self.cursor.fetchall()
+        }
+
     def serve(self, application: str, *arguments: str) -> Any:
         return serve(application, self.environ, self.directory / "gunicorn.log", *arguments)
 
@@ -148,30 +156,37 @@ def tick(bench: Bench, cycle_id: int) -> None:
 
 
 def pages(bench: Bench, cycle_id: int) -> None:
-    """GETs over 8 connections, against a bare view with one SELECT of as many rows."""
+    """GETs over 8 connections, each by turns with a bare view that sends the same after one SELECT."""
     bench.cursor.execute("SELECT uuid FROM submissions LIMIT 1000")
     uuids = [row[0] for row in bench.cursor.fetchall()]
-    prompts = [f"/select/prompt/prompt-{i}" for i in range(data.PROMPTS)]
-    # the paths of ours, and those of a bare view that selects as many rows
-    targets = {
-        "/v1/submissions/{uuid}": ([f"/v1/submissions/{uuid}" for uuid in uuids], prompts),
-        "/v1/prompts/{id}": ([f"/v1/prompts/prompt-{i}" for i in range(data.PROMPTS)], prompts),
-        "/v1/cycles/status": (["/v1/cycles/status"], prompts),
-        f"/v1/prompts, {data.PROMPTS} of them": (["/v1/prompts"], ["/select/prompts/x"]),
-        f"/v1/scores/{{id}}, {data.MINERS} miners": (
-            [f"/v1/scores/{cycle_id}"],
-            [f"/select/scores/{cycle_id}"],
-        ),
-        "/v1/weights/latest": (["/v1/weights/latest"], [f"/select/weights/{cycle_id}"]),
+    prompts = [f"prompt-{i}" for i in range(data.PROMPTS)]
+    # what is asked of ours, by the name of the bare view, and what that is asked for
+    targets: dict[str, tuple[str, list[str], list[Any]]] = {
+        "submission": ("/v1/submissions/{uuid}", [f"/v1/submissions/{uuid}" for uuid in uuids], uuids),
+        "prompt": ("/v1/prompts/{id}", [f"/v1/prompts/{id}" for id in prompts], prompts),
+        "status": ("/v1/cycles/status", ["/v1/cycles/status"], ["x"]),
+        "prompts": (f"/v1/prompts, {data.PROMPTS} of them", ["/v1/prompts"], ["x"]),
+        "scores": (f"/v1/scores/{{id}}, {data.MINERS} miners", [f"/v1/scores/{cycle_id}"], [cycle_id]),
+        "weights": ("/v1/weights/latest", ["/v1/weights/latest"], [cycle_id]),
     }
+    documents = bench.directory / "documents.json"
+    client = create_app(bench.settings).test_client()
+    documents.write_text(
+        json.dumps({name: client.get(paths[0]).json for name, (_, paths, _) in targets.items()})
+    )
+    os.environ["BENCH_DOCUMENTS"] = str(documents)
     with bench.serve("bench.bare:app") as bare, bench.serve("wsgi:app") as server:
-        for what, (ours, theirs) in targets.items():
-            floor = _Loader(bare, cycle([request("GET", path) for path in theirs]), 8)
-            loader = _Loader(server, cycle([request("GET", path) for path in ours]), 8)
-            _by_turns(bench, floor, loader)
-            _tell(bench, f"GET {what}", loader, floor)
+        floor, ours = (_Loader(each, cycle([request("GET", "/health")]), 8) for each in (bare, server))
+        _by_turns(bench, floor, ours)
+        _tell(bench, "GET /health", ours, floor)
+        health_ms = ours.cpu_ms
+        for name, (what, paths, ids) in targets.items():
+            floor = _Loader(bare, cycle([request("GET", f"/select/{name}/{id}") for id in ids]), 8)
+            ours = _Loader(server, cycle([request("GET", path) for path in paths]), 8)
+            _by_turns(bench, floor, ours)
+            _tell(bench, f"GET {what}: {ours.cpu_ms / health_ms:.2f} of /health", ours, floor)
         memory = ", ".join(f"{mb:.0f} MB" for mb in server.megabytes())
-    bench.tell("memory of the web processes after these", memory)
+    bench.tell("memory of the web processes after these, their share (PSS)", memory)
 
 
 def workers(bench: Bench) -> None:
@@ -201,7 +216,7 @@ def submit(bench: Bench) -> None:
 
     One of them asks storage for the object before, as no submission can be accepted without it.
     """
-    bodies = _prepare_submissions(bench, int(bench.seconds * 2 * ROUNDS * 900) + 400)
+    bodies = prepare_submissions(bench, int(bench.seconds * 2 * ROUNDS * 900) + 400)
     messages = iter([request("POST", "/v1/submissions", body) for body in bodies])
     with bench.serve("bench.bare:app") as bare, bench.serve("wsgi:app") as server:
         for connections in (8, 64):
@@ -215,10 +230,13 @@ def submit(bench: Bench) -> None:
                 _tell(bench, f"POST /v1/submissions, {connections} connections; bare {path}", ours, floor)
 
 
-def _prepare_submissions(bench: Bench, number: int) -> list[bytes]:
-    """Upload `number` small objects and return what submits them, as many a miner as an hour allows."""
+def prepare_submissions(bench: Bench, number: int, family: str = "") -> list[bytes]:
+    """Upload `number` small objects and return what submits them, as many a miner as an hour allows.
+
+    Another `family` has other miners.
+    """
     quota = bench.settings.max_submissions_per_hour
-    miners = [Keypair.create_from_uri(f"//{i}") for i in range(-(-number // quota))]
+    miners = [Keypair.create_from_uri(f"//{family}{i}") for i in range(-(-number // quota))]
     keys = [f"uploads/{uuid4()}/video.mp4" for _ in range(number)]
     bench.cursor.execute(
         "INSERT INTO uploads (video_key, miner_hotkey, content_type, expires_at) "
@@ -283,6 +301,7 @@ def fetch(bench: Bench, first: int, pending: int, more: int) -> None:
 class Figures:
     rate: float
     cpu_ms: float
+    database_ms: float
     p50_ms: float
     p99_ms: float
 
@@ -295,20 +314,30 @@ class _Loader:
     ):
         self._server, self._messages, self._connections = server, messages, connections
         self._keep_bodies = keep_bodies
-        self.best = Figures(0, 0, 0, 0)
+        self.best = Figures(0, 0, 0, 0, 0)
+        self.rounds: list[float] = []
         self.statuses: Counter = Counter()
         self.bodies: list[bytes] = []
         _warm_up(server, messages, connections)
 
-    def run(self, seconds: float) -> None:
-        used = self._server.cpu_seconds()
+    @property
+    def cpu_ms(self) -> float:
+        """Processor time of the server for a request, in the median round."""
+        return median(self.rounds)
+
+    def run(self, bench: Bench) -> None:
+        seconds = bench.seconds
+        used, database = self._server.cpu_seconds(), bench.database_seconds()
         load = run(self._server.port, self._messages, self._connections, seconds, self._keep_bodies)
         if load.seconds < seconds:
             raise RuntimeError("The prepared requests are used up: this machine is faster than was thought.")
         cpu_ms = (self._server.cpu_seconds() - used) / len(load.latencies) * 1000
+        spent = sum(seconds - database.get(pid, 0) for pid, seconds in bench.database_seconds().items())
+        database_ms = spent / len(load.latencies) * 1000
         self.statuses += load.statuses
         self.bodies += load.bodies
-        figures = Figures(load.rate, cpu_ms, load.percentile_ms(50), load.percentile_ms(99))
+        self.rounds.append(cpu_ms)
+        figures = Figures(load.rate, cpu_ms, database_ms, load.percentile_ms(50), load.percentile_ms(99))
         self.best = max(self.best, figures, key=lambda figures: figures.rate)
 
 
@@ -320,7 +349,7 @@ def _by_turns(bench: Bench, *loaders: _Loader) -> None:
     """Each loader's rounds between those of the others, in case the machine is not quiet all the time."""
     for _ in range(ROUNDS):
         for loader in loaders:
-            loader.run(bench.seconds)
+            loader.run(bench)
 
 
 def _tell(bench: Bench, what: str, ours: _Loader, floor: _Loader) -> None:
@@ -328,8 +357,9 @@ def _tell(bench: Bench, what: str, ours: _Loader, floor: _Loader) -> None:
     bench.tell(
         what + (f" ({faults} of them failed)" if faults else ""),
         *(
-            f"{figures.rate:.0f}/s, {figures.cpu_ms:.2f} ms CPU, p99 {figures.p99_ms:.0f} ms"
-            for figures in (ours.best, floor.best)
+            f"{loader.best.rate:.0f}/s, {loader.cpu_ms:.2f} + {loader.best.database_ms:.2f} ms CPU, "
+            f"p99 {loader.best.p99_ms:.0f} ms"
+            for loader in (ours, floor)
         ),
-        ours.best.rate / floor.best.rate,
+        ours.cpu_ms / floor.cpu_ms,
     )

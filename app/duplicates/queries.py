@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
-from app.db import db, execute, fetch_all, fetch_one, fetch_value
+from app.db import Prepared, db, execute, fetch_all, fetch_one, fetch_value
 from app.locks import FINGERPRINTS, MINER_RESULTS, VIDEO_HASHES
 
 if TYPE_CHECKING:
@@ -35,19 +35,21 @@ _COMES_LATER = "(f.demoted, f.submission_id) > (:demoted, :id) AND f.content_has
 
 _LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
-_LOCK_HASH = text(f"""
+_LOCK_HASH = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(:video_hash, {VIDEO_HASHES})),
            pg_advisory_xact_lock_shared({FINGERPRINTS})
-""")
+"""
 _FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
-_FIND_SUBJECT = text("""
+_FIND_SUBJECT = """
     SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
     FROM submissions WHERE id = :id
     -- a gold film is looked up like any video, since the time that it takes must not tell
     UNION ALL SELECT id, uuid, miner_hotkey, prompt_id, video_hash, submitted_at, false
     FROM gold_showings WHERE id = :id
-""")
-_LIST_HASH_ASSERTIONS = text(f"""
+"""
+_GET_SUBJECT = Prepared(_FIND_SUBJECT)
+_LOCK_HASH_AND_GET_SUBJECT = Prepared(_LOCK_HASH, _FIND_SUBJECT)
+_LIST_HASH_ASSERTIONS = Prepared(f"""
     SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
            f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted,
            t.submission_id IS NOT NULL AS is_taken_down, coalesce(NOT t.by_miner, false) AS is_banned
@@ -273,16 +275,18 @@ def lock_memory() -> None:
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
 
 
-def lock_hash(video_hash: str) -> None:
+def lock_hash(video_hash: str, submission_id: int) -> Subject:
     """Wait for other results with this hash, and for what others remember, to be committed.
 
-    Until this transaction ends nobody remembers. Results with other hashes go on.
+    Until this transaction ends nobody remembers. Results with other hashes go on. Returns the submission.
     """
-    execute(_LOCK_HASH, video_hash=video_hash)
+    subject = fetch_one(Subject, _LOCK_HASH_AND_GET_SUBJECT, video_hash=video_hash, id=submission_id)
+    assert subject is not None
+    return subject
 
 
 def get_subject(submission_id: int) -> Subject:
-    subject = fetch_one(Subject, _FIND_SUBJECT, id=submission_id)
+    subject = fetch_one(Subject, _GET_SUBJECT, id=submission_id)
     assert subject is not None
     return subject
 

@@ -212,9 +212,9 @@ def _judge_assertion(claim: Claim) -> Originality:
     if claim.is_appeal:
         # what is decided of it may change what is remembered
         queries.lock_memory()
+        subject = queries.get_subject(claim.id)
     else:
-        queries.lock_hash(claim.video_hash)
-    subject = queries.get_subject(claim.id)
+        subject = queries.lock_hash(claim.video_hash, claim.id)
     for each in queries.list_hash_assertions(claim.video_hash):
         if each.is_banned or each.place < subject.place:
             return _same_file(each, compared=False)

@@ -59,6 +59,5 @@ def count_success(by: EvaluatedBy, was_judged: bool) -> None:
     probe may start at once.
     """
     worked = [name for name in NEEDS[by] if was_judged or name != Dependency.VLM]
-    if queries.delete_breakers(worked):
+    if queries.close(worked, NEEDS[by]):
         log.info("circuit_closed", dependencies=worked)
-    release_probes(by)

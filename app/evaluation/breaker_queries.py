@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import text
 
-from app.db import execute, fetch_all, fetch_value
+from app.db import Prepared, execute, fetch_all, fetch_value
 from app.enums import Dependency
 
 _LIST_TRIPPED = text("""
@@ -49,7 +49,15 @@ _LIST_FAULTS = text("""
     SELECT name, open_until IS NOT NULL AS is_tripped, last_error FROM circuit_breakers
     ORDER BY is_tripped DESC, name
 """)
-_DELETE = text("DELETE FROM circuit_breakers WHERE name = ANY(:names)")
+_CLOSE = Prepared("""
+    WITH closed AS (DELETE FROM circuit_breakers WHERE name = ANY(CAST(:worked AS text[])) RETURNING name),
+    released AS (
+        UPDATE circuit_breakers SET probe_until = NULL
+        WHERE probe_until IS NOT NULL AND name = ANY(CAST(:names AS text[]))
+          AND name <> ALL(CAST(:worked AS text[]))
+    )
+    SELECT count(*) FROM closed
+""")
 
 
 @dataclass(frozen=True)
@@ -103,5 +111,9 @@ def count_failure(
     )
 
 
-def delete_breakers(names: Sequence[str]) -> int:
-    return execute(_DELETE, names=list(names))
+def close(worked: Sequence[str], names: Sequence[str]) -> int:
+    """Delete the breakers of what has `worked`, and release the probes of the others among `names`.
+
+    Returns how many were deleted.
+    """
+    return fetch_value(_CLOSE, worked=list(worked), names=list(names))

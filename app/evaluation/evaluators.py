@@ -6,7 +6,7 @@ An evaluator is known by the name of its token.
 import structlog
 
 from app.config import Settings
-from app.db import db
+from app.db import autocommit, db
 from app.errors import Conflict, Deferred, Forbidden
 from app.evaluation import service
 from app.gold import queries
@@ -17,7 +17,9 @@ log = structlog.get_logger(__name__)
 
 def check_allowed(evaluator: str) -> None:
     """Raise Forbidden for a blocked evaluator."""
-    if queries.find_block(evaluator):
+    with autocommit():
+        block = queries.find_block(evaluator)
+    if block:
         raise Forbidden(
             "This evaluator's scores differ too much from people's, so it gets no submissions for now; check "
             "your judge, and ask the operator of the backend to allow it again."

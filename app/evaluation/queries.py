@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from sqlalchemy import text
 
 from app.assessment.model import Claim
 from app.assessment.report import Report
-from app.db import db, execute, fetch_all, fetch_one, fetch_value
+from app.db import Prepared, db, execute, fetch_all, fetch_one, fetch_value
 
 # A row waits while an earlier row with the same hash is open: of equal videos the first submitted is the
 # original, whichever worker is faster. OFFSET 0 keeps this a look-up for each row taken. As a join, planned
@@ -64,7 +65,7 @@ _LEASE = """
     attempts = attempts + 1, claim_token = gen_random_uuid(),
     claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
 """
-_CLAIM = text(f"""
+_CLAIM = f"""
     WITH due AS (
         SELECT s.id, s.not_before FROM submissions s WHERE {_DUE} AND {_OPEN}
         ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
@@ -86,8 +87,8 @@ _CLAIM = text(f"""
     UNION ALL
     SELECT {_CLAIM_COLUMNS} FROM gold_claimed s {_CLAIM_TABLES}
     ORDER BY id
-""")
-_CLAIM_APPEALED = text(f"""
+"""
+_CLAIM_APPEALED = f"""
     WITH due AS (
         SELECT s.id FROM {_APPEALED} AND {_OPEN}
         ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
@@ -95,7 +96,7 @@ _CLAIM_APPEALED = text(f"""
         UPDATE submissions s SET {_LEASE} FROM due WHERE s.id = due.id RETURNING s.*
     )
     SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES} ORDER BY s.id
-""")
+"""
 _COUNT_DUE = text(f"""
     SELECT count(*) FROM (
         (SELECT 1 FROM {_APPEALED} LIMIT :at_most)
@@ -106,16 +107,16 @@ _COUNT_DUE = text(f"""
         UNION ALL SELECT 1 FROM gold_showings s WHERE {_GOLD_DUE} LIMIT :at_most) due
 """)
 # with gold films: an evaluator that counts must not find one too many in its hands
-_COUNT_OPEN = text("""
+_COUNT_OPEN = """
     SELECT (SELECT count(*) FROM (
                 SELECT 1 FROM submissions WHERE status = 'PENDING' AND held_at IS NULL
-                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'PENDING' LIMIT :at_most) p
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'PENDING' LIMIT :limit) p
            ) AS pending,
            (SELECT count(*) FROM (
                 SELECT 1 FROM submissions WHERE status = 'EVALUATING'
-                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'EVALUATING' LIMIT :at_most) e
+                UNION ALL SELECT 1 FROM gold_showings WHERE status = 'EVALUATING' LIMIT :limit) e
            ) AS evaluating
-""")
+"""
 _EXTEND = text("""
     UPDATE submissions SET lease_expires_at = now() + make_interval(secs => :lease_seconds)
     WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
@@ -177,7 +178,7 @@ _COUNT_SUSPECT = text("""
     VALUES (:miner_hotkey, (now() AT TIME ZONE 'UTC')::date, 1)
     ON CONFLICT (miner_hotkey, day) DO UPDATE SET n = a.n + 1 RETURNING n
 """)
-_RECORD = text(f"""
+_RECORD = Prepared(f"""
     WITH done AS (
         UPDATE submissions SET status = :status, {_FREE}, final_score = :final_score, evaluated_at = now()
         WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now()
@@ -205,7 +206,7 @@ _RECORD_APPEALED = text(f"""
         prompt_version = :prompt_version, report = CAST(:report AS jsonb), evaluated_at = now()
     FROM done WHERE a.submission_id = done.id
 """)
-_FIND_CLAIM = text(
+_FIND_CLAIM = Prepared(
     " UNION ALL ".join(
         f"""
         SELECT {_CLAIM_COLUMNS} FROM {table} s {_CLAIM_TABLES}
@@ -231,6 +232,12 @@ _FIND_REPORT = text("""
     LEFT JOIN verification_reports r ON r.submission_id = s.id WHERE s.uuid = :uuid
     UNION ALL SELECT report::text, true FROM gold_showings WHERE uuid = :uuid
 """)
+
+
+@cache
+def _limited(statement: str, limit: int | None) -> Prepared:
+    """`statement` with this limit in its text: without it one plan would have to be good for all rows."""
+    return Prepared(statement.replace(":limit", "ALL" if limit is None else str(int(limit))))
 
 
 _STREAM_DELIVERED = text("""
@@ -304,11 +311,11 @@ def claim_due(
         "needs": list(needs),
         "probing": probing,
     }
-    appealed = [] if probing else fetch_all(Claim, _CLAIM_APPEALED, limit=limit, **binds)
+    appealed = [] if probing else fetch_all(Claim, _limited(_CLAIM_APPEALED, limit), **binds)
     if len(appealed) == limit:
         return appealed
     binds["is_remote"] = is_remote
-    return appealed + fetch_all(Claim, _CLAIM, limit=limit - len(appealed), **binds)
+    return appealed + fetch_all(Claim, _limited(_CLAIM, limit - len(appealed)), **binds)
 
 
 def count_due(at_most: int) -> int:
@@ -317,7 +324,7 @@ def count_due(at_most: int) -> int:
 
 def count_open(at_most: int | None) -> OpenCounts:
     """Count rows by open status, each up to `at_most` (None: all of them)."""
-    counts = fetch_one(OpenCounts, _COUNT_OPEN, at_most=at_most)
+    counts = fetch_one(OpenCounts, _limited(_COUNT_OPEN, at_most))
     assert counts is not None
     return counts
 

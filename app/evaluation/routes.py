@@ -117,7 +117,7 @@ def release(json: models.ReleaseIn) -> models.ReleaseOut:
 
 
 @blueprint.get("/v1/submissions/<uuid:submission_uuid>/report")
-@spec.validate(resp=Answers(HTTP_200=Report, HTTP_404=Problem), skip_validation=True, tags=["submissions"])
+@spec.validate(resp=Answers(HTTP_200=Report, HTTP_404=Problem), tags=["submissions"])
 def get_report(submission_uuid: UUID) -> Response:
     """Return the verification report of a submission: each check, the judge's answers and the verdict.
 

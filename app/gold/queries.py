@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.assessment.model import Claim
-from app.db import db, execute, fetch_all, fetch_one, fetch_value
+from app.db import Prepared, db, execute, fetch_all, fetch_one, fetch_value
 from app.gold.agreement import LEVELS, NOTHING, Cell, Tally
 from app.gold.models import (
     Block,
@@ -197,7 +197,7 @@ _INSERT_BLOCK = text("""
     VALUES (:evaluator, :reason, :doubted_since)
     ON CONFLICT (evaluator) WHERE allowed_at IS NULL DO NOTHING
 """)
-_FIND_BLOCK = text("""
+_FIND_BLOCK = Prepared("""
     SELECT evaluator, reason, doubted_since, blocked_at FROM evaluator_blocks
     WHERE evaluator = :evaluator AND allowed_at IS NULL
 """)

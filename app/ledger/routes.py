@@ -17,7 +17,7 @@ _ID = f"<int(max={2**63 - 1}):cycle_id>"
 
 
 @blueprint.get(f"/v1/cycles/{_ID}/ledger")
-@spec.validate(resp=Answers("HTTP_307", HTTP_404=Problem), skip_validation=True, tags=["ledger"])
+@spec.validate(resp=Answers("HTTP_307", HTTP_404=Problem), tags=["ledger"])
 def get_ledger(cycle_id: int) -> Response:
     """Redirect to the file of a completed cycle's ledger: JSON Lines, compressed by zstd.
 

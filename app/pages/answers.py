@@ -120,7 +120,7 @@ def _tagged(squeezed: bytes, cache_control: str, status: int = 200) -> Response:
     response.set_etag(tag)
     if request.if_none_match.contains(tag):
         response.status_code = 304
-    elif len(squeezed) >= _GZIP_FROM_BYTES and "gzip" in request.accept_encodings:
+    elif len(squeezed) >= _GZIP_FROM_BYTES and request.accept_encodings["gzip"]:
         response.headers["Content-Encoding"] = "gzip"
         response.set_data(squeezed)
     else:

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from app.db import execute, fetch_all, fetch_one
+from app.db import Prepared, execute, fetch_all, fetch_one
 from app.prompts.models import CategoryCount, ListVersion, Prompt, PromptFilter
 
 _COLUMNS = """
@@ -26,7 +26,7 @@ _LIST_VERSION = text(f"""
     SELECT count(*) AS rows, coalesce(sum(CAST(CAST(p.xmin AS text) AS bigint)), 0)::bigint AS transactions
     FROM prompts p {_LISTED}
 """)
-_FIND = text(f"SELECT {_COLUMNS} FROM prompts p WHERE p.id = :id")
+_FIND = Prepared(f"SELECT {_COLUMNS} FROM prompts p WHERE p.id = :id")
 _CATEGORIES = text("""
     SELECT category, count(*) AS count FROM prompts
     WHERE is_active AND (expires_at IS NULL OR expires_at > now())

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Hashable
 from typing import Annotated
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 from pydantic import BaseModel, Field
+from spectree import Response as Answers
 
 from app.releases import queries, service
 from app.releases.models import ReleaseOut, ReleasesOut
-from app.web.api import Problem, Unchecked, spec
+from app.web import shared
+from app.web.api import Problem, spec
 
 blueprint = Blueprint("releases", __name__)
 
@@ -24,7 +26,7 @@ class ReleasesQuery(BaseModel):
 
 
 @blueprint.get("/v1/releases")
-@spec.validate(resp=Unchecked(HTTP_200=ReleasesOut), tags=["releases"])
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ReleasesOut), tags=["releases"])
 def list_releases(query: ReleasesQuery) -> Response:
     """List the releases, the newest first."""
 
@@ -38,7 +40,7 @@ def list_releases(query: ReleasesQuery) -> Response:
 
 
 @blueprint.get("/v1/releases/<name>")
-@spec.validate(resp=Unchecked(HTTP_200=ReleaseOut, HTTP_404=Problem), tags=["releases"])
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ReleaseOut, HTTP_404=Problem), tags=["releases"])
 def get_release(name: str) -> Response:
     """Return what a release is, how far it is, and the hash that names it once it is complete."""
     return _answer(("v1/releases", name), lambda: _dump(ReleaseOut.of(service.get(name))))
@@ -49,5 +51,4 @@ def _dump(answer: BaseModel) -> bytes:
 
 
 def _answer(key: Hashable, write: Callable[[], bytes]) -> Response:
-    body = current_app.extensions["kept"].get(key, _KEPT_SECONDS, write)
-    return Response(body, mimetype="application/json")
+    return shared.answer(shared.keep(key, _KEPT_SECONDS, write), f"public, max-age={_KEPT_SECONDS}")

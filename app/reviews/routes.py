@@ -9,7 +9,7 @@ from spectree import Response as Answers
 
 from app.appeals import queries as appeals
 from app.reviews import models, queries, service
-from app.web.api import Problem, Unchecked, spec
+from app.web.api import Problem, spec
 from app.web.auth import require_admin
 
 blueprint = Blueprint("reviews", __name__)
@@ -19,7 +19,7 @@ _LIST = TypeAdapter(list[models.ReviewOut])
 
 @blueprint.get("/v1/admin/reviews")
 @require_admin
-@spec.validate(resp=Unchecked(HTTP_200=list[models.ReviewOut]), tags=["admin"])
+@spec.validate(resp=Answers(HTTP_200=list[models.ReviewOut]), tags=["admin"])
 def list_reviews(query: models.ReviewQuery) -> Response:
     """List reviews of one `state`, the latest first. OPEN ones wait for a person.
 

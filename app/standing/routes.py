@@ -11,7 +11,7 @@ from app.fields import show_timestamp
 from app.hotkeys import is_canonical
 from app.standing import queries, service
 from app.standing.models import OwnSubmissionOut, StandingOut, SubmissionsQuery
-from app.web.api import Problem, Unchecked, spec
+from app.web.api import Problem, spec
 from app.web.auth import require_miner
 
 blueprint = Blueprint("standing", __name__)
@@ -21,7 +21,7 @@ _LIST = TypeAdapter(list[OwnSubmissionOut])
 
 @blueprint.get("/v1/miners/<hotkey>/submissions")
 @require_miner
-@spec.validate(resp=Unchecked(HTTP_200=list[OwnSubmissionOut], HTTP_404=Problem), tags=["submissions"])
+@spec.validate(resp=Answers(HTTP_200=list[OwnSubmissionOut], HTTP_404=Problem), tags=["submissions"])
 def list_submissions(hotkey: str, query: SubmissionsQuery) -> Response:
     """List your own submissions, the newest first. The header `Link` names the next page."""
     _check_own(hotkey)

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
-from app.db import fetch_one, fetch_value
+from app.db import Prepared, fetch_one, fetch_value
 from app.locks import MINER_SUBMISSIONS
 from app.submissions.models import Admission, Receipt, Submission
 from app.uploads.queries import HAS_METAGRAPH, QUOTA_WAIT
@@ -34,7 +34,7 @@ _ADMISSION = f"""
     LEFT JOIN submissions s ON s.video_key = :video_key
     LEFT JOIN prompts p ON p.id = :prompt_id
 """
-_GET_ADMISSION = text(_ADMISSION)
+_GET_ADMISSION = Prepared(_ADMISSION)
 _LOCK_SUBMISSIONS = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_SUBMISSIONS})),
         (SELECT id FROM cycles WHERE status = 'ACTIVE' FOR SHARE),
@@ -69,17 +69,16 @@ _INSERT_SUBMISSION = f"""
     )
     SELECT uuid AS submission_uuid, status, cycle_id FROM new
 """
-# Two statements in one message are one transaction, but the second has a snapshot of its own, taken when
-# the locks are held: it sees what the miner's request before this one inserted, and the cycle that a tick
-# has just started. A single statement would see neither.
-_LOCK_AND_INSERT_SUBMISSION = text(f"{_LOCK_SUBMISSIONS}; {_INSERT_SUBMISSION}")
+# The second has a snapshot of its own, taken when the locks are held: it sees what the miner's request before
+# this one inserted, and the cycle that a tick has just started. A single statement would see neither.
+_LOCK_AND_INSERT_SUBMISSION = Prepared(_LOCK_SUBMISSIONS, _INSERT_SUBMISSION)
 _GET_WAIT = text(f"SELECT {_WAIT}")
 _COUNT_REQUESTS = text("""
     SELECT count(*) FROM nonces
     WHERE hotkey = :miner_hotkey AND used_at > now() - make_interval(secs => :seconds)
 """)
 # with the effective result: the status, score and reason of the last correction, if there is any
-_FIND = text(f"""
+_FIND = Prepared(f"""
     SELECT s.uuid AS submission_uuid, s.prompt_id, s.miner_uid, s.video_key,
         coalesce(last.status, s.status) AS status, s.submitted_at,
         s.evaluated_at, s.cycle_id, s.attempts, coalesce(last.final_score, s.final_score) AS final_score,

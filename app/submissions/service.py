@@ -22,7 +22,7 @@ from app.errors import (
     invalid_field,
 )
 from app.hotkeys import is_signed, submission_statement
-from app.queue import enqueue_evaluations
+from app.queue import ENOUGH_QUEUED, enqueue_evaluations
 from app.submissions import queries
 from app.submissions.models import (
     Admission,
@@ -70,7 +70,7 @@ def submit(
                 return admission.receipt, False
             raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
     try:
-        enqueue_evaluations(redis, 1, settings.job_timeout_seconds)
+        enqueue_evaluations(redis, 1, settings.job_timeout_seconds, ENOUGH_QUEUED)
     except RedisError as error:
         # the row is safe; the next reconciliation queues it
         log.warning("enqueue_failed", error=type(error).__name__, submission=str(receipt.submission_uuid))

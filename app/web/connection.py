@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum, auto
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import chain
 from tempfile import SpooledTemporaryFile
@@ -142,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._body.close()
 
     def data_received(self, data: bytes) -> None:
-        if self._state in {State.IDLE, State.READING}:
+        if self._state in (State.IDLE, State.READING):
             self._read(data)
         elif self._state is State.LINGERING:
             self._dropped += len(data)
@@ -156,7 +157,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         # a client that has sent all it wants may still read its answer
         self._close_after = self._has_ended = True
-        return self._state in {State.SERVING, State.SENDING}
+        return self._state in (State.SERVING, State.SENDING)
 
     def pause_writing(self) -> None:
         self._is_writable = False
@@ -353,7 +354,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_waiting(self) -> bool:
         """Whether we wait for the client, so that the connection can be closed without losing an answer."""
-        return self._state in {State.IDLE, State.READING, State.LINGERING}
+        return self._state in (State.IDLE, State.READING, State.LINGERING)
 
     def abort(self) -> None:
         self._transport.abort()
@@ -395,9 +396,14 @@ def problem(status: HTTPStatus, detail: str) -> Answer:
 
 
 def _head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Date: {formatdate(usegmt=True)}"]
+    lines = [f"HTTP/1.1 {status}", f"Date: {_date(int(time.time()))}"]
     lines += [f"{name}: {value}" for name, value in headers]
     return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def call(application: Callable, environ: Environ) -> Answer:

@@ -1,5 +1,6 @@
 """gunicorn's settings, for `kibotos api` and plain `gunicorn wsgi:app` alike."""
 
+import gc
 import os
 import shutil
 import sys
@@ -28,8 +29,11 @@ graceful_timeout = 30
 # a proxy is just sending a request. A kept connection costs no thread.
 keepalive = 95
 control_socket_disable = True
+# The processes share the memory of what was loaded before they parted. If they are to notice changed code,
+# each must load it itself.
+preload_app = "--reload" not in sys.argv
 
-# prometheus_client looks for the directory once, when it is first imported: that must be in the workers
+# prometheus_client looks for the directory once, when it is first imported
 _metrics = Path(_settings.prometheus_multiproc_dir or tempfile.mkdtemp(prefix="kibotos-metrics-"))
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)
 
@@ -44,6 +48,12 @@ def on_starting(server):
     _metrics.mkdir(parents=True, exist_ok=True)
     for file in _metrics.glob("*.db"):
         file.unlink()
+
+
+def when_ready(_server):
+    """Let the collector of garbage pass over what is loaded: it would copy that memory for each process."""
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server, worker):

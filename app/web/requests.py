@@ -3,10 +3,10 @@
 import re
 import time
 import uuid
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, has_request_context, request
-from werkzeug.datastructures import Headers
 
 log = structlog.get_logger("kibotos.http")
 
@@ -20,9 +20,9 @@ def request_id() -> str:
     return uuid.uuid4().hex
 
 
-def choose_request_id(headers: Headers) -> str:
+def _choose_request_id(environ: dict[str, Any]) -> str:
     """The caller's own X-Request-ID if it is 8 to 64 letters, digits, dots, dashes or underscores."""
-    given = headers.get("X-Request-ID", "")
+    given = environ.get("HTTP_X_REQUEST_ID", "")
     return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
@@ -31,19 +31,20 @@ def init_app(app: Flask) -> None:
 
     @app.before_request
     def begin() -> None:
-        g.request_id = choose_request_id(request.headers)
+        g.request_id = _choose_request_id(request.environ)
         g.began = time.perf_counter()
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=g.request_id)
 
     @app.after_request
     def end(response: Response) -> Response:
-        response.headers["X-Request-ID"] = request_id()
+        response.headers["X-Request-ID"] = g.request_id
+        response.headers["X-Content-Type-Options"] = "nosniff"
         log.info(
             "request",
             method=request.method,
             path=request.path,
             status=response.status_code,
-            ms=round((time.perf_counter() - g.get("began", time.perf_counter())) * 1000, 1),
+            ms=round((time.perf_counter() - g.began) * 1000, 1),
         )
         return response

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from app.db import execute, fetch_all, fetch_one, fetch_value
+from app.db import Prepared, execute, fetch_all, fetch_one, fetch_value
 from app.enums import WebhookEvent
 from app.locks import MINER_WEBHOOKS, WEBHOOKS
 from app.webhooks.models import Attempt, AttemptOutcome, ClaimedDelivery, Delivery, Endpoint
@@ -25,7 +25,7 @@ _BACK_OFF = "make_interval(secs => least(7200, 15 * 2 ^ least({failures}, 10)) *
 # events
 
 _WANTED = "e.disabled_at IS NULL AND e.removed_at IS NULL AND :event = ANY(e.events)"
-_INSERT_OF_SUBMISSION = text(f"""
+_INSERT_OF_SUBMISSION = Prepared(f"""
     INSERT INTO webhook_deliveries (endpoint_id, event, subject, data)
     SELECT e.id, :event, 'submission ' || s.uuid, jsonb_build_object(
                'submission_uuid', s.uuid, 'miner_uid', s.miner_uid, 'miner_hotkey', s.miner_hotkey,

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from sqlalchemy import text
 
-from app.db import db, execute, fetch_all, fetch_one
+from app.db import Prepared, db, execute, fetch_all, fetch_one
 from app.proofs.normalise import Weight
 from app.weights.models import (
     Balance,
@@ -126,16 +126,16 @@ _LIST_JUDGE_MODELS = text("""
 _SCORED_CYCLE = """
     SELECT id, status, started_at, completed_at, judge_models, last_correction_id FROM cycles
 """
-_FIND_CYCLE = text(f"{_SCORED_CYCLE} WHERE id = :id")
-_FIND_LAST_COMPLETED_CYCLE = text(f"{_SCORED_CYCLE} WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1")
+_FIND_CYCLE = Prepared(f"{_SCORED_CYCLE} WHERE id = :id")
+_FIND_LAST_COMPLETED_CYCLE = Prepared(f"{_SCORED_CYCLE} WHERE status = 'COMPLETED' ORDER BY id DESC LIMIT 1")
 _WEIGHTED_CYCLE = """
     SELECT id, block_number, block_number_is_current, judge_models, completed_at,
            l.root AS ledger_root, l.lines AS ledger_lines
     FROM cycles c LEFT JOIN ledgers l ON l.cycle_id = c.id
     WHERE status = 'COMPLETED' AND EXISTS (SELECT 1 FROM computed_weights w WHERE w.cycle_id = c.id)
 """
-_FIND_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} AND id = :id")
-_FIND_LAST_WEIGHTED_CYCLE = text(f"{_WEIGHTED_CYCLE} ORDER BY id DESC LIMIT 1")
+_FIND_WEIGHTED_CYCLE = Prepared(f"{_WEIGHTED_CYCLE} AND id = :id")
+_FIND_LAST_WEIGHTED_CYCLE = Prepared(f"{_WEIGHTED_CYCLE} ORDER BY id DESC LIMIT 1")
 _STREAM_RESULTS = text("""
     SELECT s.id, s.status, s.final_score, e.technical_score, e.relevance_score, e.quality_score,
            e.rejection_reason

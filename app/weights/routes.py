@@ -1,11 +1,9 @@
 """Endpoints of scores and weights."""
 
-from collections.abc import Callable
-
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response
 from spectree import Response as Answers
 
-from app.version import VERSION
+from app.web import shared
 from app.web.api import Problem, spec
 from app.weights import service
 from app.weights.models import MinerScoreOut, ScoredCycle, ScoresOut, WeightedCycle, WeightsOut
@@ -19,56 +17,49 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _REVALIDATE = "public, no-cache"
 _BRIEFLY = "public, max-age=5"
 
-# One answer is given to all callers for this long. The answer for a completed cycle never changes.
+# The answer for a completed cycle never changes. That for another is given to all callers for 5 s.
 _DAY_SECONDS = 86_400
 _RUNNING_SECONDS = 5
 
 
 @blueprint.get("/v1/scores/latest")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
 def get_latest_scores() -> Response:
     """Return the scores of the last completed cycle."""
-    cycle = service.get_cycle(None)
-    return _answer(cycle, _REVALIDATE, lambda: _show_scores(cycle))
+    latest = shared.keeper().get(
+        "scores/latest", shared.SECONDS, lambda: _keep_scores(service.get_cycle(None))
+    )
+    return shared.answer(latest, _REVALIDATE)
 
 
 @blueprint.get(f"/v1/scores/{_ID}")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), skip_validation=True, tags=["scores"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=ScoresOut, HTTP_404=Problem), tags=["scores"])
 def get_scores(cycle_id: int) -> Response:
     """Return the scores of a cycle. They are final once the cycle is completed."""
     cycle = service.get_cycle(cycle_id)
-    return _answer(cycle, _FOR_EVER if cycle.completed_at else _BRIEFLY, lambda: _show_scores(cycle))
+    return shared.answer(_keep_scores(cycle), _FOR_EVER if cycle.completed_at else _BRIEFLY)
 
 
 @blueprint.get("/v1/weights/latest")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
 def get_latest_weights() -> Response:
     """Return the weights of the last completed cycle that has any."""
-    cycle = service.get_weighted_cycle(None)
-    return _answer(cycle, _REVALIDATE, lambda: _show_weights(cycle))
+    latest = shared.keeper().get(
+        "weights/latest", shared.SECONDS, lambda: _keep_weights(service.get_weighted_cycle(None))
+    )
+    return shared.answer(latest, _REVALIDATE)
 
 
 @blueprint.get(f"/v1/weights/{_ID}")
-@spec.validate(
-    resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), skip_validation=True, tags=["weights"]
-)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=WeightsOut, HTTP_404=Problem), tags=["weights"])
 def get_weights(cycle_id: int) -> Response:
     """Return a completed cycle's weights."""
-    cycle = service.get_weighted_cycle(cycle_id)
-    return _answer(cycle, _FOR_EVER, lambda: _show_weights(cycle))
+    return shared.answer(_keep_weights(service.get_weighted_cycle(cycle_id)), _FOR_EVER)
 
 
-def _show_scores(cycle: ScoredCycle) -> bytes:
+def _keep_scores(cycle: ScoredCycle) -> shared.Shared:
     seconds = _DAY_SECONDS if cycle.completed_at else _RUNNING_SECONDS
-    return current_app.extensions["kept"].get(
-        ("scores", cycle.id, cycle.status), seconds, lambda: _write_scores(cycle)
-    )
+    return shared.keep(("scores", cycle.id, cycle.status), seconds, lambda: _write_scores(cycle))
 
 
 def _write_scores(cycle: ScoredCycle) -> bytes:
@@ -88,22 +79,9 @@ def _write_scores(cycle: ScoredCycle) -> bytes:
     )
 
 
-def _show_weights(cycle: WeightedCycle) -> bytes:
-    return current_app.extensions["kept"].get(
+def _keep_weights(cycle: WeightedCycle) -> shared.Shared:
+    return shared.keep(
         ("weights", cycle.id),
         _DAY_SECONDS,
         lambda: service.describe_weights(cycle).model_dump_json().encode(),
     )
-
-
-def _answer(cycle: ScoredCycle | WeightedCycle, cache_control: str, show: Callable[[], bytes]) -> Response:
-    """Answer with the body from `show`. If the caller has a completed cycle's answer already, answer 304."""
-    response = Response(mimetype="application/json", headers={"Cache-Control": cache_control})
-    if cycle.completed_at:
-        tag = f"{VERSION}-{cycle.id}-{cycle.completed_at.timestamp()}"
-        response.set_etag(tag)
-        if request.if_none_match.contains(tag):
-            response.status_code = 304
-            return response
-    response.set_data(show())
-    return response

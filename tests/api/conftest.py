@@ -4,6 +4,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 import requests
+from flask import has_request_context
 from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.exceptions import HTTPException
@@ -25,10 +26,18 @@ PRODUCTION = {
 
 
 def heard_statements(app):
-    """Return a list that every statement of `app` is added to from now on."""
+    """Return a list that grows with every statement of a GET of `app` from now on.
+
+    Each takes a connection out of the pool for itself. Those of other threads do not count.
+    """
     statements = []
+
+    def hear(*checkout):
+        if has_request_context():
+            statements.append(checkout)
+
     with app.app_context():
-        event.listen(db.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+        event.listen(db.engine, "checkout", hear)
     return statements
 
 

@@ -3,6 +3,8 @@
 import shutil
 import tempfile
 import time
+import uuid
+from contextlib import closing
 from pathlib import Path
 
 import psycopg2
@@ -76,6 +78,19 @@ def test_a_submission_on_a_connection_that_died_is_503_and_then_accepted(app, cl
     end_connections(database)
     statuses = [client.post("/v1/submissions", json=body).status_code for _ in range(3)]
     assert statuses == [503, 201, 200]
+
+
+@pytest.mark.usefixtures("unasked")
+def test_a_migration_under_prepared_statements_costs_one_503(make_app, new_database):
+    app = make_app(database_url=new_database.replace("postgresql:", "postgresql+psycopg2:"))
+    with app.app_context():
+        init_schema()
+    client = app.test_client()
+    url = f"/v1/submissions/{uuid.uuid4()}"
+    assert client.get(url).status_code == 404
+    with closing(psycopg2.connect(new_database)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE submissions ALTER attempts TYPE bigint")
+    assert [client.get(url).status_code for _ in range(4)] == [503, 404, 404, 404]
 
 
 @pytest.fixture

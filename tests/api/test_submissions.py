@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from app.db import db
 from app.evaluation import service as evaluation
+from app.queue import ENOUGH_QUEUED, enqueue_evaluations
 from tests import factories
 from tests.api.conftest import PRODUCTION, signed_submission, statement_fields
 
@@ -273,6 +274,14 @@ def test_with_storage_away_it_is_503_and_nothing_is_written(make_app, prompt, pu
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]
     assert count(app) == 0
+
+
+def test_nothing_is_queued_where_enough_jobs_wait(client, prompt, put_upload, redis):
+    enqueue_evaluations(redis, ENOUGH_QUEUED - 1, 60)
+    for _ in range(2):
+        body = signed_submission(MINER, prompt, put_upload())
+        assert client.post(URL, json=body).status_code == 201
+        assert redis.llen("rq:queue:evaluations") == ENOUGH_QUEUED
 
 
 def test_with_redis_away_it_is_accepted_all_the_same(make_app, prompt, put_upload):

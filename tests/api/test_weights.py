@@ -136,8 +136,8 @@ def test_weights_are_read_once_and_the_scores_of_a_running_cycle_each_time(app, 
     statements = heard_statements(app)
     answers = [client.get("/v1/weights/latest") for _ in range(3)]
     assert len({answer.data for answer in answers}) == 1
-    # which cycle is the latest is asked each time
-    assert len(statements) == 5
+    # two of the weights; which cycle is the latest is asked once a second
+    assert 3 <= len(statements) <= 5
     with app.app_context():
         make_result(0.9, cycle_id=2, prompt_id="grasp", miner_uid=3, miner_hotkey=HOTKEYS[3])
     assert client.get("/v1/scores/2").json["n_submissions"] == 3

@@ -465,9 +465,9 @@ def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit)
 @pytest.mark.parametrize(
     ("lock", "waits"),
     [
-        (lambda: memory.lock_hash("ab" * 32), True),
-        (lambda: memory.lock_hash("cd" * 32), False),
-        (memory.lock_memory, True),
+        (lambda id: memory.lock_hash("ab" * 32, id), True),
+        (lambda id: memory.lock_hash("cd" * 32, id), False),
+        (lambda _id: memory.lock_memory(), True),
     ],
     ids=["same hash", "another hash", "memory"],
 )
@@ -482,7 +482,7 @@ def test_a_result_of_unverified_bytes_waits_for_its_hash_and_for_memory(context,
         return db.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
     result = threading.Thread(target=run)
-    lock()
+    lock(id)
     result.start()
     if waits:
         eventually(is_waiting)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import os
 import uuid
+from functools import partial
 
 import pytest
 import requests
@@ -125,7 +126,7 @@ def test_a_client_is_not_shared_across_a_fork(storage, key):
 
 @pytest.mark.parametrize("token", [None, "a session token of a role"])
 @pytest.mark.parametrize("style", ["path", "virtual"])
-@pytest.mark.parametrize("endpoint", ["", "https://s3.example.org:8443"])
+@pytest.mark.parametrize("endpoint", ["", "https://s3.example.org:8443", "http://s3.example.org/base"])
 def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, style, token):
     if token:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "role's key")
@@ -134,9 +135,9 @@ def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, st
         settings = dataclasses.replace(settings, aws_access_key_id="", aws_secret_access_key="")
     changes = {"s3_endpoint": endpoint, "s3_addressing_style": style, "s3_region": "eu-central-1"}
     storage = Storage(dataclasses.replace(settings, **changes))
-    key, size = "uploads/caf\u00e9 ~1/video.mp4", {"ContentType": "video/mp4", "ContentLength": 5}
+    size = {"ContentType": "video/mp4", "ContentLength": 5}
 
-    def signed(ours, operation, **params):
+    def signed(key, ours, operation, **params):
         boto3 = storage._inner.client.generate_presigned_url
         params = {"Bucket": settings.s3_bucket, "Key": key} | params
         for _ in range(3):  # the second may change between the two
@@ -145,9 +146,13 @@ def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, st
                 return
         assert url == theirs
 
-    signed(lambda: storage.presign_get(key, 60), "get_object")
-    signed(lambda: storage.presign_delete(key, 60), "delete_object")
-    signed(lambda: storage.presign_put(key, "video/mp4", 5, 60)[0], "put_object", **size)
+    for key in ("uploads/caf\u00e9 ~1/video.mp4", "a+b%20&c=d/'(e)'*!/\u7535.mp4"):
+        signed(key, partial(storage.presign_get, key, 60), "get_object")
+        signed(key, partial(storage.presign_delete, key, 60), "delete_object")
+        signed(key, lambda key=key: storage.presign_put(key, "video/mp4", 5, 60)[0], "put_object", **size)
+        part = {"PartNumber": 7, "UploadId": "a/b+c=~", "ContentLength": 5}
+        ours = partial(storage.presign_part, key, part["UploadId"], 7, 5, 60)
+        signed(key, lambda ours=ours: ours()[0], "upload_part", **part)
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,20 @@ def test_who_fails_leaves_it_to_the_next():
 
 def test_what_was_asked_for_longest_ago_makes_room():
     shared = Kept()
-    large = b"x" * (kept.MAX_BYTES // 3)
+    large = b"x" * (kept.MAX_BYTES // 3 - 1000)
     for key in (1, 2, 3):
         shared.get(key, 60, lambda: large)
     shared.get(1, 60, lambda: b"")
     shared.get(4, 60, lambda: large)
     assert shared.get(1, 60, lambda: b"new") == large
     assert shared.get(2, 60, lambda: b"new") == b"new"
+
+
+def test_a_group_is_forgotten():
+    shared = Kept()
+    for key in ("a", 1), ("a", 2), ("b", 1):
+        shared.get(key, 60, lambda: b"old")
+    shared.forget("a")
+    assert [shared.get(key, 60, lambda: b"new") for key in (("a", 1), ("a", 2), ("b", 1))] == [
+        b"new", b"new", b"old",
+    ]  # fmt: skip
