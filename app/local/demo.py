@@ -136,7 +136,8 @@ class Demo:
             "resolution_width": 640,
             "resolution_height": 480,
             "fps": video.fps,
-            "camera_type": "ego_head",
+            # about where these were filmed from; no package has a film of a head camera
+            "camera_type": "ego_chest",
             "actor_type": "human",
         }
         receipt = self.backend.post("/v1/submissions", submission)
