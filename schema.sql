@@ -400,7 +400,7 @@ CREATE TABLE chain_state (
     metagraph_tried_at     timestamptz
 );
 
--- Periodic work: when each last ran and how it went.
+-- Periodic work: when each last ran and how it went. `backup` is that of `kibotos db backup`, which no scheduler runs.
 CREATE TABLE ticks (
     name              text PRIMARY KEY,
     last_started_at   timestamptz NOT NULL,

@@ -396,6 +396,9 @@ class Settings:
     retain_contact_sheets_days: float = _setting(
         30.0, _number(0, 36_500), "days after which the pictures of a video on its page are deleted; 0: none"
     )
+    storage_limit_gb: float = _setting(
+        0.0, _number(0, 1e9), "size of the bucket in GB; an alert comes at nine tenths of it; 0: no limit"
+    )
     gold_rate: float = _setting(
         0.01, _number(0, 0.5), "gold films shown for each submission, while there are any; 0: none"
     )

@@ -67,7 +67,7 @@ JOBS = frozenset(
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
 # Who has just accepted a submission queues no further entry where so many wait: workers have enough until the
-# queue is refilled, and an entry costs ten times as much as this look.
+# queue is refilled, and an entry costs four times as much as this look.
 ENOUGH_QUEUED = 50
 # A film of minutes may take hours. What hangs loses its lease only if its process is killed.
 RELEASE_TIMEOUT_SECONDS = 6 * 3600

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.local.process import free_ports
+from app.retention.models import Tally
 from cli import kibotos
 from tests import factories
 from tests.api.conftest import ADMIN_TOKEN, PRODUCTION, running
@@ -25,6 +26,7 @@ ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
 RULES = ALERTS["groups"][0]["rules"]
 ALERTMANAGER = yaml.safe_load((DEPLOY / "prometheus" / "alertmanager.yml").read_text())
 PROMETHEUS = shutil.which("prometheus")
+PROMTOOL = shutil.which("promtool")
 DASHBOARD = json.loads((DEPLOY / "grafana" / "kibotos.json").read_text())
 
 
@@ -73,7 +75,10 @@ def prometheus(settings, app, tmp_path):
     """Starts Prometheus with our rules, at a service with some work; gives what answers a query."""
     with app.app_context():
         factories.make_submission(cycle_id=factories.make_cycle())
-        factories.insert("ticks", name="cycles", last_started_at="now")
+        for tick in ("cycles", "backup"):
+            factories.insert("ticks", name=tick, last_started_at="now")
+        swept = {"accepted": vars(Tally(objects=2, size_bytes=1000)), "aborted": 1}
+        factories.insert("storage_sweeps", found=swept, finished_at="now")
         factories.insert(
             "judge_usage", day="today", model="m", calls=2, prompt_tokens=10, completion_tokens=2
         )
@@ -81,7 +86,8 @@ def prometheus(settings, app, tmp_path):
         factories.insert(
             "verification_reports", "1", submission_id=factories.make_result(), report=json.loads(report)
         )
-    with running(settings, tmp_path, **PRODUCTION, vlm_daily_token_budget=100) as url:
+    limits = {"vlm_daily_token_budget": 100, "storage_limit_gb": 1.0}
+    with running(settings, tmp_path, **PRODUCTION, **limits) as url:
         yield from _scraping(url, tmp_path)
 
 
@@ -111,6 +117,7 @@ def _scraping(url, tmp_path):
 
     def has_scraped():
         requests.get(f"{url}/health", timeout=5)
+        requests.post(f"{url}/v1/upload/presign", timeout=5)
         with suppress(requests.RequestException):
             counted = query("sum(count_over_time(kibotos_http_requests_total[1m]))")
             return counted and query("count_over_time(kibotos_database_up[1m]) >= 3")
@@ -136,6 +143,64 @@ def test_every_query_is_answered_by_a_real_prometheus(prometheus):
             assert prometheus(target["expr"]), (panel["title"], target["expr"])
     for rule in RULES:
         prometheus(rule["expr"])
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="NOT RUN: no promtool; it comes with Prometheus")
+def test_what_fills_up_or_stands_still_is_told_of(tmp_path):
+    """By Prometheus itself, which is given samples of two days and asked which alerts it raises."""
+    steady = {
+        'kibotos_storage_bytes{class="accepted", instance="a"}': "70e9x48",
+        'kibotos_storage_bytes{class="accepted", instance="b"}': "70e9x48",
+        'kibotos_storage_bytes{class="release", instance="a"}': "18e9+1e9x48",
+        "kibotos_storage_limit_bytes": "100e9x48",
+        "kibotos_sweep_unfinished_seconds": "0+3600x48",
+        "kibotos_release_films_pending": "5x48",
+        'kibotos_tick_age_seconds{tick="backup"}': "172000+3600x48",
+    }
+    raised = {
+        "KibotosStorageNearFull": (
+            "3h",
+            "The bucket holds 91GB, more than nine tenths of STORAGE_LIMIT_GB. "
+            "When it is full, nothing can be uploaded.",
+        ),
+        "KibotosSweepUnfinished": (
+            "13h",
+            "The nightly sweep of the bucket began 13h 0m 0s ago and has not ended: "
+            "what is over its time stays.",
+        ),
+        "KibotosReleaseStuck": ("2h", "5 films of releases wait, and none was made for an hour."),
+        "KibotosBackupLate": ("1h", "The last backup of the database was begun 2d 0h 46m 40s ago."),
+    }
+    actions = {rule["alert"]: (rule["labels"], rule["annotations"]["action"]) for rule in RULES}
+    expected = [
+        {
+            "eval_time": since,
+            "alertname": name,
+            "exp_alerts": [
+                {
+                    "exp_labels": actions[name][0],
+                    "exp_annotations": {"summary": summary, "action": actions[name][1]},
+                }
+            ],
+        }
+        for name, (since, summary) in raised.items()
+    ]
+    cases = {
+        "rule_files": [str(DEPLOY / "prometheus" / "alerts.yml")],
+        "evaluation_interval": "1h",
+        "tests": [
+            {
+                "interval": "1h",
+                "input_series": [{"series": name, "values": values} for name, values in steady.items()],
+                "alert_rule_test": [{"eval_time": "0m", "alertname": name} for name in raised] + expected,
+            }
+        ],
+    }
+    (tmp_path / "cases.yml").write_text(yaml.safe_dump(cases))
+    checked = subprocess.run(
+        [PROMTOOL, "test", "rules", str(tmp_path / "cases.yml")], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)

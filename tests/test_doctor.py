@@ -229,7 +229,8 @@ def test_a_judge_that_takes_fewer_pictures_is_warned_of_and_under_the_floor_red(
         vlm.habits = [refuses_when(lambda request, most=most: len(request.images) > most, said)]
         findings = examine()
         assert reds(findings) == red
-        assert "--limit-mm-per-prompt" in findings["judge"]["advice"] + findings["judge"]["detail"]
+        assert "--limit-mm-per-prompt '{\"image\": 9}'" in findings["judge"]["advice"]
+        assert (said in findings["judge"]["detail"]) == bool(red)
 
 
 def test_a_judge_that_misreads_is_warned_of(examine, at_work, vlm):

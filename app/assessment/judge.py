@@ -75,6 +75,12 @@ class Size:
 
 # From what it is meant to see down to what it must see at the least; a server that takes less cannot judge.
 SIZES = (Size(9, 768), Size(9, 512), Size(6, 512), Size(6, 384), Size(4, 384))
+# what helps a server that takes less
+MORE_ROOM = (
+    "Give it more context (vLLM: --max-model-len 16384; SGLang: --context-length 16384; Ollama: "
+    "OLLAMA_CONTEXT_LENGTH=32768) or more pictures a request (vLLM: --limit-mm-per-prompt '{\"image\": 9}'; "
+    "SGLang: --limit-mm-data-per-request '{\"image\": 9}')."
+)
 
 
 class JudgeMemory(Protocol):
@@ -309,8 +315,7 @@ class Judge:
                 if smaller is None:
                     raise self._fault(
                         f"The judge takes fewer than {SIZES[-1].pictures} pictures of {SIZES[-1].long_side} "
-                        "pixels: give it more context (Ollama: OLLAMA_CONTEXT_LENGTH) or more pictures a "
-                        "request (vLLM: --limit-mm-per-prompt).",
+                        f"pixels. {MORE_ROOM}",
                         bill,
                         excess,
                     ) from excess
@@ -320,7 +325,7 @@ class Judge:
         if size != known:
             bill.give_back()
             changes = {"pictures": size.pictures, "long_side": size.long_side}
-            self._vlm.learn(self._vlm.habits.model_copy(update=changes), "it takes no more")
+            self._vlm.learn(self._vlm.habits.model_copy(update=changes), f"It takes no more. {MORE_ROOM}")
 
     def _complete_or_blame(self, request: dict[str, Any], bill: _Bill) -> Completion:
         """Send `request`. Raises TooMuch, or TransientError that says whose fault it is."""

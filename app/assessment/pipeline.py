@@ -9,10 +9,10 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -59,6 +59,9 @@ MISSING_BELIEVED_AT = 3
 FindKnown = Callable[[tuple[FrameHash, ...], bytes], str | None]
 # Paints the writing in stills over.
 Paint = Callable[[list[Still]], list[Painted]]
+# Entered for what keeps a processor busy. It may block until one is free.
+Processor = AbstractContextManager[Any]
+AT_ONCE: Processor = nullcontext()
 
 
 class Assessor(Protocol):
@@ -76,31 +79,50 @@ def evaluate(
     find_known: FindKnown = lambda frames, features: None,
     paint: Paint | None = painting.paint,
 ) -> Outcome:
-    """Download the video of `claim` from what `open_url` returns, and evaluate it.
+    """Look at the video of `claim` and have it judged: see `look`. Raises TransientError."""
+    return look(claim, open_url, workdir, check_lease, find_known, paint).judged(judge)
 
-    Works in a directory of its own under `workdir`, which is gone in the end. `check_lease` is called often,
-    so it must be cheap; what it raises ends the evaluation. `find_known` is asked before the judge. Without
-    `paint` the judge sees what is written in the video. Raises TransientError if the video is not to blame.
+
+def look(
+    claim: Claim,
+    open_url: Callable[[], str],
+    workdir: Path,
+    check_lease: Callable[[], None],
+    find_known: FindKnown = lambda frames, features: None,
+    paint: Paint | None = painting.paint,
+    processor: Processor = AT_ONCE,
+) -> "Evaluation":
+    """Download the video of `claim` from what `open_url` returns, and evaluate it up to the judge.
+
+    Works in a directory of its own under `workdir`, which is gone in the end: the judge needs no file.
+    `check_lease` is called often, so it must be cheap; what it raises ends the evaluation. `find_known` is
+    asked in the end, before the judge. Without `paint` the judge sees what is written in the video.
+    `processor` is entered to decode and to paint. Raises TransientError if the video is not to blame.
     """
     with _directory(workdir) as directory:
         file = directory / "video"
-        run = _Run(claim.brief, claim.declared, judge, check_lease, directory, file, find_known, paint)
-        run.frame_seed = frame_seed(claim)
+        evaluation = Evaluation(
+            claim.brief, claim.declared, check_lease, directory, file, find_known, paint, processor
+        )
+        evaluation.frame_seed = frame_seed(claim)
         try:
-            with run.stage("download"):
-                run.digest = _fetch(claim, open_url, run.path, check_lease)
+            with evaluation.stage("download"):
+                evaluation.digest = _fetch(claim, open_url, file, check_lease)
         except MediaFault as fault:
             if isinstance(fault, Missing) and claim.attempt < MISSING_BELIEVED_AT:
                 raise TransientError(
                     "Storage does not find the video.", dependency=Dependency.STORAGE
                 ) from fault
-            return run.reject(f"The video cannot be downloaded: {fault}")
-        if run.digest != claim.video_hash:
-            return run.reject(
-                f"The file under video_key has the SHA-256 {run.digest}, not the submitted video_hash. "
-                "Upload and submit the same file."
+            evaluation.reject(f"The video cannot be downloaded: {fault}")
+            return evaluation
+        if evaluation.digest != claim.video_hash:
+            evaluation.reject(
+                f"The file under video_key has the SHA-256 {evaluation.digest}, not the submitted "
+                "video_hash. Upload and submit the same file."
             )
-        return run.evaluate()
+            return evaluation
+        evaluation.look()
+        return evaluation
 
 
 def frame_seed(claim: Claim) -> str:
@@ -124,13 +146,15 @@ def evaluate_file(
     Without a judge the outcome has a relevance of 0, and nothing is painted.
     """
     with _directory(workdir) as directory:
-        run = _Run(brief, None, judge, lambda: None, directory, file, paint=paint)
-        run.digest = run.frame_seed = _sha256(file)
+        evaluation = Evaluation(brief, None, lambda: None, directory, file, paint=paint if judge else None)
+        evaluation.digest = evaluation.frame_seed = _sha256(file)
         if file.stat().st_size > (max_bytes := technical.largest_file(brief.requirements)):
-            return run.reject(
+            evaluation.reject(
                 f"It is larger than {max_bytes / 1e6:g} MB. Encode it with fewer bits a second."
             )
-        return run.evaluate()
+        else:
+            evaluation.look()
+        return evaluation.judged(judge)
 
 
 @contextmanager
@@ -179,17 +203,20 @@ def _sha256(path: Path) -> str:
 
 
 @dataclass
-class _Run:
-    """One evaluation under way: what it works on, and what is known so far."""
+class Evaluation:
+    """One evaluation under way: what it works on, and what is known so far.
+
+    `look`, or `reject`, then `judged`.
+    """
 
     brief: Brief
     declared: Declared | None
-    judge: Assessor | None
     check_lease: Callable[[], None]
     directory: Path
     path: Path
     find_known: FindKnown = lambda frames, features: None
     paint: Paint | None = painting.paint
+    processor: Processor = AT_ONCE
     digest: str = ""
     frame_seed: str = ""
     report: Report = field(default_factory=lambda: Report(report_version=REPORT_VERSION))
@@ -203,6 +230,10 @@ class _Run:
     covered: dict[float, float] = field(default_factory=dict)
     # lines that were read in it
     words: dict[float, tuple[str, ...]] = field(default_factory=dict)
+    # what the judge sees
+    frames: tuple[Still, ...] = ()
+    # without the judge
+    rejected: Outcome | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -214,22 +245,28 @@ class _Run:
         finally:
             self.seconds[name] = round(time.monotonic() - began, 3)
 
-    def evaluate(self) -> Outcome:
-        """Run the stages. A fault of the video ends them: the judge sees only videos without a fault."""
+    def look(self) -> None:
+        """Run the stages before the judge. A fault of the video ends them: the judge sees only videos
+        without a fault.
+        """
         probed = None
         try:
-            with self.stage("probe"):
-                probed = probe(self.path)
-            self._check(probed)
-            if rejection := technical.rejection(self.checks):
-                return self.reject(rejection)
-            with self.stage("scan"):
-                scanned = scan(self.path, probed, self.frame_seed, self.directory, self.check_lease)
-            self._note(scanned)
+            # the lease is looked at after the wait for a processor
+            with self.processor:
+                with self.stage("probe"):
+                    probed = probe(self.path)
+                self._check(probed)
+                if rejection := technical.rejection(self.checks):
+                    self.reject(rejection)
+                    return
+                with self.stage("scan"):
+                    scanned = scan(self.path, probed, self.frame_seed, self.directory, self.check_lease)
+                self._note(scanned)
             with self.stage("known"):
                 known = self.find_known(self.fingerprint, self.features)
             if known:
-                return self.reject(known)
+                self.reject(known)
+                return
             frames = scanned.stills(STILLS)
             if not frames:
                 raise MediaFault(
@@ -237,13 +274,15 @@ class _Run:
                     "judge. Film in one take, without inserted frames."
                 )
         except MediaFault as fault:
-            with self.stage("confirm"):
+            with self.processor, self.stage("confirm"):
                 self._confirm()
             self._check(probed, str(fault))
-            return self.reject(technical.rejection(self.checks) or str(fault))
-        if self.judge and self.paint:
-            with self.stage("paint"):
+            self.reject(technical.rejection(self.checks) or str(fault))
+            return
+        if self.paint:
+            with self.processor, self.stage("paint"):
                 frames = self._painted(frames, self.paint)
+        self.frames = tuple(frames)
         self.report.keyframes = [
             StillPart(
                 seconds=frame.seconds,
@@ -253,10 +292,15 @@ class _Run:
             )
             for frame in frames
         ]
-        if self.judge is None:
+
+    def judged(self, judge: Assessor | None) -> Outcome:
+        """Have the judge score it, unless it was rejected, and return the outcome. Raises TransientError."""
+        if self.rejected:
+            return self.rejected
+        if judge is None:
             return self._outcome(0.0, None, None)
         with self.stage("judge"):
-            answer = self.judge.assess(JudgeQuestion(self.brief, tuple(frames)))
+            answer = judge.assess(JudgeQuestion(self.brief, self.frames))
         return self._conclude(answer)
 
     def _check(self, probed: Probe | None, fault: str | None = None) -> None:
@@ -325,9 +369,9 @@ class _Run:
             )
         return self._outcome(relevance, None, answer)
 
-    def reject(self, reason: str) -> Outcome:
-        """Return the outcome of a video that the judge is not asked about."""
-        return self._outcome(0.0, reason, None)
+    def reject(self, reason: str) -> None:
+        """Note the outcome of a video that the judge is not asked about."""
+        self.rejected = self._outcome(0.0, reason, None)
 
     def _outcome(self, relevance: float, reason: str | None, answer: JudgeAnswer | None) -> Outcome:
         technical_score = technical.score(self.checks)

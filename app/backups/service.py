@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import structlog
 from psycopg2 import sql
 from pydantic import BaseModel, ValidationError
 
@@ -17,6 +18,12 @@ from app.db import migrations
 from app.errors import Conflict
 from app.version import VERSION
 
+log = structlog.get_logger(__name__)
+
+_NOTE = """
+    INSERT INTO ticks (name, last_started_at, last_finished_at) VALUES ('backup', %(created_at)s, now())
+    ON CONFLICT (name) DO UPDATE SET last_started_at = %(created_at)s, last_finished_at = now()
+"""
 MANIFEST_SUFFIX = ".manifest.json"
 PIECE_BYTES = 1024 * 1024
 
@@ -46,8 +53,9 @@ def manifest_of(backup: Path) -> Path:
 def back_up(settings: Settings, to: Path, tell: Callable[[int], None]) -> Manifest:
     """Write a backup of the database to `to`, and its manifest beside it. The service may go on meanwhile.
 
-    `tell` gets the bytes that were written so far. Both files are complete or not there. Raises Conflict if
-    the database has no schema, if `to` is there already, or if pg_dump is missing or fails.
+    `tell` gets the bytes that were written so far. The database is told, for the alert on late backups. Both
+    files are complete or not there. Raises Conflict if the database has no schema, if `to` is there already,
+    or if pg_dump is missing or fails.
     """
     for path in (to, manifest_of(to)):
         if path.exists():
@@ -95,7 +103,17 @@ def back_up(settings: Settings, to: Path, tell: Callable[[int], None]) -> Manife
         part.replace(to)
     finally:
         part.unlink(missing_ok=True)
+    _note(database_url, manifest)
     return manifest
+
+
+def _note(database_url: str, manifest: Manifest) -> None:
+    """Tell the database that there is a backup. A standby cannot be told: the backup is as good."""
+    try:
+        with closing(psycopg2.connect(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(_NOTE, {"created_at": manifest.created_at})
+    except psycopg2.Error as error:
+        log.warning("backup_not_noted", reason=str(error).strip())
 
 
 def read_manifest(backup: Path) -> Manifest:

@@ -38,6 +38,7 @@ _MODERATES = re.compile(
 _AT_MOST = [
     re.compile(pattern)
     for pattern in (
+        r"(?:image|picture) count \d+ exceeds limit (\d+)",
         r"(?:at most|up to|only|maximum of|max(?: is)?|limit(?:ed to| of| is)?)\D{0,20}(\d+)\D{0,12}"
         r"(?:image|picture|multimodal)",
         r"set ['\"`]?image['\"`]?\s*=\s*(\d+)",
@@ -61,10 +62,13 @@ _TOO_SMALL = re.compile(r"too (?:small|low|short)|at least|minimum|below|smaller
 
 
 class TooMuch(Unavailable):
-    """The server takes no request of this size. `at_most` is how many pictures it says it takes."""
+    """The server takes no request of this size: `said` are its words, `at_most` how many pictures it takes by
+    them.
+    """
 
-    def __init__(self, at_most: int | None):
+    def __init__(self, said: str, at_most: int | None = None):
         super().__init__("The judge takes no request of this size.", 600)
+        self.said = said
         self.at_most = at_most
 
 
@@ -121,18 +125,18 @@ class Habits(BaseModel):
 
 def find_excess(status: int, said: str) -> TooMuch | None:
     """Return what a refusal says of too many pictures or too long a request, or None if it says neither."""
-    said = said.lower()
+    words, said = said, said.lower()
     if status == 403 or _MODERATES.search(said):
         return None
     for pattern in _AT_MOST:
         if found := pattern.search(said):
-            return TooMuch(int(found[1]))
+            return TooMuch(words, int(found[1]))
     if _JUST_ONE.search(said):
-        return TooMuch(1)
+        return TooMuch(words, 1)
     if status == 413 or _TOO_MANY.search(said) or _TOO_LONG.search(said):
-        return TooMuch(None)
+        return TooMuch(words)
     if _PICTURE_SIZE.search(said) and not _TOO_SMALL.search(said):
-        return TooMuch(None)
+        return TooMuch(words)
     return None
 
 

@@ -22,11 +22,12 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.assessment.judge import SIZES, Judge
+from app.assessment.judge import MORE_ROOM, SIZES, Judge
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.storage_faults import StorageExaminer, StorageFault
 from app.clients.vlm import Patience, Vlm
+from app.clients.vlm_habits import TooMuch
 from app.config import OFFLINE_MODEL, ConfigError, Settings
 from app.cycles.queries import find_current_hold
 from app.db import command_app, db, describe, is_away, pending_migrations
@@ -368,6 +369,8 @@ class Doctor:
             asked.check_form()
             read, tokens = asked.read_digits(digits)
         except TransientError as error:
+            if isinstance(error.__cause__, TooMuch):
+                raise Red(f"{where} says “{error.__cause__.said[:300]}”", error.reason) from error
             raise Red(
                 f"{where}: {error.reason}",
                 "Check VLM_API_URL, VLM_API_KEY, VLM_MODEL and VLM_APPEAL_MODEL: a vision language model "
@@ -380,14 +383,12 @@ class Doctor:
         if len(read) < size.pictures:
             raise Red(
                 f"{where} was shown {shown} and saw {len(read)}: its server cuts requests without an error",
-                "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
-                "--limit-mm-per-prompt).",
+                MORE_ROOM,
             )
         if size != SIZES[0]:
             raise Amber(
                 f"{where} accepts at most {shown}, not {SIZES[0].pictures} of {SIZES[0].long_side}",
-                "Give it more context (Ollama: OLLAMA_CONTEXT_LENGTH=32768) or pictures (vLLM: "
-                "--limit-mm-per-prompt).",
+                MORE_ROOM,
             )
         if read != digits:
             raise Amber(

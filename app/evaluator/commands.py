@@ -1,5 +1,6 @@
 """`kibotos evaluator` evaluates submissions over HTTP; `kibotos evaluate` evaluates a local file."""
 
+import os
 import signal
 import tempfile
 from pathlib import Path
@@ -86,8 +87,9 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     """Evaluate submissions from a backend, over HTTP.
 
     Set EVALUATOR_TOKEN and VLM_API_URL. No database is needed. The evaluator asks for work every
-    --poll-interval seconds and evaluates --batch-size submissions at once. At SIGTERM or Ctrl-C it finishes
-    the evaluations that it has begun, and ends.
+    --poll-interval seconds and evaluates --batch-size submissions at once: it decodes one on each processor
+    while others are at the judge. At SIGTERM or Ctrl-C it finishes the evaluations that it has begun, and
+    ends.
     """
     from app import logs
 
@@ -113,7 +115,9 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
         vlm, way = vlms[claim.is_appeal], ways[claim.is_appeal]
         return Judge(vlm, way, counter=RemoteCounter(backend, claim))
 
-    runner = EvaluatorRunner(backend, judge_for, painting.painter(settings), batch_size)
+    # those that this process may use
+    processors = len(os.sched_getaffinity(0))
+    runner = EvaluatorRunner(backend, judge_for, painting.painter(settings), batch_size, processors)
 
     def stop(number: int, _frame: object) -> None:
         runner.stop()
@@ -122,6 +126,12 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    log.info("evaluator_started", api_url=backend.url, judge=settings.vlm_model, batch_size=batch_size)
+    log.info(
+        "evaluator_started",
+        api_url=backend.url,
+        judge=settings.vlm_model,
+        batch_size=batch_size,
+        processors=processors,
+    )
     runner.run(poll_interval)
     log.info("evaluator_stopped")

@@ -49,7 +49,12 @@ class _Handle(BaseModel):
 
 
 class EvaluatorRunner:
-    """Keeps up to `batch_size` evaluations under way at once, until it is told to stop."""
+    """Keeps up to `batch_size` evaluations under way at once, until it is told to stop.
+
+    No more than `processors` videos are decoded or painted at once. Others are downloaded, or at the judge:
+    while some are judged, the next are decoded. A lease runs from the claim on. So of those that are not at
+    the judge yet there are at most two for each processor: the one that it works on, and the next.
+    """
 
     def __init__(
         self,
@@ -57,11 +62,14 @@ class EvaluatorRunner:
         judge_for: Callable[[Claim], pipeline.Assessor],
         paint: pipeline.Paint | None,
         batch_size: int,
+        processors: int,
     ):
         self._backend = backend
         self._judge_for = judge_for
         self._paint = paint
         self._batch_size = batch_size
+        self._most_before_judge = 2 * processors
+        self._processor = threading.Semaphore(processors)
         self._faults_in_a_row = 0
         # submissions whose result the backend refused: the judge is not paid for them again
         self._refused: set[int] = set()
@@ -74,17 +82,23 @@ class EvaluatorRunner:
     def run(self, poll_interval: float) -> None:
         """Fetch and evaluate until `stop`; raise Refused if the backend does not accept our token.
 
-        Asks for work when an evaluation has ended, and every `poll_interval` seconds.
+        Asks for work when an evaluation has come to the judge or to its end, and every `poll_interval`
+        seconds.
         """
         running: set[Future[None]] = set()
+        # done when an evaluation comes to the judge
+        before_judge: set[Future[None]] = set()
         with (
             tempfile.TemporaryDirectory(prefix="kibotos-evaluator-") as directory,
             ThreadPoolExecutor(self._batch_size) as pool,
         ):
             while not self._stopping.is_set():
-                for row in self._fetch(self._batch_size - len(running)):
-                    running.add(pool.submit(self._process, row, Path(directory)))
-                running = self._wait(running, poll_interval)
+                room = min(self._batch_size - len(running), self._most_before_judge - len(before_judge))
+                for row in self._fetch(room):
+                    looked: Future[None] = Future()
+                    before_judge.add(looked)
+                    running.add(pool.submit(self._process, row, Path(directory), looked))
+                self._wait(running, before_judge, poll_interval)
             log.info("evaluator_draining", under_way=len(running))
 
     def _fetch(self, limit: int) -> list[dict[str, Any]]:
@@ -104,8 +118,13 @@ class EvaluatorRunner:
             )
         return []
 
-    def _wait(self, running: set[Future[None]], poll_interval: float) -> set[Future[None]]:
-        """Wait until an evaluation ends, the time is over or we are to stop. Return those that still run."""
+    def _wait(
+        self, running: set[Future[None]], before_judge: set[Future[None]], poll_interval: float
+    ) -> None:
+        """Wait until there is room for another evaluation, the time is over or we are to stop.
+
+        Takes what is done out of both sets.
+        """
         began = time.monotonic()
         while not self._stopping.is_set():
             left = began + max(poll_interval, self._pause()) - time.monotonic()
@@ -114,20 +133,31 @@ class EvaluatorRunner:
             if not running:
                 self._stopping.wait(min(left, 1.0))
                 continue
-            done, running = wait(running, min(left, 1.0), FIRST_COMPLETED)
+            done, _ = wait(running | before_judge, min(left, 1.0), FIRST_COMPLETED)
+            running -= done
+            before_judge -= done
             for future in done:
                 future.result()
             if done and not self._faults_in_a_row:
                 break
-        return running
 
     def _pause(self) -> float:
         if not self._faults_in_a_row:
             return 0.0
         return min(FIRST_PAUSE_SECONDS * 2 ** (self._faults_in_a_row - 1), LONGEST_PAUSE_SECONDS)
 
-    def _process(self, row: dict[str, Any], directory: Path) -> None:
-        """Evaluate one submission as fetched, and report its result or release it."""
+    def _process(self, row: dict[str, Any], directory: Path, looked: Future[None]) -> None:
+        """Evaluate one submission as fetched, and report its result or release it.
+
+        `looked` gets its result when the submission comes to the judge, or does not.
+        """
+        try:
+            self._evaluate(row, directory, lambda: looked.set_result(None))
+        finally:
+            if not looked.done():
+                looked.set_result(None)
+
+    def _evaluate(self, row: dict[str, Any], directory: Path, tell_looked: Callable[[], None]) -> None:
         try:
             claim, url = wire.read_claim(row)
         except ValidationError as error:
@@ -144,11 +174,12 @@ class EvaluatorRunner:
                 raise LeaseLost("The lease ended before the evaluation did.")
 
         try:
-            judge, find_known = self._judge_for(claim), partial(self._find_known, claim)
-            outcome = pipeline.evaluate(
-                claim, lambda: url, judge, directory, check_lease, find_known, self._paint
+            find_known = partial(self._find_known, claim)
+            evaluation = pipeline.look(
+                claim, lambda: url, directory, check_lease, find_known, self._paint, self._processor
             )
-            self._submit(claim, outcome)
+            tell_looked()
+            self._submit(claim, evaluation.judged(self._judge_for(claim)))
         except LeaseLost as lost:
             log.warning("lease_lost", reason=str(lost))
         except TransientError as fault:
@@ -219,7 +250,14 @@ class EvaluatorRunner:
                 log.warning("submit_failed", reason=error.detail)
             else:
                 self._faults_in_a_row = 0
-                log.info("result_reported", answer=answer)
+                left = self._backend.seconds_until(claim.lease_expires_at)
+                assert outcome.report.stage_seconds
+                log.info(
+                    "result_reported",
+                    answer=answer,
+                    stage_seconds=outcome.report.stage_seconds.model_dump(exclude_none=True),
+                    lease_seconds_left=round(left),
+                )
                 return
 
     def _release(self, held: Claim | _Handle, fault: TransientError) -> None:

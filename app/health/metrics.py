@@ -137,6 +137,7 @@ class _Work(Collector):
         yield cycles
         yield from self._evaluations()
         yield from self._gold()
+        yield from self._stores()
         yield _gauge("judge_tokens_today", "Tokens used since 0:00 UTC", backlog.judge_tokens_today)
         yield _gauge(
             "judge_token_budget", "VLM_DAILY_TOKEN_BUDGET; 0: none", self._settings.vlm_daily_token_budget
@@ -239,6 +240,37 @@ class _Work(Collector):
         yield kappas
         yield doubtful
         yield rejected
+
+    def _stores(self) -> Iterator[Metric]:
+        """What fills up: the bucket, uploads in parts and releases under way."""
+        size = GaugeMetricFamily(
+            "kibotos_storage_bytes", "What the last sweep found and left in the bucket", labels=["class"]
+        )
+        deleted = GaugeMetricFamily("kibotos_storage_deleted_bytes", "What it deleted", labels=["class"])
+        for stored in queries.list_stored():
+            size.add_metric([stored.kind], stored.size_bytes)
+            deleted.add_metric([stored.kind], stored.deleted_bytes)
+        yield size
+        yield deleted
+        yield _gauge(
+            "storage_limit_bytes", "STORAGE_LIMIT_GB in bytes; 0: none", self._settings.storage_limit_gb * 1e9
+        )
+        stores = queries.get_stores()
+        yield _gauge(
+            "sweep_unfinished_seconds",
+            "Time since the sweep of the bucket began that is under way; 0: none is",
+            stores.sweep_unfinished_seconds or 0,
+        )
+        yield _gauge(
+            "multipart_uploads_open", "Uploads in parts that are under way", stores.multipart_uploads_open
+        )
+        yield _gauge(
+            "release_films_pending", "Films of releases that are not made yet", stores.release_films_pending
+        )
+        releases = GaugeMetricFamily("kibotos_releases", "Releases, all there were", labels=["state"])
+        for each in queries.count_releases():
+            releases.add_metric([each.state], each.count)
+        yield releases
 
     def _queue(self) -> Iterator[Metric]:
         queued, workers = ask_redis(self._redis)

@@ -12,7 +12,7 @@ _TOTALS = text("""
     SELECT (SELECT id FROM cycles WHERE status = 'ACTIVE') AS active_cycle_id,
            (SELECT count(*) FROM prompts) AS total_prompts,
            (SELECT coalesce(sum(n), 0) FROM prompt_submission_counts)::bigint AS total_submissions,
-           (SELECT max(last_started_at) FROM ticks) AS scheduler_last_tick_at
+           (SELECT max(last_started_at) FROM ticks WHERE name <> 'backup') AS scheduler_last_tick_at
 """)
 _BACKLOG = text("""
     SELECT (SELECT count(*) FROM submissions WHERE status = 'PENDING' AND held_at IS NULL) AS pending,
@@ -129,6 +129,26 @@ _USAGE = text("""
            sum(completion_tokens)::bigint AS completion_tokens
     FROM judge_usage GROUP BY model ORDER BY model
 """)
+# what the last finished sweep found, without what it deleted
+_STORED = text("""
+    SELECT kind.key AS kind,
+           (kind.value ->> 'size_bytes')::bigint - (kind.value ->> 'deleted_bytes')::bigint AS size_bytes,
+           (kind.value ->> 'deleted_bytes')::bigint AS deleted_bytes
+    FROM (SELECT found FROM storage_sweeps WHERE finished_at IS NOT NULL ORDER BY id DESC LIMIT 1) last,
+         LATERAL jsonb_each(last.found) kind
+    WHERE jsonb_typeof(kind.value) = 'object' ORDER BY kind
+""")
+_STORES = text("""
+    SELECT (SELECT extract(epoch FROM now() - started_at)::double precision FROM storage_sweeps
+            WHERE finished_at IS NULL ORDER BY id DESC LIMIT 1) AS sweep_unfinished_seconds,
+           (SELECT count(*) FROM multipart_uploads WHERE state = 'OPEN') AS multipart_uploads_open,
+           (SELECT count(*) FROM release_films WHERE state = 'PENDING') AS release_films_pending
+""")
+_RELEASES = text("""
+    SELECT lower(state.name) AS state, count(r.id) AS count
+    FROM unnest(ARRAY['FILMS', 'PARTS', 'COMPLETE', 'FAILED']) AS state (name)
+    LEFT JOIN releases r ON r.state = state.name GROUP BY state.name ORDER BY state
+""")
 
 
 @dataclass(frozen=True)
@@ -228,6 +248,30 @@ class Backlog:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What is in storage of a class of objects, and what the last sweep deleted of it."""
+
+    kind: str
+    size_bytes: int
+    deleted_bytes: int
+
+
+@dataclass(frozen=True)
+class Stores:
+    # since the sweep began that is under way; None: none is
+    sweep_unfinished_seconds: float | None
+    multipart_uploads_open: int
+    # of releases
+    release_films_pending: int
+
+
+@dataclass(frozen=True)
+class ReleaseCount:
+    state: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Tick:
     name: str
     age_seconds: float
@@ -284,6 +328,21 @@ def list_cycle_counts() -> list[CycleCount]:
 def list_stage_times(latest: int) -> list[StageTime]:
     """Seconds of each stage of an evaluation, over the `latest` submissions that have a report."""
     return fetch_all(StageTime, _STAGES, latest=latest, stages=list(StageSeconds.model_fields))
+
+
+def list_stored() -> list[Stored]:
+    """What the last finished sweep of storage left there."""
+    return fetch_all(Stored, _STORED)
+
+
+def get_stores() -> Stores:
+    stores = fetch_one(Stores, _STORES)
+    assert stores is not None
+    return stores
+
+
+def count_releases() -> list[ReleaseCount]:
+    return fetch_all(ReleaseCount, _RELEASES)
 
 
 def list_breakers() -> list[Breaker]:

@@ -7,7 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
 from app.db import db
+from app.health.queries import get_totals
 from app.ledger import service as ledger
+from app.retention.models import Kind, Tallies, Tally
 from app.version import VERSION
 from tests import factories
 from tests.processes import eventually
@@ -214,6 +216,32 @@ def test_metrics_tell_the_state_of_the_work(make_app):
     assert found[("kibotos_redis_up",)] == 1
     assert found[("kibotos_queue_depth",)] == 0
     assert ("kibotos_metagraph_age_seconds",) not in found
+
+
+def test_metrics_tell_what_fills_up(make_app):
+    client = make_app(storage_limit_gb=2.5).test_client()
+    found = samples(client.get("/metrics"))
+    assert found[("kibotos_storage_limit_bytes",)] == 2.5e9
+    assert found[("kibotos_sweep_unfinished_seconds",)] == 0
+    assert found["kibotos_releases", ("state", "complete")] == 0
+    assert not [name for name, *_ in found if name == "kibotos_storage_bytes"]
+    with client.application.app_context():
+        now = datetime.now(UTC)
+        for size, finished_at in ((1, now), (900, now), (5, None)):
+            tallies = Tallies({Kind.REJECTED: Tally(size_bytes=size, deleted_bytes=size // 3)}, aborted=1)
+            factories.insert(
+                "storage_sweeps",
+                started_at=now - timedelta(hours=13),
+                finished_at=finished_at,
+                found=tallies.to_json(),
+            )
+        # of no scheduler, which is told of in /v1/status
+        factories.insert("ticks", name="backup", last_started_at=now)
+        assert get_totals().scheduler_last_tick_at is None
+    found = samples(client.get("/metrics"))
+    assert found["kibotos_storage_bytes", ("class", "rejected")] == 600
+    assert found["kibotos_storage_deleted_bytes", ("class", "rejected")] == 300
+    assert found[("kibotos_sweep_unfinished_seconds",)] == pytest.approx(13 * 3600, abs=100)
 
 
 def test_metrics_tell_what_alerts_wait_for(make_app):

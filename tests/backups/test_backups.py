@@ -66,6 +66,9 @@ def test_a_restored_backup_has_every_row_and_passes_every_check(settings, elsewh
     told = run(restore, elsewhere, saved).output
     manifest = service.read_manifest(saved)
     assert f"has the {sum(manifest.rows.values())} rows" in told
+    # which the database is told once the backup is there
+    noted = query(settings, "DELETE FROM ticks WHERE name = 'backup' RETURNING last_started_at")
+    assert noted == [(manifest.created_at,)]
     for table in manifest.rows:
         everything = f"SELECT to_jsonb(t)::text FROM {table} t ORDER BY 1"
         assert query(elsewhere, everything) == query(settings, everything), table

@@ -206,6 +206,8 @@ def test_what_was_learned_outlives_the_process_and_costs_the_submission_nothing(
     [
         ("At most 4 image(s) may be provided in one request.", 4),
         ("At most 1 image(s) may be provided in one prompt.", 1),
+        ('{"message":"At most 4 image(s) may be provided in one prompt. (parameter=image)"}', 4),
+        ("Image count 9 exceeds limit 4 per request.", 4),
         ("You set image=1 (or defaulted to 1) in `--limit-mm-per-prompt`, but found 9 items", 1),
         ("Too many images provided. This model supports up to 5 images", 5),
         ("Too many images in request. Max is 10.", None),
@@ -218,6 +220,13 @@ def test_what_was_learned_outlives_the_process_and_costs_the_submission_nothing(
         ("prompt is too long: 210000 tokens > 200000 maximum", None),
         ("Input token count 9000 exceeds the maximum number of tokens allowed", None),
         ("input is too large to process. increase the physical batch size", None),
+        (
+            "The decoder prompt (length 6120) is longer than the maximum model length of 4096. Make sure "
+            "that `max_model_len` is no smaller than the number of text tokens plus multimodal tokens. For "
+            "image inputs, the number of image tokens depends on the number of images.",
+            None,
+        ),
+        ("The input (6120 tokens) is longer than the model's context length (4096 tokens).", None),
         ("Request Entity Too Large", None),
         ("Image size must not exceed 20 MB", None),
     ],
@@ -226,6 +235,7 @@ def test_refusals_of_the_size_are_told_from_those_of_the_form(said, at_most):
     excess = find_excess(400, said)
     assert excess is not None
     assert at_most is None or excess.at_most == at_most
+    assert excess.said == said
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_remote_evaluator_asks_under_its_claim(app, client):
     record(app, first, film(1, 6))
     claim = take_up(copy)
     frames = hashes(copied(film(1, 6)))
-    evaluator = EvaluatorRunner(ClientBackend(client), lambda claim: None, None, 1)
+    evaluator = EvaluatorRunner(ClientBackend(client), lambda claim: None, None, 1, 1)
     assert uuid_of(first) in evaluator._find_known(claim, frames, b"")
     body = {
         "submission_id": copy,
@@ -113,7 +113,7 @@ def test_an_answer_that_makes_no_sense_leaves_it_to_the_judge(answer):
         def post(self, path, body, once=False):
             return answer
 
-    evaluator = EvaluatorRunner(Backend(), lambda claim: None, None, 1)
+    evaluator = EvaluatorRunner(Backend(), lambda claim: None, None, 1, 1)
     assert evaluator._find_known(take_up(submit()), hashes(film(1, 6)), b"") is None
 
 

@@ -3,16 +3,20 @@
 import dataclasses
 import json
 import threading
+import time
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import structlog
 
+from app.assessment import pipeline
 from app.assessment.wire import read_claim
 from app.clients.backend import Backend
 from app.evaluation.models import SubmitIn, show_claim
 from app.evaluator.runner import EvaluatorRunner
+from app.video.painting import Painted
 from tests.evaluation.conftest import FixedJudge, make_claim
 from tests.processes import eventually
 
@@ -24,7 +28,7 @@ class ScriptedBackend:
         self.rows = []
         self.submit_status = 200
         self.fetched_answer = None
-        self.received = {"fetch": [], "precheck": [], "submit": [], "release": []}
+        self.received = defaultdict(list)
         backend = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,7 +37,7 @@ class ScriptedBackend:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                what = self.path.rsplit("/", 1)[1]
+                what = self.path.rsplit("/", 1)[1].replace("-", "_")
                 backend.received[what].append(body)
                 status, answer = getattr(backend, what)(body)
                 self.answer(status, json.dumps(answer).encode())
@@ -53,7 +57,8 @@ class ScriptedBackend:
     def fetch(self, body):
         if self.fetched_answer is not None:
             return 200, self.fetched_answer
-        return 200, {"submissions": [self.rows.pop(0)] if self.rows else []}
+        given, self.rows = self.rows[: body["limit"]], self.rows[body["limit"] :]
+        return 200, {"submissions": given}
 
     def precheck(self, body):
         return 200, {"rejection_reason": None}
@@ -90,8 +95,10 @@ def claim(videos):
 def run(backend):
     """Runs an evaluator with a judge until `done()` is true; returns what it logged."""
 
-    def run(judge, done):
-        runner = EvaluatorRunner(Backend(backend.url, "t" * 32), lambda claim: judge, None, batch_size=1)
+    def run(judge, done, batch_size=1, processors=1, paint=None):
+        runner = EvaluatorRunner(
+            Backend(backend.url, "t" * 32), lambda claim: judge, paint, batch_size, processors
+        )
         with structlog.testing.capture_logs() as logged:
             thread = threading.Thread(target=runner.run, args=(0.05,))
             thread.start()
@@ -175,3 +182,74 @@ def test_whatever_the_judge_says_can_be_reported(backend, claim, run, text):
     findings = result.metadata["kibotos"]
     assert len(findings["fingerprint"]) > 100
     assert findings["report"]["judge"]["action_match"] == 0.9
+
+
+def test_while_one_video_is_judged_the_next_is_decoded(backend, claim, run):
+    backend.rows = [backend.row(dataclasses.replace(claim, id=id)) for id in (1, 2)]
+
+    class WaitingJudge(FixedJudge):
+        def assess(self, question):
+            eventually(lambda: len(backend.received["precheck"]) == 2, 60)
+            return super().assess(question)
+
+    logged = run(WaitingJudge(), lambda logged: events(logged).count("result_reported") == 2, batch_size=2)
+    assert backend.received["release"] == []
+    # what a host looks at
+    (told, _) = [line for line in logged if line["event"] == "result_reported"]
+    assert {"download", "scan", "judge"} < told["stage_seconds"].keys()
+    assert 0 < told["lease_seconds_left"] <= 300
+
+
+def test_no_more_is_claimed_than_can_be_worked_on_soon(backend, claim, run):
+    """With one processor two may be before the judge: the one that is worked on, and the next."""
+    rows = [backend.row(dataclasses.replace(claim, id=id)) for id in range(4)]
+    painted, at_once, ahead = [], [], []
+    busy = threading.Lock()
+
+    def paint(frames):
+        at_once.append(busy.acquire(blocking=False))
+        # longer than another would need to come here
+        time.sleep(0.2)
+        painted.append(frames)
+        busy.release()
+        return [Painted(frame, 0.0) for frame in frames]
+
+    def fetch(body):
+        given = [rows.pop(0) for _ in range(min(body["limit"], len(rows)))]
+        ahead.append(4 - len(rows) - len(painted))
+        return 200, {"submissions": given}
+
+    class WaitingJudge(FixedJudge):
+        def assess(self, question):
+            eventually(lambda: len(painted) >= 3, 60)
+            return super().assess(question)
+
+    backend.fetch = fetch
+    run(WaitingJudge(), lambda logged: len(backend.received["submit"]) == 4, batch_size=4, paint=paint)
+    assert max(ahead) == 2
+    assert all(at_once)
+
+
+def test_a_processor_is_held_for_what_computes_and_not_while_others_are_waited_for(backend, claim, tmp_path):
+    held, seen = threading.Lock(), {}
+
+    def note(what, answer=None):
+        seen[what] = held.locked()
+        return answer
+
+    class NotingJudge(FixedJudge):
+        def assess(self, question):
+            return note("judge", super().assess(question))
+
+    evaluation = pipeline.look(
+        claim,
+        lambda: note("download", f"{backend.url}/video"),
+        tmp_path,
+        lambda: None,
+        lambda frames, features: note("known"),
+        lambda frames: note("paint", [Painted(frame, 0.0) for frame in frames]),
+        held,
+    )
+    assert list(tmp_path.iterdir()) == []
+    evaluation.judged(NotingJudge())
+    assert seen == {"download": False, "known": False, "paint": True, "judge": False}
