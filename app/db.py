@@ -82,6 +82,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         # no miner's data in logged errors
         "hide_parameters": True,
         "pool_size": settings.database_pool_size,
+        # the one that was used last: the server's process has what it needs at hand
+        "pool_use_lifo": True,
         "max_overflow": 0,
         "pool_timeout": settings.database_pool_timeout_seconds,
     }
