@@ -137,7 +137,7 @@ def test_a_film_gets_its_score(stack, tmp_path):
     found = eventually(lambda: (given := get(place))["evaluation"] and given, 300)
     report = get(f"{place}/report")
     print(f"It is {found['status']} with {found['evaluation']['final_score']}, by {report['judge']['model']}")
-    assert found["status"] == "accepted"
+    assert found["status"] == "SCORED"
     assert report["judge"]["model"] == "offline-judge"
 
 
