@@ -11,8 +11,8 @@ import pytest
 import requests
 import yaml
 
-from app.local.samples import footage
 from tests.processes import ROOT, eventually
+from tests.videos import footage
 
 COMPOSE = ROOT / "deploy" / "docker" / "compose.yaml"
 SERVICES = yaml.safe_load(COMPOSE.read_text())["services"]
