@@ -240,10 +240,11 @@ def test_what_heroku_starts(heroku, start):
     web, worker = started
     eventually(lambda: answers(url, web))
     eventually(lambda: "worker_started" in worker.log.read_text())
-    # nothing needs to outlive a dyno: what is written is in the temporary directory
     for process in started:
         for pid in [process.pid, *process.children()]:
             os.kill(pid, signal.SIGTERM)
     for process in started:
         eventually(lambda process=process: process.returncode is not None)
-        assert process.returncode == 0, process.log.read_text()
+    # the worker may have been asked before it listened: tests/jobs see how it ends
+    assert web.returncode == 0, web.log.read_text()
+    assert worker.returncode in (0, -signal.SIGTERM), worker.log.read_text()
