@@ -89,7 +89,7 @@ def get(path):
 @pytest.fixture(scope="module")
 def stack():
     """Everything of compose.yaml, running."""
-    compose("down", "--volumes")
+    compose("--profile", "releases", "down", "--volumes")
     try:
         up()
         yield
@@ -98,7 +98,7 @@ def stack():
             print(line, podman("logs", "--tail", "20", line.split()[0], check=False).stdout[-3000:])
         raise
     finally:
-        compose("down", "--volumes")
+        compose("--profile", "releases", "down", "--volumes")
 
 
 def test_the_image_is_small_and_has_no_root():
