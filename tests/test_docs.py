@@ -2,13 +2,15 @@
 
 import re
 import shlex
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import click
 import pytest
 
 import cli
-from app.config import env_example
+from app.config import Settings, env_example
 from tests.documents import DOCUMENTS, MARKDOWN, ROOT, anchors, commands
 
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
@@ -67,6 +69,30 @@ def check_program(arguments):
         assert (ROOT / arguments[0]).exists()
 
 
+def check_docker(arguments):
+    """The files are there, and what runs in our image is a command of ours."""
+    for option, file in pairwise(arguments):
+        assert option != "--file" or (ROOT / file).exists()
+    if arguments[0] == "run":
+        command = arguments[arguments.index("kibotos") + 1 :]
+        if command:
+            assert command[0] == "kibotos"
+            parse(command[1:])
+
+
+def check_heroku(arguments):
+    """It sets settings, scales processes of the Procfile and runs commands of ours."""
+    action, *rest = arguments
+    if action == "run":
+        assert rest[0] == "kibotos"
+        parse(rest[1:])
+    names = {each.partition("=")[0] for each in rest}
+    if action == "config:set":
+        assert names <= {setting.name.upper() for setting in fields(Settings)}
+    if action == "ps:scale":
+        assert names <= {line.partition(":")[0] for line in (ROOT / "Procfile").read_text().splitlines()}
+
+
 def not_ours(arguments):
     """A program of others: nothing to compare its line with."""
 
@@ -77,7 +103,10 @@ CHECKS = {
     "bin/up": check_script,
     "bin/test": check_script,
     "bin/test-readers": check_script,
+    "bin/test-container": check_script,
     "cp": check_copy,
+    "docker": check_docker,
+    "heroku": check_heroku,
     "install": check_copy,
     "sudo": check_sudo,
     "systemctl": lambda arguments: check_units(arguments[1:]),
@@ -87,7 +116,7 @@ CHECKS = {
 }
 for _program in (
     *("apt-get", "cd", "chmod", "chown", "curl", "export", "git", "mkdir", "pip", "psql", "useradd", "uv"),
-    *("amtool", "certbot", "docker", "nginx", "openssl", "promtool", "sed", "sha256sum", "vllm", "zstd"),
+    *("amtool", "certbot", "nginx", "openssl", "promtool", "sed", "sha256sum", "vllm", "zstd"),
 ):
     CHECKS[_program] = not_ours
 

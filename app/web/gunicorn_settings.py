@@ -24,7 +24,8 @@ errorlog = None  # no handler of its own: see its class
 # A request waits for what it depends on at most half of this. If all threads of a worker are at one request
 # for longer, the worker stops saying that it is alive, and gunicorn replaces it after as long again.
 timeout = 60
-graceful_timeout = 30
+# platforms kill what has not ended 30 s after they asked
+graceful_timeout = 25
 # Longer than proxies keep theirs (nginx 60 s, Heroku's router 90 s). So we never close a connection on which
 # a proxy is just sending a request. A kept connection costs no thread.
 keepalive = 95
