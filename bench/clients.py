@@ -12,15 +12,16 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 ROOT = Path(__file__).parent.parent
-NOBODY = ("--api-url", "http://127.0.0.1:1")
 ADDRESS = "5FpuLq6SK9skb9P975CrRkRz8U234Mbck2mfCVrwBPEratQ5"
-# the first request of the second line fails, after all that comes before it
+# {} is the address of a backend that refuses the first request
 COMMANDS = {
     "": (),
-    "miner": (("miner", "--help"), ("miner", "list", "--hotkey", ADDRESS, *NOBODY)),
+    "miner": (("miner", "--help"), ("miner", "list", "--hotkey", ADDRESS, "--api-url", "{}")),
     "validator": (("validate", "--help"),),
     "evaluator": (("evaluator", "--help"),),
     "server": (("doctor", "--help"), ("db", "--help")),
@@ -29,8 +30,19 @@ COMMANDS = {
 STARTS = 7
 
 
+class Refusing(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
+    backend = HTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=backend.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{backend.server_port}"
     uv = shutil.which("uv") or str(ROOT / ".kibotos" / "uv" / "bin" / "uv")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -40,27 +52,20 @@ def main() -> None:
         for extra, commands in COMMANDS.items():
             environment = directory / f"of {extra}"
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-            install = [
-                uv,
-                "pip",
-                "install",
-                "--quiet",
-                "--compile-bytecode",
-                "--python",
-                environment / "bin" / "python",
-            ]
+            install = [uv, "pip", "install", "--quiet", "--python", environment / "bin" / "python"]
             install += ["--constraint", ROOT / "requirements-dev.txt", f"kibotos[{extra}] @ {wheel.as_uri()}"]
             subprocess.run(install, check=True)
             files = {path for path in environment.rglob("*") if path.is_file() and not path.is_symlink()}
             size = sum(path.stat().st_blocks * 512 for path in files) / 1e6
             packages = len(list(environment.glob("lib/*/site-packages/*.dist-info")))
             for command in commands or ((),):
-                took = f"{start(environment, directory, command):.2f}" if command else ""
+                words = [each.format(url) for each in command]
+                took = f"{start(environment, directory, words):.2f}" if words else ""
                 shown = " ".join(command[:2])
                 print(f"| {extra or 'none'} | {size:.0f} | {packages} | {shown} | {took} |", flush=True)
 
 
-def start(environment: Path, directory: Path, command: tuple[str, ...]) -> float:
+def start(environment: Path, directory: Path, command: list[str]) -> float:
     """The processor time of a start in seconds."""
     seconds = []
     for _ in range(STARTS + 1):
