@@ -55,6 +55,16 @@ WEIGHTS_COMMANDS = {
     "recompute": ("app.weights.commands", "Compute the weights of a cycle again from the database."),
     "verify": ("app.verifier.commands", "Check a backend's ledger, without trusting the backend."),
 }
+# The extra of this package that has what a command needs; for all others it is `server`.
+EXTRAS = {
+    "evaluate": "miner",
+    "evaluator": "evaluator",
+    "miner": "miner",
+    "up": "server,local",
+    "validate": "validator",
+}
+# These begin with as little as possible, and configure the log when they need it.
+LOG_THEMSELVES = ("evaluator", "miner", "validate")
 
 
 class Commands(click.Group):
@@ -72,9 +82,7 @@ class Commands(click.Group):
             try:
                 return getattr(import_module(self._modules[cmd_name][0]), cmd_name)
             except ModuleNotFoundError as error:
-                raise click.ClickException(
-                    f"The package {error.name} is not installed; run: pip install -e '.[local]'"
-                ) from error
+                raise _lacking(error, ctx, cmd_name) from error
         return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -86,11 +94,25 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise _lacking(error, ctx, ctx.invoked_subcommand or "") from error
         except Exception as error:
             sentence = _sentence(error)
             if sentence is None:
                 raise
             raise click.ClickException(sentence) from error
+
+
+def _lacking(error: ModuleNotFoundError, ctx: click.Context, command: str) -> Exception:
+    """What to raise for a module that is not there: a sentence if a package of others is to bring it."""
+    package = (error.name or "").partition(".")[0]
+    if package in {"", "app", "jobs", "cli", "wsgi"}:
+        return error
+    extra = ctx.meta.get("kibotos.extra") or EXTRAS.get(command, "server")
+    return click.ClickException(
+        f"The package {package} is not installed. Run: pip install 'kibotos[{extra}]', or, in a clone, "
+        f"pip install -e '.[{extra}]'."
+    )
 
 
 def _sentence(error: Exception) -> str | None:
@@ -104,7 +126,7 @@ def _sentence(error: Exception) -> str | None:
         ("app.errors", "DomainError"),
         ("app.errors", "TransientError"),
         ("app.clients.chain", "ChainError"),
-        ("app.clients.chain", "WalletError"),
+        ("app.clients.wallet", "WalletError"),
     )
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
         return str(error)
@@ -133,11 +155,11 @@ def kibotos(ctx: click.Context) -> None:
     for name, hint in unknown_variables(os.environ):
         click.echo(f"Warning: {name} is not a setting and is ignored{hint}.", err=True)
     ctx.obj = settings = Settings.from_environ()
+    if ctx.invoked_subcommand not in LOG_THEMSELVES:
+        from app import logs
 
-    from app import logs
-
-    # stdout is for a command's own output; services log there
-    logs.configure(settings.log_level, settings.log_format, sys.stderr)
+        # stdout is for a command's own output; services log there
+        logs.configure(settings.log_level, settings.log_format, sys.stderr)
 
 
 @kibotos.command()
@@ -147,6 +169,9 @@ def kibotos(ctx: click.Context) -> None:
 @click.pass_obj
 def api(settings: Settings, host: str | None, port: int | None, reload: bool) -> None:
     """Run the web service."""
+    # it starts in the end, and could not say so as well
+    import gunicorn  # noqa: F401
+
     settings.require_server()
     host = host or settings.default_host
     settings.require_bind(host)

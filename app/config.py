@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 MIN_TOKEN_LENGTH = 32
 # The stand-in for development. It answers by rules, so production must not use it.
 OFFLINE_MODEL = "offline-judge"
+# By default validators do not set weights that are older.
+MAX_AGE_MINUTES = 360
 
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 # Other drivers' words for libpq's sslmode. node-postgres says no-verify for `require`.

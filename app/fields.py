@@ -54,14 +54,6 @@ def check_prose(value: str) -> str:
     return check_text(value)
 
 
-def printable(text: str) -> str:
-    """Return `text` as a terminal may show it: what is invisible, or turns the direction, as an escape."""
-    return "".join(
-        letter if letter.isprintable() or letter in "\t\n" else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
 def storable(text: str) -> str:
     """Return `text` without what PostgreSQL could not store."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

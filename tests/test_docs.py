@@ -57,7 +57,7 @@ def check_sudo(arguments):
     if arguments[0] == "-u":
         arguments = arguments[2:]
     program, *rest = arguments
-    CHECKS[program](rest)
+    CHECKS[Path(program).name](rest)
 
 
 def check_script(arguments):

@@ -1,18 +1,30 @@
 """The wheel by itself: built, installed into an empty environment away from the clone, and run."""
 
+import json
+import os
+import resource
 import shutil
 import subprocess
 import sys
 import sysconfig
 import venv
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
+import bittensor
 import pytest
 import requests
 
 import cli
+from app.clients.chain import Chain
+from app.clients.storage import Storage
+from app.completion import service
+from app.ledger import service as ledger
 from app.local.process import free_ports
+from tests import factories
+from tests.api.conftest import EVALUATOR_TOKEN, PRODUCTION, running
+from tests.chain.conftest import node as node
 from tests.documents import ROOT
 from tests.processes import Process, environment, eventually
 
@@ -132,3 +144,131 @@ def test_its_processes_run(installed, environ, database, redis, tmp_path):
     finally:
         for each in started:
             each.clean_up()
+
+
+EXTRAS = {"miner": "miner,ffmpeg", "validator": "validator", "evaluator": "evaluator,ffmpeg"}
+SERVER = {"flask", "flask_sqlalchemy", "sqlalchemy", "psycopg2", "gunicorn", "redis", "rq", "boto3"}
+# `kibotos …` of each role that is to begin quickly
+FIRST_STEPS = {"miner": ["miner"], "validator": ["validate"], "evaluator": ["evaluator"]}
+
+
+@pytest.fixture(scope="module")
+def roles(wheel, tmp_path_factory):
+    """The program `kibotos` of an environment for each role, made by uv out of the wheel and its extra."""
+    uv = shutil.which("uv") or str(ROOT / ".kibotos" / "uv" / "bin" / "uv")
+    if not Path(uv).exists():
+        pytest.skip("NOT RUN: there is no uv; bin/setup fetches it where it can")
+    made = {}
+    for role in EXTRAS:
+        directory = tmp_path_factory.mktemp(role) / "venv"
+        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, directory], check=True)
+        install = [uv, "pip", "install", "--quiet", "--python", directory / "bin" / "python"]
+        install += [
+            "--constraint",
+            ROOT / "requirements-dev.txt",
+            f"kibotos[{EXTRAS[role]}] @ {wheel.as_uri()}",
+        ]
+        # what bin/setup has installed lies in uv's cache
+        if subprocess.run([*install, "--offline"], capture_output=True).returncode:
+            subprocess.run(install, check=True)
+        made[role] = directory / "bin" / "kibotos"
+    return made
+
+
+@pytest.mark.parametrize("role", EXTRAS)
+def test_an_environment_of_a_role_has_no_server_and_its_commands_begin_quickly(roles, role, tmp_path):
+    packages = {each.name for each in roles[role].parent.parent.glob("lib/python*/site-packages/*")}
+    assert not SERVER & packages
+    assert ("cv2" in packages) is (role != "validator")
+    assert ("bittensor" in packages) is (role == "validator")
+    command = [roles[role], *FIRST_STEPS[role], "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{role}: {after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime:.2f} s")
+    # what takes the time, instead of a time that a busy machine would stretch
+    code = "import sys, cli\ntry: cli.kibotos(sys.argv[1:])\nfinally: print(*sys.modules)"
+    python = roles[role].with_name("python")
+    seen = subprocess.check_output([python, "-c", code, *command[1:]], text=True)
+    slow = {"numpy", "cv2", "structlog", "pydantic", "bittensor", "rich", "onnxruntime", "requests"}
+    assert not slow & {*seen.splitlines()[-1].split()}
+    # what is of another role
+    lacking = subprocess.run([roles[role], "db", "check"], capture_output=True, text=True, cwd=tmp_path)
+    assert lacking.returncode == 1
+    assert "is not installed. Run: pip install 'kibotos[server]'" in lacking.stderr
+
+
+@pytest.fixture
+def role(roles, settings, tmp_path):
+    """Runs `kibotos …` of a role, in an empty directory: `role("miner", "miner", "list")`."""
+
+    def run(name, *arguments, code=0, **environ):
+        base = {k: v for k, v in os.environ.items() if k in {"PATH", "LANG", "BITTENSOR_RUNTIME_CACHE_DIR"}}
+        done = subprocess.run(
+            [roles[name], *arguments],
+            env=base | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "APP_ENV": "production"} | environ,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    return run
+
+
+def colours(findings):
+    return {each["check"]: each["ok"] and not each["advice"] for each in json.loads(findings)}
+
+
+def test_each_role_does_its_work_with_its_own_packages(
+    role, roles, app, settings, node, vlm, videos, tmp_path
+):
+    """A miner submits, an evaluator evaluates that, a validator sets weights; each asks its doctor before."""
+    wallets = str(tmp_path / "wallets")
+    keys = {}
+    for name in ("filmer", "checker"):
+        wallet = bittensor.Wallet(name, "default", wallets)
+        keys[name] = wallet.create_new_hotkey(suppress=True).hotkey.ss58_address
+    node.subnets[5].hotkeys[:2] = [keys["checker"], keys["filmer"]]
+    on_chain = {"netuid": 5, "network": node.url}
+    with app.app_context():
+        factories.make_cycle("EVALUATING")
+        factories.make_result(0.5, cycle_id=1, miner_uid=1, miner_hotkey=keys["filmer"])
+        service.tick(replace(settings, **on_chain), Chain(node.url))
+        ledger.store_all(Storage(settings))
+        factories.make_prompt(id="mug", requirements={"min_duration": 2})
+    with running(settings, tmp_path, **PRODUCTION, **on_chain) as url:
+        filmer = ("--wallet-name", "filmer", "--wallet-path", wallets, "--api-url", url)
+        found = role("miner", "doctor", "--role", "miner", *filmer, "--json")
+        assert all(colours(found).values()), found
+        video, statement = str(videos.make(seconds=2)), ("--prompt", "mug", "--uid", "1", "--yes")
+        assert "Submitted: " in role("miner", "miner", "submit-video", video, *statement, *filmer)
+        assert "PENDING" in role("miner", "miner", "list", *filmer)
+
+        judge = {"EVALUATOR_TOKEN": EVALUATOR_TOKEN, "VLM_API_URL": vlm.url, "VLM_MODEL": vlm.model}
+        found = role("evaluator", "doctor", "--role", "evaluator", "--api-url", url, "--json", **judge)
+        assert all(colours(found).values()), found
+        evaluator = Process(
+            ["evaluator", "--api-url", url, "--poll-interval", "0.2"],
+            environment(settings) | judge | {"PYTHONPATH": "", "DATABASE_URL": "", "APP_ENV": "production"},
+            tmp_path / "evaluator.log",
+            tmp_path,
+            [roles["evaluator"]],
+        ).start()
+        try:
+            eventually(lambda: "SCORED" in role("miner", "miner", "list", *filmer), 60)
+        finally:
+            evaluator.clean_up()
+
+        checker = ("--wallet-name", "checker", "--wallet-path", wallets, "--backend-url", url)
+        checker += ("--netuid", "5", "--network", node.url)
+        found = role("validator", "doctor", "--role", "validator", *checker, "--json")
+        assert all(colours(found).values()), found
+        # the ledger shows the result that was put into the database without a submission
+        refusal = role("validator", "validate", *checker, "--once", "--verify", code=1)
+        assert "The weights are not those of their ledger" in refusal
+        role("validator", "validate", *checker, "--once")
+    assert [call["signer"] for call in node.calls] == [keys["checker"]]

@@ -6,18 +6,16 @@ survive no fork.
 """
 
 import asyncio
-import codecs
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
+
+from bittensor_core import Keypair
 
 # Finality takes half a minute; giving up early would not call the submission back.
 SUBMIT_TIMEOUT_SECONDS = 300
 # for a connection that is given up to be closed
 CLOSE_SECONDS = 2
-
-_BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 Result = TypeVar("Result")
 
@@ -30,10 +28,6 @@ class OutcomeUnknown(ChainError):
     """Weights were sent, but it is not known whether they arrived. Look on the chain before sending again."""
 
 
-class WalletError(Exception):
-    """A wallet cannot be used. The message is a sentence that says why."""
-
-
 @dataclass(frozen=True)
 class Neuron:
     uid: int
@@ -41,6 +35,8 @@ class Neuron:
     validator_permit: bool
     # block at which it last set weights
     last_update: int
+    # what is staked on it, in the subnet's own units
+    stake: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,14 @@ class Reading:
 
     block_number: int
     neurons: Sequence[Neuron] | None
+
+
+@dataclass(frozen=True)
+class Extrinsic:
+    """Where the chain has what was submitted: block and index as `123-4`, and the hash of the block."""
+
+    id: str | None
+    block_hash: str | None
 
 
 class Chain:
@@ -90,8 +94,24 @@ class Chain:
                     raise ChainError(f"{self.network} lists no neuron of subnet {netuid}.")
                 return Reading(block_number, neurons)
 
+        return self._answer(ask())
+
+    def read_rate_limit(self, netuid: int) -> int:
+        """Read how many blocks must lie between two settings of weights. Raises ChainError like read()."""
+        import bittensor
+
+        async def ask() -> int:
+            async with bittensor.Subtensor(self.network) as client:
+                item = ("SubtensorModule", "WeightsSetRateLimit")
+                return int(await client.query(item, [netuid]) or 0)
+
+        return self._answer(ask())
+
+    def _answer(self, question: Coroutine[Any, Any, Result]) -> Result:
+        import bittensor
+
         try:
-            return _run(ask(), self._read_timeout_seconds)
+            return _run(question, self._read_timeout_seconds)
         except TimeoutError:
             raise ChainError(
                 f"{self.network} did not answer within {self._read_timeout_seconds:g} s."
@@ -99,17 +119,17 @@ class Chain:
         except (bittensor.BittensorError, OSError, ValueError) as error:
             raise ChainError(f"{self.network} is out of reach: {error}") from error
 
-    def set_weights(self, netuid: int, weights: Mapping[int, float], wallet: Any) -> None:
-        """Set {uid: weight} on the subnet, signed by the wallet's hotkey, and wait until it is final.
+    def set_weights(self, netuid: int, weights: Mapping[int, float], hotkey: Keypair) -> Extrinsic:
+        """Set {uid: weight} on the subnet, signed by `hotkey`, and wait until it is final.
 
-        The weights are relative to each other. Raises ChainError if nothing was set (not registered, too
-        soon after the last time, …) and OutcomeUnknown if it may have been.
+        Return where it is. The weights are relative to each other. Raises ChainError if nothing was set (not
+        registered, too soon after the last time, …) and OutcomeUnknown if it may have been.
         """
         import bittensor
 
         async def submit() -> Any:
             async with bittensor.Subtensor(self.network) as client:
-                return await client.execute(bittensor.SetWeights(netuid=netuid, weights=weights), wallet)
+                return await client.execute(bittensor.SetWeights(netuid=netuid, weights=weights), hotkey)
 
         try:
             result = _run(submit(), SUBMIT_TIMEOUT_SECONDS)
@@ -119,50 +139,7 @@ class Chain:
             raise OutcomeUnknown(f"The submission failed on the way: {error}") from error
         if not result.success:
             raise _refusal(result.error)
-
-
-def open_wallet(name: str, hotkey_name: str, path: str | None) -> Any:
-    """Return the SDK's wallet with its hotkey unlocked; asks for the password of an encrypted hotkey.
-
-    `path` is the directory of the wallets, by default the SDK's. Raises WalletError if there is no such
-    wallet or hotkey, or it cannot be read.
-    """
-    import bittensor
-    from bittensor.keyfiles import KeyfileError
-
-    wallet = bittensor.Wallet(name, hotkey_name, path) if path else bittensor.Wallet(name, hotkey_name)
-    unusable = f"The hotkey {hotkey_name} of the wallet {name} cannot be used"
-    try:
-        wallet.get_hotkey()
-    except (KeyfileError, OSError, ValueError) as error:
-        advice = _advise(Path(wallet.hotkey_file.path)) or str(error)
-        raise WalletError(f"{unusable}: {advice}") from error
-    try:
-        wallet.hotkey.sign(b"")
-    except ValueError as error:
-        raise WalletError(
-            f"{unusable}: {wallet.hotkey_file.path} holds its public half only, which cannot sign. Copy the "
-            "file from where the hotkey was made, or write it by btcli wallet regen-hotkey."
-        ) from error
-    return wallet
-
-
-def _advise(file: Path) -> str | None:
-    """What to do about a hotkey file that the SDK does not read, where we know what it is."""
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return None
-    if not content.strip():
-        return f"{file} is empty. Write it by btcli wallet regen-hotkey."
-    if content.startswith(_BYTE_ORDER_MARKS):
-        return f"{file} begins with a byte order mark. Save it as plain UTF-8, without one."
-    if b'"encoded"' in content and b'"encoding"' in content:
-        return (
-            f"{file} is an export of polkadot.js or of a mobile wallet, not a hotkey file. Write one out of "
-            "the key's mnemonic by btcli wallet regen-hotkey."
-        )
-    return None
+        return Extrinsic(result.extrinsic_id, result.block_hash)
 
 
 def _run(coroutine: Coroutine[Any, Any, Result], seconds: float) -> Result:
@@ -205,4 +182,5 @@ def _refusal(error: Any) -> ChainError:
 
 
 def _neuron(neuron: Any) -> Neuron:
-    return Neuron(neuron.uid, neuron.hotkey, neuron.validator_permit, neuron.last_update)
+    stake = neuron.total_stake.rao / 1e9
+    return Neuron(neuron.uid, neuron.hotkey, neuron.validator_permit, neuron.last_update, stake)

@@ -1,25 +1,25 @@
-"""A miner's hotkey: what it signs. The coldkey is never asked for."""
+"""A miner's hotkey: what it signs."""
 
+import time
 from hashlib import sha256
-from typing import Any
 
-from bittensor_core import CRYPTO_SR25519
+from bittensor_core import CRYPTO_SR25519, Keypair
 
-from app.clients.chain import WalletError, open_wallet
+from app.clients.wallet import WalletError, open_hotkey
 from app.hotkeys import STATEMENT_1, appeal_statement, submission_statement, takedown_statement
 
 
 class Hotkey:
     """The hotkey of a bittensor wallet, or only its address: then nothing is signed (development)."""
 
-    def __init__(self, address: str, keypair: Any = None):
+    def __init__(self, address: str, keypair: Keypair | None = None):
         self.address = address
         self._keypair = keypair
 
     @classmethod
     def from_wallet(cls, name: str, hotkey_name: str, path: str | None) -> "Hotkey":
         """Read the hotkey file of a wallet, and no other of its files. Raises WalletError."""
-        keypair = open_wallet(name, hotkey_name, path).hotkey
+        keypair = open_hotkey(name, hotkey_name, path)
         if keypair.crypto_type != CRYPTO_SR25519:
             raise WalletError(
                 f"The hotkey {hotkey_name} of the wallet {name} is not of the kind sr25519, and only such "
@@ -28,12 +28,22 @@ class Hotkey:
         return cls(keypair.ss58_address, keypair)
 
     def sign_request(self, method: str, target: str, body: bytes) -> dict[str, str]:
-        """The btauth/1 headers of a request, or none without a key."""
+        """The btauth/1 headers of a request, or none without a key.
+
+        What is signed is the version, the kind of key, the method, the path with its query, the body's hash,
+        the time in nanoseconds, the hotkey, and for whom it is: anybody.
+        """
         if self._keypair is None:
             return {}
-        from bittensor import http_auth
-
-        return http_auth.sign(self._keypair, method=method, path=target, body=body)
+        nonce = str(time.time_ns())
+        hashed = sha256(body).hexdigest()
+        signed = "\n".join(["btauth/1", "sr25519", method, target, hashed, nonce, self.address, "-"])
+        return {
+            "X-Bittensor-Version": "1",
+            "X-Bittensor-Hotkey": self.address,
+            "X-Bittensor-Nonce": nonce,
+            "X-Bittensor-Signature": "0x" + self._keypair.sign(signed.encode()).hex(),
+        }
 
     def sign_submission(
         self, uid: int, prompt_id: str, video_key: str, video_hash: str, head: str = STATEMENT_1

@@ -25,6 +25,11 @@ class Units(BaseModel):
     uids: Annotated[list[Uid], Field(max_length=U16_MAX + 1)]
     weights: Annotated[list[Annotated[int, Field(ge=1, le=U16_MAX)]], Field(max_length=U16_MAX + 1)]
 
+    def only(self, wanted: Container[int]) -> "Units":
+        """Those of the uids that are `wanted`."""
+        pairs = [pair for pair in zip(self.uids, self.weights, strict=True) if pair[0] in wanted]
+        return Units(uids=[uid for uid, _ in pairs], weights=[weight for _, weight in pairs])
+
 
 class Published(BaseModel):
     """The fields of an answer of /v1/weights/… that validators and verifiers use."""

@@ -13,7 +13,7 @@ import requests
 from app.clients.backend import find_detail
 from app.clients.http import CHUNK_BYTES, exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError
-from app.fields import printable
+from app.terminal import printable
 
 
 class NoAnswer(Exception):

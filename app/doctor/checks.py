@@ -1,40 +1,30 @@
 """Checks everything that an installation needs, and says what to do about each failure."""
 
 import pwd
-import random
-import socket
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
 
 import psycopg2
-from flask import Flask
 from redis import RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
-from requests.utils import get_environ_proxies, select_proxy
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from app.assessment.judge import MORE_ROOM, SIZES, Judge
 from app.clients.chain import Chain, ChainError
 from app.clients.storage import Storage
 from app.clients.storage_faults import StorageExaminer, StorageFault
-from app.clients.vlm import Patience, Vlm
-from app.clients.vlm_habits import TooMuch
-from app.config import OFFLINE_MODEL, ConfigError, Settings, masked
+from app.config import ConfigError, Settings
 from app.cycles.queries import find_current_hold
 from app.db import command_app, db, describe, is_away, pending_migrations
-from app.errors import TransientError, Unavailable
+from app.doctor.engine import check_ffmpeg, check_judge, check_painter
+from app.doctor.findings import Amber, Check, Checks, Finding, Red, Unusable, left_out
+from app.doctor.reach import PORTS, connect, reach
+from app.errors import Unavailable
 from app.evaluation import breaker_queries
 from app.health import queries
 from app.ledger import queries as ledgers
@@ -42,13 +32,10 @@ from app.metagraph import service as metagraph
 from app.mirror import service as mirror
 from app.prompts import queries as prompts
 from app.proofs.keys import load_key
-from app.queue import connect, count_queued, count_workers
-from app.redaction import masked_in
-from app.video import control, ffmpeg, painting
+from app.queue import connect as connect_redis
+from app.queue import count_queued, count_workers
 
 MIN_POSTGRESQL = 140000
-TOOLS = ("ffmpeg", "ffprobe")
-# What a check relies on. If that cannot be used, the check would only say so again, and is left out.
 NEEDS = {
     "schema": ("database",),
     "connections": ("database",),
@@ -61,13 +48,6 @@ NEEDS = {
     "receipts": ("schema",),
     "prompts": ("schema",),
 }
-# of these the answer is waited for at the same time
-REMOTE = ("database", "redis", "storage", "judge", "chain")
-# A machine whose name is not found, or that does not take a connection, within this time is out of reach.
-CONNECT_SECONDS = 2.0
-PORTS = {"https": 443, "wss": 443, "redis": 6379, "rediss": 6379, "socks5": 1080, "socks5h": 1080}
-# short, since a person waits for the answer
-JUDGE_PATIENCE = Patience(attempts=2, attempt_seconds=120, seconds=30)
 MAX_WAIT_SECONDS = 900
 # A remote evaluator counts as present if it reported one of the latest results within this time.
 LATEST = 1000
@@ -76,95 +56,32 @@ REMOTE_SECONDS = 3600
 DATABASE_ERRORS = (DBAPIError, PoolTimeout, psycopg2.Error)
 
 
-class Red(Exception):
-    """A check failed: what is wrong, and what to do about it."""
-
-    def __init__(self, detail: str, advice: str):
-        super().__init__(detail)
-        self.detail = detail
-        self.advice = advice
-
-
-class Unusable(Red):
-    """A check failed, and nothing that relies on what it is about can be examined."""
-
-
-class Amber(Red):
-    """A warning: the thing works, but probably not as the operator wants it."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The result of a check.
-
-    If it is `ok` and has advice, it is a warning. If it is not and has none, the check was left out, since
-    what it relies on cannot be used.
-    """
-
-    check: str
-    ok: bool
-    detail: str
-    advice: str = ""
-
-
-class Doctor:
-    """The checks. Each returns what it found, or raises Red, Unusable or Amber.
+class Doctor(Checks):
+    """The checks of a server.
 
     `fault` says why .env could not be read, or is "". Then only what the environment has is examined.
     """
 
+    remote = ("database", "redis", "storage", "judge", "chain")
+    needs = NEEDS
+
     def __init__(self, settings: Settings, fault: str = ""):
+        super().__init__()
         self._settings = settings
         self._fault = fault
-        # what cannot be used -> because of what
-        self._causes: dict[str, str] = {}
-        self._redis = connect(settings, socket_timeout=5, retry=Retry(NoBackoff(), 0))
+        self._app = command_app(settings) if settings.database_url else None
+        self._redis = connect_redis(settings, socket_timeout=5, retry=Retry(NoBackoff(), 0))
         self._storage = Storage(settings)
-
-    def examine_all(self) -> list[Finding]:
-        """Run all checks and return the findings in their order. With everything down it takes seconds.
-
-        The first that is not `ok` is the one to begin with.
-        """
-        checks = self.checks()
-        app = self._open_database()
-
-        def examine(name: str) -> Finding:
-            with app.app_context() if app else nullcontext():
-                return self.examine(name, checks[name])
-
-        found = {"settings": examine("settings")}
-        if self._fault and app is None:
-            for name in checks.keys() - {"settings", "ffmpeg", "painter"}:
-                found[name] = _left_out(name, "settings")
-        with ThreadPoolExecutor(len(REMOTE)) as pool:
-            begun = {name: pool.submit(examine, name) for name in REMOTE if name not in found}
-            # these start processes, which end with the thread that started them
-            found |= {name: examine(name) for name in ("ffmpeg", "painter")}
-            found |= {name: each.result() for name, each in begun.items()}
-        for name in [each for each in checks if each not in found]:
-            unusable = next((need for need in self._needs(name) if need in self._causes), None)
-            if unusable is None:
-                found[name] = examine(name)
-            else:
-                self._causes[name] = self._causes[unusable]
-                found[name] = _left_out(name, self._causes[name])
-        return [found[name] for name in checks]
 
     def _needs(self, name: str) -> tuple[str, ...]:
         """What the check relies on: nothing, if what it is about is not wanted."""
         settings = self._settings
+        if self._fault and self._app is None and name not in ("settings", "ffmpeg", "painter"):
+            return ("settings",)
         unwanted = {"mirror": not settings.mirror_bucket, "receipts": not settings.receipt_key_file}
-        return () if unwanted.get(name) else NEEDS[name]
+        return () if unwanted.get(name) else super()._needs(name)
 
-    def _open_database(self) -> Flask | None:
-        """What the checks of the database run in; None if none is configured."""
-        if not self._settings.database_url:
-            return None
-        return command_app(self._settings)
-
-    def checks(self) -> dict[str, Callable[[], str]]:
-        """The checks by name."""
+    def checks(self) -> dict[str, Check]:
         return {
             "settings": self.settings,
             "database": self.database,
@@ -172,8 +89,8 @@ class Doctor:
             "connections": self.connections,
             "redis": self.redis,
             "storage": self.storage,
-            "ffmpeg": self.ffmpeg,
-            "painter": self.painter,
+            "ffmpeg": check_ffmpeg,
+            "painter": lambda: check_painter(self._settings),
             "judge": self.judge,
             "chain": self.chain,
             "scheduler": self.scheduler,
@@ -186,34 +103,32 @@ class Doctor:
             "prompts": self.prompts,
         }
 
-    def examine(self, name: str, check: Callable[[], str]) -> Finding:
-        """Run a check and return its result as a finding."""
+    @contextmanager
+    def _around(self) -> Iterator[None]:
+        with self._app.app_context() if self._app else nullcontext():
+            try:
+                yield
+            finally:
+                if self._app:
+                    # nothing is held while the next check takes its time
+                    db.session.rollback()
+
+    def examine(self, name: str, check: Check) -> Finding:
         try:
-            return Finding(name, True, masked_in(check()))
-        except Red as red:
-            if isinstance(red, Unusable):
-                self._causes[name] = name
-            return Finding(name, isinstance(red, Amber), masked_in(red.detail), red.advice)
-        except ConfigError as error:
-            self._causes[name] = name
-            return Finding(name, False, str(error), "Set it in .env or in the environment.")
+            return super().examine(name, check)
         except DATABASE_ERRORS as error:
             if is_away(error) and name != "database":
-                return _left_out(name, "database")
+                return left_out(name, "database")
             self._causes[name] = name
             return Finding(
                 name, False, f"the database refuses: {describe(error)}", "Look at PostgreSQL's log."
             )
         except RedisError as error:
             return Finding(name, False, f"Redis refuses: {error}", "Look at the log of Redis.")
-        finally:
-            if self._settings.database_url:
-                # nothing is held while the next check takes its time
-                db.session.rollback()
 
     def settings(self) -> str:
         if self._fault:
-            raise Red(self._fault, _who_may_read(Path(".env")))
+            raise Unusable(self._fault, _who_may_read(Path(".env")))
         self._settings.require_server()
         found = f"APP_ENV={self._settings.app_env}"
         if Path(".env").exists() and Path(".env").stat().st_mode & 0o077:
@@ -226,7 +141,7 @@ class Doctor:
         try:
             # of several hosts, or of a directory with a socket, libpq knows more
             if url.host and "," not in url.host:
-                _connect([(url.host, url.port or 5432)])
+                connect([(url.host, url.port or 5432)])
             server = queries.get_server()
         except (OSError, *DATABASE_ERRORS) as error:
             if not isinstance(error, OSError) and not is_away(error):
@@ -289,7 +204,7 @@ class Doctor:
         try:
             # the client would wait for a name that is not found as long as the resolver likes
             if parts.hostname:
-                _connect([(parts.hostname, parts.port or PORTS[parts.scheme])])
+                connect([(parts.hostname, parts.port or PORTS[parts.scheme])])
             self._redis.ping()
         except (OSError, RedisError) as error:
             advice = "Start Redis or Valkey, and check REDIS_URL."
@@ -319,43 +234,12 @@ class Doctor:
         examiner = StorageExaminer(self._storage, self._settings)
         for name in ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT"):
             if url := getattr(self._settings, name.lower()):
-                _reach([url], f"Check {name}, and that the store runs.")
+                reach([url], f"Check {name}, and that the store runs.")
         try:
             examiner.check_bucket()
             return examiner.check_objects()
         except StorageFault as fault:
             raise Unusable(fault.detail, fault.advice) from fault
-
-    def ffmpeg(self) -> str:
-        """Make a clip and evaluate it as a worker does: probe, decode, stills, in the sandbox."""
-        try:
-            with tempfile.TemporaryDirectory() as directory:
-                control.check_tools(Path(directory))
-            with ffmpeg.start("ffmpeg", ["-version"], ffmpeg.CONTROL_LIMITS) as running:
-                running.stdout.read()
-        except (TransientError, ffmpeg.MediaFault) as error:
-            raise Red(str(error), "Then restart workers and evaluators.") from error
-        found = ", ".join(f"{name} {ffmpeg.version(name)} at {ffmpeg.tool(name)}" for name in TOOLS)
-        if running.missing:
-            raise Amber(
-                f"{found}, not confined by {' or '.join(running.missing)}",
-                "Use Linux 5.13 or later with Landlock, and apt-get install libseccomp2; SECURITY.md says "
-                "what a hostile video can do without them.",
-            )
-        return f"{found}, confined by Landlock and seccomp"
-
-    def painter(self) -> str:
-        """Have writing painted over as a worker does."""
-        if not self._settings.paint_writing:
-            raise Amber(
-                "PAINT_WRITING is false, so the judge sees what is written in videos",
-                "Leave PAINT_WRITING out. Otherwise videos can tell the judge which scores to give.",
-            )
-        try:
-            painting.check()
-        except TransientError as error:
-            raise Red(error.reason, "Then restart workers and evaluators.") from error
-        return "finds writing and paints it over, before the judge sees it"
 
     def judge(self) -> str:
         """Show the judge nine pictures, and check that it sees all of them and answers in the right form."""
@@ -366,48 +250,7 @@ class Doctor:
                 "VLM_API_URL is not set: no submission is evaluated",
                 "Set VLM_API_URL, VLM_API_KEY and VLM_MODEL, or run remote evaluators.",
             )
-        said = self._ask_judge(self._settings)
-        if self._settings.vlm_appeal_model:
-            said += f"; for appeals {self._ask_judge(self._settings.for_judging(is_appeal=True))}"
-        return said
-
-    def _ask_judge(self, settings: Settings) -> str:
-        _reach([settings.vlm_api_url], "Check VLM_API_URL, and that the judge's server runs.")
-        vlm = Vlm(settings, patience=JUDGE_PATIENCE)
-        asked = Judge(vlm, settings)
-        where = f"{vlm.model} at {vlm.endpoint}"
-        digits = "".join(random.sample("123456789", SIZES[0].pictures))
-        try:
-            asked.check_form()
-            read, tokens = asked.read_digits(digits)
-        except TransientError as error:
-            if isinstance(error.__cause__, TooMuch):
-                raise Red(f"{where} says “{error.__cause__.said[:300]}”", error.reason) from error
-            raise Red(
-                f"{where}: {error.reason}",
-                "Check VLM_API_URL, VLM_API_KEY, VLM_MODEL and VLM_APPEAL_MODEL: a vision language model "
-                "that follows a JSON schema.",
-            ) from error
-        if vlm.model == OFFLINE_MODEL:
-            return f"{where} is a stand-in for a judge: it answers, but does not understand pictures"
-        size = asked.size()
-        shown = f"{size.pictures} pictures of {size.long_side} pixels"
-        if len(read) < size.pictures:
-            raise Red(
-                f"{where} was shown {shown} and saw {len(read)}: its server cuts requests without an error",
-                MORE_ROOM,
-            )
-        if size != SIZES[0]:
-            raise Amber(
-                f"{where} accepts at most {shown}, not {SIZES[0].pictures} of {SIZES[0].long_side}",
-                MORE_ROOM,
-            )
-        if read != digits:
-            raise Amber(
-                f"{where} reads {read} where {digits} is shown",
-                "Set VLM_MODEL to a better vision language model.",
-            )
-        return f"{where} answers and sees all of {shown}, {tokens} tokens for them"
+        return check_judge(self._settings)
 
     def chain(self) -> str:
         if self._settings.netuid is None:
@@ -416,7 +259,7 @@ class Doctor:
                 raise Amber(unchecked, "Set NETUID. Otherwise anybody can avoid the quotas with new hotkeys.")
             return unchecked
         chain = Chain(self._settings.network)
-        _reach(chain.addresses(), "Check NETWORK. Cycles continue with the last known block.")
+        reach(chain.addresses(), "Check NETWORK. Cycles continue with the last known block.")
         try:
             reading = chain.read(self._settings.netuid)
         except ChainError as error:
@@ -577,67 +420,6 @@ class Doctor:
         if not count:
             raise Red("none is active: miners have nothing to film", "Run: kibotos prompts load FILE")
         return f"{count} active"
-
-
-def _left_out(name: str, need: str) -> Finding:
-    return Finding(name, False, f"not examined: first repair the {need}")
-
-
-def _reach(urls: Sequence[str], advice: str) -> None:
-    """Raise Unusable if nothing takes a connection at any of `urls`, or at the proxy that leads there."""
-    # NO_PROXY is among them, as "no"
-    proxies = {url: get_environ_proxies(url) for url in urls}
-    between = {proxy for url, known in proxies.items() if (proxy := select_proxy(url, known))}
-    if any(known.keys() - {"no"} for known in proxies.values()) and not between:
-        # the SDK of the chain chooses its proxy by rules of its own
-        return
-    parts = [urlsplit(url) for url in between or urls]
-    try:
-        _connect(
-            [(each.hostname, each.port or PORTS.get(each.scheme, 80)) for each in parts if each.hostname]
-        )
-    except OSError as error:
-        said = f"out of reach: {error.strerror or error}"
-        if between:
-            detail = f"the proxy {' or '.join(map(masked, between))} is {said}"
-            raise Unusable(
-                detail, "Check HTTP_PROXY and HTTPS_PROXY; NO_PROXY names what needs none."
-            ) from error
-        raise Unusable(f"{' or '.join(urls)} is {said}", advice) from error
-
-
-def _connect(addresses: Sequence[tuple[str, int]]) -> None:
-    """Return once something takes a connection at one of `addresses`; raise OSError if nothing does in time.
-
-    Each is tried in a thread that nobody waits for, since the resolver alone can take a quarter of a minute.
-    """
-    answers: SimpleQueue[OSError | None] = SimpleQueue()
-    found: set[str] = set()
-
-    def attempt(host: str, port: int) -> None:
-        try:
-            socket.getaddrinfo(host, port)
-            found.add(host)
-            # longer than anyone waits: what is told does not hang on which of the two ends first
-            socket.create_connection((host, port), 2 * CONNECT_SECONDS).close()
-        except OSError as error:
-            answers.put(error)
-        else:
-            answers.put(None)
-
-    for address in addresses:
-        threading.Thread(target=attempt, args=address, daemon=True).start()
-    deadline = time.monotonic() + CONNECT_SECONDS
-    for number in range(len(addresses)):
-        try:
-            error = answers.get(timeout=max(0.0, deadline - time.monotonic()))
-        except Empty:
-            what = "it takes no connection" if found else "no name server says where that is"
-            raise TimeoutError(f"{what} within {CONNECT_SECONDS:g} s") from None
-        if error is None:
-            return
-        if number == len(addresses) - 1:
-            raise error
 
 
 def _who_may_read(file: Path) -> str:

@@ -6,22 +6,9 @@ import tempfile
 from pathlib import Path
 
 import click
-import structlog
-from rich.console import Console
 
-from app.assessment import formula, pipeline
-from app.assessment.display import show
-from app.assessment.judge import Judge
-from app.assessment.model import Brief, Claim
-from app.clients.backend import Backend
-from app.clients.vlm import Vlm
 from app.config import ConfigError, Settings
 from app.enums import Category, SubmissionStatus, values
-from app.evaluator.judge_calls import RemoteCounter
-from app.evaluator.runner import EvaluatorRunner
-from app.video import control, painting
-
-log = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -55,6 +42,16 @@ def evaluate(
     The judge is at VLM_API_URL. Without it the report has no relevance and no final score. The command does
     not look for duplicates, since only the database knows them. Exits with 1 if the video would be rejected.
     """
+    from rich.console import Console
+
+    from app.assessment import formula, pipeline
+    from app.assessment.display import show
+    from app.assessment.judge import Judge
+    from app.assessment.model import Brief
+    from app.clients.backend import Backend
+    from app.clients.vlm import Vlm
+    from app.video import painting
+
     settings: Settings = context.obj
     if prompt_id:
         prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
@@ -91,7 +88,16 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
     while others are at the judge. At SIGTERM or Ctrl-C it finishes the evaluations that it has begun, and
     ends.
     """
+    import structlog
+
     from app import logs
+    from app.assessment.judge import Judge
+    from app.assessment.model import Claim
+    from app.clients.backend import Backend
+    from app.clients.vlm import Vlm
+    from app.evaluator.judge_calls import RemoteCounter
+    from app.evaluator.runner import EvaluatorRunner
+    from app.video import control, painting
 
     if not settings.has_judge:
         raise ConfigError("VLM_API_URL is not set: set it to the server of a vision language model.")
@@ -101,6 +107,7 @@ def evaluator(settings: Settings, api_url: str | None, poll_interval: float, bat
             "EVALUATOR_TOKEN is not set: set it to the token that you got from the operator of the backend."
         )
     logs.configure(settings.log_level, settings.log_format)
+    log = structlog.get_logger(__name__)
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
     if settings.paint_writing:

@@ -255,7 +255,7 @@ def abort(settings: Settings, video_key: str, api_url: str | None, **keys: Any) 
 @click.pass_obj
 def list_submissions(settings: Settings, limit: int, api_url: str | None, as_json: bool, **keys: Any) -> None:
     """List your own submissions, the newest first."""
-    from app.fields import printable
+    from app.terminal import printable
 
     found = _miner(settings, api_url, keys).list_submissions(limit)
     if as_json:
@@ -324,7 +324,7 @@ def status(
 ) -> None:
     """Show the status and the result of the submission UUID. Exits with 1 if it was rejected."""
     from app.clients.backend import Backend
-    from app.fields import printable
+    from app.terminal import printable
 
     settings: Settings = ctx.obj
     hotkey = _hotkey(keys) if wants_link else None
@@ -452,17 +452,21 @@ def _inspect(settings: Settings, api_url: str | None, file: Path, prompt_id: str
     """
     import sys
 
+    from app import logs
     from app.clients.backend import Backend
-    from app.miner import client
+    from app.miner import checks
+    from app.miner.client import Rejected
 
+    # not at the start of each command: to load it takes as long as all the rest
+    logs.configure(settings.log_level, settings.log_format, sys.stderr)
     prompt = Backend(api_url or settings.api_url).get(f"/v1/prompts/{prompt_id}")
-    video = client.inspect(file, prompt)
+    video = checks.inspect(file, prompt)
     for loss in video.losses:
         click.echo(f"Loses points: {loss}", err=True)
     if video.losses and not yes and sys.stdin.isatty():
         question = "Submit it all the same? It counts as one of your submissions of this hour."
         if not click.confirm(question, err=True):
-            raise client.Rejected("As you wished, the video was not submitted.")
+            raise Rejected("As you wished, the video was not submitted.")
     return video
 
 

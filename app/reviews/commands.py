@@ -12,8 +12,9 @@ from app.config import Settings
 from app.db import command_app
 from app.enums import ReviewState, values
 from app.errors import Unavailable
-from app.fields import check_prose, printable
+from app.fields import check_prose
 from app.reviews import queries, service
+from app.terminal import printable
 
 
 def prose(most: int) -> Callable[[click.Context, click.Parameter, str], str]:

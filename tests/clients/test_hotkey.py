@@ -4,9 +4,10 @@ import json
 
 import bittensor
 import pytest
+from bittensor import http_auth
 
-from app.clients.chain import WalletError, open_wallet
 from app.clients.hotkey import Hotkey
+from app.clients.wallet import WalletError, open_hotkey
 
 POLKADOT_JS = {
     "encoded": "AAAA",
@@ -62,7 +63,7 @@ def public_half(content):
 )
 def test_what_is_wrong_with_a_file_is_told(file, tmp_path, read, spoilt, said):
     file.write_bytes(spoilt(file.read_bytes()))
-    for opened in (read, lambda: open_wallet("cold", "hot", str(tmp_path))):
+    for opened in (read, lambda: open_hotkey("cold", "hot", str(tmp_path))):
         with pytest.raises(WalletError, match=said) as raised:
             opened()
         assert str(raised.value).startswith("The hotkey hot of the wallet cold cannot be used: ")
@@ -82,3 +83,22 @@ def test_a_missing_file_and_a_directory_are_told(file, read):
     file.mkdir()
     with pytest.raises(WalletError, match="Is a directory"):
         read()
+
+
+def test_an_encrypted_file_is_opened_with_the_password_that_btcli_keeps(tmp_path):
+    wallet = bittensor.Wallet("cold", "hot", str(tmp_path))
+    wallet.create_new_hotkey(use_password=True, hotkey_password="secret-7", overwrite=True, suppress=True)
+    wallet.hotkey_file.save_password_to_env("secret-7")
+    assert open_hotkey("cold", "hot", str(tmp_path)).ss58_address == wallet.hotkey.ss58_address
+    wallet.hotkey_file.save_password_to_env("wrong")
+    with pytest.raises(WalletError, match="cannot be used: "):
+        open_hotkey("cold", "hot", str(tmp_path))
+
+
+def test_requests_are_signed_as_the_sdk_expects(read):
+    hotkey = read()
+    request = {"method": "POST", "path": "/v1/x?a=1", "self_hotkey_ss58": "", "require_receiver": False}
+    headers = hotkey.sign_request("POST", "/v1/x?a=1", b"{}")
+    assert http_auth.verify(headers, b"{}", **request).hotkey_ss58 == hotkey.address
+    with pytest.raises(http_auth.BadSignature):
+        http_auth.verify(hotkey.sign_request("POST", "/v1/x?a=1", b"{}"), b"[]", **request)

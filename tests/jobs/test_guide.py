@@ -25,7 +25,7 @@ from tests.ledger.stranger import recompute
 from tests.processes import environment, eventually
 
 # not ours to run here: what fetches the code, makes a role, or belongs to a machine's init
-ELSEWHERE = {"git", "cd", "uv", "cp", "sudo", "journalctl"}
+ELSEWHERE = {"git", "cd", "uv", "cp", "sudo", "journalctl", "export", "pip", "python3"}
 SERVICES = {"api", "worker", "scheduler", "evaluator"}
 DRAFTS = [
     f"{verb} {what} {where} and put everything back in its place afterwards."

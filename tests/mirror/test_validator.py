@@ -8,8 +8,9 @@ import bittensor
 import pytest
 import requests
 
-from app.clients.chain import Chain, open_wallet
+from app.clients.chain import Chain
 from app.clients.storage import Storage
+from app.clients.wallet import open_hotkey
 from app.proofs.keys import create_key
 from app.proofs.sealed import seal
 from app.validator.weight_setter import WeightSetter
@@ -29,7 +30,7 @@ def make_validator(node, api, mirror_url, tmp_path):
             "mirror_url": mirror_url,
             "chain": Chain(node.url, read_timeout_seconds=4),
             "netuid": 5,
-            "wallet": open_wallet("cold", "hot", str(tmp_path)),
+            "hotkey": open_hotkey("cold", "hot", str(tmp_path)),
             "directory": tmp_path / "memory",
             "max_age": timedelta(hours=6),
         }
