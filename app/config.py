@@ -7,7 +7,7 @@ start with one sentence that names the variable.
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -540,6 +540,16 @@ class Settings:
         return self
 
 
+def default_text(setting: Field[Any]) -> str:
+    """The default of a field of `Settings` as the environment spells it; empty if there is none."""
+    default = setting.default
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "" if default in (None, ()) else str(default)
+
+
 def env_example() -> str:
     """The text of .env.example: every variable with its default, commented out, and one line about it."""
     lines = [
@@ -547,12 +557,5 @@ def env_example() -> str:
         '# Written by: python -c "from app.config import env_example; print(env_example(), end=str())"',
     ]
     for setting in fields(Settings):
-        default = setting.default
-        if isinstance(default, bool):
-            text = str(default).lower()
-        elif isinstance(default, float):
-            text = f"{default:g}"
-        else:
-            text = "" if default in (None, ()) else str(default)
-        lines += ["", f"# {setting.metadata['help']}", f"# {setting.name.upper()}={text}"]
+        lines += ["", f"# {setting.metadata['help']}", f"# {setting.name.upper()}={default_text(setting)}"]
     return "\n".join(lines) + "\n"

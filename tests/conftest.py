@@ -36,6 +36,9 @@ def pytest_addoption(parser):
         "--all-kinds", action="store_true", help="compare the ffmpegs at hand on all odd files, not a third"
     )
     parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
+    parser.addoption(
+        "--write-docs", action="store_true", help="write .env.example and the tables of reference.md anew"
+    )
 
 
 # Each run draws the same examples, and a busy machine may take its time.

@@ -4,13 +4,13 @@ import re
 import shlex
 from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import click
 import pytest
 
 import cli
 from app.config import Settings, env_example
+from tests import reference
 from tests.documents import DOCUMENTS, MARKDOWN, ROOT, anchors, commands
 
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
@@ -161,7 +161,9 @@ def test_env_example_is_written_by_the_settings():
     assert (ROOT / ".env.example").read_text() == env_example()
 
 
-def test_operators_learn_of_every_command():
-    text = "".join(Path(document).read_text() for document in DOCUMENTS)
-    for name in [*cli.kibotos.commands, *cli.COMMANDS]:
-        assert f"kibotos {name}" in text or f"bin/{name}" in text, name
+def test_the_reference_is_written_by_the_code(client, request):
+    page = reference.written(client.get("/metrics").text)
+    if request.config.getoption("--write-docs"):
+        reference.PAGE.write_text(page)
+        (ROOT / ".env.example").write_text(env_example())
+    assert reference.PAGE.read_text() == page, "run: bin/test tests/test_docs.py --write-docs"
