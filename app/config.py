@@ -554,7 +554,7 @@ def env_example() -> str:
     """The text of .env.example: every variable with its default, commented out, and one line about it."""
     lines = [
         "# Every setting, with its default. Remove the # to change one; the environment wins over this file.",
-        '# Written by: python -c "from app.config import env_example; print(env_example(), end=str())"',
+        "# Written by: bin/test tests/test_docs.py --write-docs",
     ]
     for setting in fields(Settings):
         lines += ["", f"# {setting.metadata['help']}", f"# {setting.name.upper()}={default_text(setting)}"]

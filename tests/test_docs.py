@@ -157,13 +157,11 @@ def test_pages_that_code_names_exist():
     assert [target for target in sorted(mentions) if leads_nowhere(ROOT / "README.md", target)] == []
 
 
-def test_env_example_is_written_by_the_settings():
-    assert (ROOT / ".env.example").read_text() == env_example()
-
-
-def test_the_reference_is_written_by_the_code(client, request):
-    page = reference.written(client.get("/metrics").text)
+def test_the_reference_and_the_example_are_written_by_the_code(client, request):
+    example = ROOT / ".env.example"
+    expected = {reference.PAGE: reference.written(client.get("/metrics").text), example: env_example()}
     if request.config.getoption("--write-docs"):
-        reference.PAGE.write_text(page)
-        (ROOT / ".env.example").write_text(env_example())
-    assert reference.PAGE.read_text() == page, "run: bin/test tests/test_docs.py --write-docs"
+        for path, text in expected.items():
+            path.write_text(text)
+    for path, text in expected.items():
+        assert path.read_text() == text, "run: bin/test tests/test_docs.py --write-docs"
