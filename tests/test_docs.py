@@ -151,6 +151,16 @@ def test_links_lead_somewhere(page):
     assert [target for target in LINK.findall(page.read_text()) if leads_nowhere(page, target)] == []
 
 
+def test_every_page_is_reached_from_another():
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page in MARKDOWN
+        for target in LINK.findall(page.read_text())
+        if not target.startswith("#")
+    }
+    assert [page for page in MARKDOWN if page not in linked and page != ROOT / "README.md"] == []
+
+
 def test_pages_that_code_names_exist():
     mentions = {target for path in CODE for target in MENTION.findall(path.read_text())}
     assert "docs/ledger.md" in mentions
