@@ -4,6 +4,7 @@ import re
 import shlex
 from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 
 import click
 import pytest
