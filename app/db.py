@@ -243,15 +243,23 @@ class _Outcome(NamedTuple):
 def _run(statement: Statement, binds: dict[str, Any]) -> _Outcome:
     """Run a statement by psycopg2: on the session's connection or, if it stands alone, on one of the pool.
 
+    No thread waits for a second connection while it holds the session's: as many of them as the pool has
+    connections would wait for each other.
+
     SQLAlchemy would take more processor time than all the rest: 0.42 ms instead of 0.19.
     """
     try:
-        if not _stands_alone():
+        if not _stands_alone() or _has_connection():
             return _run_on(db.session.connection().connection, statement, binds)
         with closing(db.engine.raw_connection()) as pooled:
             return _run_on(pooled, statement, binds)
     except psycopg2.Error as error:
         raise DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True) from error
+
+
+def _has_connection() -> bool:
+    """Whether the session holds a connection. None is begun to find out."""
+    return db.session.registry.has() and db.session().in_transaction()
 
 
 def _run_on(pooled: PoolProxiedConnection, statement: Statement, binds: dict[str, Any]) -> _Outcome:

@@ -93,6 +93,13 @@ def test_a_migration_under_prepared_statements_costs_one_503(make_app, new_datab
     assert [client.get(url).status_code for _ in range(4)] == [503, 404, 404, 404]
 
 
+@pytest.mark.parametrize("path", ["/v1/cycles/1/ledger", "/v1/cycles/1/ledger/head", "/v1/admin/judge"])
+def test_a_request_takes_one_connection_at_a_time(make_app, path):
+    """With two, as many requests as there are connections would wait for each other."""
+    client = make_app(database_pool_size=1, database_pool_timeout_seconds=0.1).test_client()
+    assert client.get(path).status_code in (200, 404)
+
+
 @pytest.fixture
 def own_postgres():
     """A PostgreSQL server for one test, which may do to it what it likes."""
