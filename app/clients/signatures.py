@@ -31,7 +31,9 @@ def presign(
     `credentials` are botocore's frozen ones, and the path of `url` is percent-encoded.
     """
     stamp, parts = _now(), urlsplit(url)
-    signed = {"host": parts.netloc} | {name.lower(): value for name, value in headers.items()}
+    signed = {"host": _host(parts.scheme, parts.netloc)} | {
+        name.lower(): value for name, value in headers.items()
+    }
     names = ";".join(sorted(signed))
     encoded = _parameters(credentials.access_key, credentials.token, region, stamp, expires_seconds, names)
     if query:
@@ -61,7 +63,11 @@ def sign(credentials: Any, region: str, method: str, url: str) -> dict[str, str]
     """Return the headers that sign a request to `url`, which has no query."""
     stamp = _now()
     parts = urlsplit(url)
-    signed = {"host": parts.netloc, "x-amz-content-sha256": _UNSIGNED, "x-amz-date": stamp}
+    signed = {
+        "host": _host(parts.scheme, parts.netloc),
+        "x-amz-content-sha256": _UNSIGNED,
+        "x-amz-date": stamp,
+    }
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     signature = _sign(credentials, region, stamp, method, parts.path, "", signed)
@@ -69,6 +75,13 @@ def sign(credentials: Any, region: str, method: str, url: str) -> dict[str, str]
     names = ";".join(sorted(signed))
     authorization = f"{_ALGORITHM} Credential={scope}, SignedHeaders={names}, Signature={signature}"
     return signed | {"Authorization": authorization}
+
+
+# one for each endpoint
+@lru_cache(maxsize=8)
+def _host(scheme: str, netloc: str) -> str:
+    """The header Host as HTTP clients send it: in small letters, without the port that the scheme implies."""
+    return netloc.lower().removesuffix({"http": ":80", "https": ":443"}[scheme])
 
 
 def _now() -> str:

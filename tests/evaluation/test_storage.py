@@ -126,7 +126,10 @@ def test_a_client_is_not_shared_across_a_fork(storage, key):
 
 @pytest.mark.parametrize("token", [None, "a session token of a role"])
 @pytest.mark.parametrize("style", ["path", "virtual"])
-@pytest.mark.parametrize("endpoint", ["", "https://s3.example.org:8443", "http://s3.example.org/base"])
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "https://s3.example.org:8443", "http://s3.example.org/base", "https://S3.Example.org:443"],
+)
 def test_urls_are_signed_as_boto3_signs_them(settings, monkeypatch, endpoint, style, token):
     if token:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "role's key")
