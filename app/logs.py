@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 import structlog
@@ -47,14 +48,20 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
 
 
 class _Lines:
-    """Writes each event by one call, so that it is whole whichever threads write at the same time."""
+    """Writes each event by one call, so that it is whole whichever threads write at the same time.
+
+    A line that cannot be written is lost, like those of logging. A full disk or a closed pipe must not fail
+    the request or the evaluation that it tells of.
+    """
 
     def __init__(self, stream: TextIO, name: str):
         self.name = name
         self._stream = stream
 
     def info(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        # RuntimeError: a handler of signals logs while its thread is just writing
+        with suppress(OSError, ValueError, RuntimeError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
 
     debug = warning = error = critical = exception = info

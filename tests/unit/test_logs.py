@@ -47,3 +47,13 @@ def test_json_is_a_line_an_event(logged):
     lines = logged("json").splitlines()
     assert len(lines) == 1
     assert json.loads(lines[0])["submission"] == 7
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(logged):
+    logged("json")
+    full = open("/dev/full", "w")  # noqa: SIM115  # it cannot be closed as a file is
+    logs.configure("INFO", "json", full)
+    structlog.get_logger("test").info("on a full disk")
+    with pytest.raises(OSError, match="space"):
+        full.close()
+    structlog.get_logger("test").info("to a closed file")
