@@ -118,7 +118,7 @@ def _tagged(squeezed: bytes, cache_control: str, status: int = 200) -> Response:
     response = Response(status=status, mimetype="text/html", headers=headers)
     tag = sha256(squeezed).hexdigest()[:20]
     response.set_etag(tag)
-    if request.if_none_match.contains(tag):
+    if request.if_none_match.contains_weak(tag):
         response.status_code = 304
     elif len(squeezed) >= _GZIP_FROM_BYTES and request.accept_encodings["gzip"]:
         response.headers["Content-Encoding"] = "gzip"

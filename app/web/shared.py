@@ -43,12 +43,13 @@ def keeper() -> Kept:
 def answer(shared: Shared, cache_control: str) -> Response:
     """Answer the request being served: in gzip if its caller takes it, and by 304 if they have it already."""
     headers = {"Cache-Control": cache_control, "ETag": f'"{shared.tag}"'}
-    if request.environ.get("HTTP_IF_NONE_MATCH") and request.if_none_match.contains(shared.tag):
-        return Response(status=304, mimetype="application/json", headers=headers)
-    body = shared.body
     if shared.squeezed:
         headers["Vary"] = "Accept-Encoding"
-        if request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
-            headers["Content-Encoding"] = "gzip"
-            body = shared.squeezed
+    # a proxy that packs answers itself makes the tag a weak one: W/"…"
+    if request.environ.get("HTTP_IF_NONE_MATCH") and request.if_none_match.contains_weak(shared.tag):
+        return Response(status=304, mimetype="application/json", headers=headers)
+    body = shared.body
+    if shared.squeezed and request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
+        headers["Content-Encoding"] = "gzip"
+        body = shared.squeezed
     return Response(body, mimetype="application/json", headers=headers)

@@ -30,6 +30,9 @@ def test_who_has_the_answer_already_is_told_so(client, prompts, path):
     first = client.get(path)
     again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
+    assert again.headers.get("Vary") == first.headers.get("Vary")
+    through_a_proxy = client.get(path, headers={"If-None-Match": f"W/{first.headers['ETag']}"})
+    assert through_a_proxy.status_code == 304
     client.patch("/v1/admin/prompts/prompt-07", json={"is_active": False})
     changed = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
     assert changed.status_code == 200
