@@ -492,7 +492,7 @@ class Settings:
             if getattr(self, name) == OFFLINE_MODEL and not self.development:
                 raise ConfigError(
                     f"{name.upper()} is {OFFLINE_MODEL}, which may judge in development only; "
-                    f"set {name.upper()} to a vision language model."
+                    f"set {name.upper()} to a vision language model, or APP_ENV=development for a trial."
                 )
         return self
 

@@ -129,5 +129,7 @@ class Site:
         missing = {HTTPStatus.NOT_FOUND} | ({HTTPStatus.FORBIDDEN} if self.is_mirror else set())
         if answer.status_code in missing:
             raise NotThere(f"{self.called} has no {path}.")
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise NoAnswer(f"{self.called} answered with status 503. Try again in a minute.")
         if answer.status_code != HTTPStatus.OK:
             raise NoAnswer(f"{self.called} answered with status {answer.status_code}.")

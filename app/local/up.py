@@ -48,7 +48,7 @@ REAL_JUDGE = """\
 The judge is a stand-in that does not understand pictures. To have a vision language model judge, set
 VLM_API_URL, VLM_MODEL and, where it wants one, VLM_API_KEY, and start again:
   Chutes     VLM_API_URL=https://llm.chutes.ai/v1 VLM_MODEL=Qwen/Qwen2.5-VL-72B-Instruct-TEE VLM_API_KEY=…
-  vLLM       vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{"image": 16}'
+  vLLM       vllm serve Qwen/Qwen2.5-VL-7B-Instruct --limit-mm-per-prompt '{"image": 9}'
              VLM_API_URL=http://localhost:8000/v1 VLM_MODEL=Qwen/Qwen2.5-VL-7B-Instruct
   Ollama     ollama pull qwen2.5vl:7b
              VLM_API_URL=http://localhost:11434/v1 VLM_MODEL=qwen2.5vl:7b

@@ -65,7 +65,12 @@ def verify(
         verified = _verify_file(file, memory) if file else _verify_remote(backend, mirror_url, cycle, memory)
     except (Difference, Malformed, NotAsPublished, TwoLedgers) as wrong:
         raise click.ClickException(str(wrong)) from wrong
-    except (LeadsElsewhere, NoAnswer, NotThere, UnusableMemory) as error:
+    except NotThere as error:
+        raise NotChecked(
+            f"Nothing was checked. {error} If that cycle is not completed yet, try again when it is; "
+            "if this address is not that of the backend, correct it."
+        ) from error
+    except (LeadsElsewhere, NoAnswer, UnusableMemory) as error:
         raise NotChecked(f"Nothing was checked. {error}") from error
     _say(verified)
 
