@@ -12,5 +12,5 @@ except ConfigError as error:
     sys.exit(str(error))
 logs.configure(settings.log_level, settings.log_format)
 app = create_app(settings)
-# before the first request, which would wait for it; nothing is connected yet
+# before the first request, which would wait for it, and before gunicorn forks; nothing is connected yet
 app.extensions["storage"].prepare()

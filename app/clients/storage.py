@@ -69,8 +69,8 @@ class Storage:
     def _at(self, endpoint: str) -> "_Endpoint":
         """Return this process's access to `endpoint` ("": AWS itself).
 
-        A client must not be shared across a fork, hence the process id in its key. Threads share it, and
-        only one makes it: it costs a quarter of a second and 20 MB.
+        A client that is connected must not be shared across a fork, hence the process id in its key. Threads
+        share it, and only one makes it: it costs a quarter of a second and 20 MB.
         """
         key = (os.getpid(), endpoint)
         with self._making:
@@ -83,6 +83,10 @@ class Storage:
         # without credentials it cannot be made, and answers 503 until there are some
         with suppress(Unavailable), _translated():
             _ = self._public
+
+    def take_over(self) -> None:
+        """After a fork, use the clients of the process before, which has connected none of them."""
+        self._endpoints = {(os.getpid(), endpoint): each for (_, endpoint), each in self._endpoints.items()}
 
     @property
     def _inner(self) -> "_Endpoint":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -239,6 +240,25 @@ def test_a_process_without_credentials_starts(keyless, monkeypatch):
     monkeypatch.setenv("AWS_PROFILE", "missing")
     Storage(keyless).prepare()
     assert "profile (missing) could not be found" in fault_of(keyless)
+
+
+def test_a_process_takes_over_the_client_that_was_made_before_the_fork(keyless, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    storage = Storage(keyless)
+    storage.prepare()
+    # whoever made another one now would find no key
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            storage.take_over()
+            status = 0 if "X-Amz-Signature" in storage.presign_get("k", 60) else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_profile_is_used(settings, keyless, monkeypatch, tmp_path):
