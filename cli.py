@@ -66,6 +66,12 @@ EXTRAS = {
 # These begin with as little as possible, and configure the log when they need it.
 LOG_THEMSELVES = ("evaluator", "miner", "validate")
 
+# Sentences for clients over HTTP name endpoints. Who reads them here runs commands.
+ENDPOINTS = {
+    "GET /v1/cycles/status": "`kibotos cycles status`",
+    "GET /v1/prompts": "`kibotos prompts list`",
+}
+
 
 class Commands(click.Group):
     """A group that loads the modules of its commands when used, and prints expected errors as a sentence."""
@@ -129,7 +135,10 @@ def _sentence(error: Exception) -> str | None:
         ("app.clients.wallet", "WalletError"),
     )
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
-        return str(error)
+        sentence = str(error)
+        for endpoint, command in ENDPOINTS.items():
+            sentence = sentence.replace(endpoint, command)
+        return sentence
     if "app.db" in sys.modules and (sentence := sys.modules["app.db"].explain(error)):
         return sentence
     if is_one("redis", "RedisError"):

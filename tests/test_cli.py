@@ -127,6 +127,10 @@ def test_db_init_twice_is_harmless(run, new_database):
     assert (again.exit_code, "nothing changed" in again.output) == (0, True)
     assert query(new_database, "SELECT count(*) FROM cycles") == (1,)
     assert run("db", "check", DATABASE_URL=new_database).exit_code == 0
+    # what names an endpoint to others names a command here
+    assert (
+        "`kibotos cycles status`" in run("ledger", "check", "--cycle", "9", DATABASE_URL=new_database).output
+    )
 
 
 def test_db_init_leaves_a_foreign_database_alone(run, new_database):

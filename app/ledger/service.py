@@ -230,7 +230,7 @@ def get_receipt(uuid: UUID, settings: Settings) -> Receipt:
     if place.cycle_id is None or not place.is_completed:
         raise Conflict(
             "The cycle of this submission is not completed yet; ask for the receipt when "
-            "GET /v1/weights/latest names it or a later one."
+            "GET /v1/weights/latest names that cycle or a later one."
         )
     ledger = _get(place.cycle_id)
     return _sign(_prove(ledger, bisect_right(ledger.first_ids, place.id) - 1, place.id), settings)
