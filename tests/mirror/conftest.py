@@ -12,6 +12,7 @@ from app.completion import service as completion
 from app.hotkeys import submission_statement
 from app.proofs.keys import create_key
 from app.storage.bucket import Bucket
+from app.web.kept import Kept
 from jobs.tick import store_ledgers
 from tests.chain.conftest import node  # noqa: F401  # a fixture
 from tests.factories import make_cycle, make_prompt, make_result, make_upload, miner
@@ -68,6 +69,8 @@ def complete(app):
                 signed_result(chance, uid, cycle, prompt)
             completion.tick(app.extensions["settings"], Chain("ws://127.0.0.1:1"))
             store_ledgers()
+        # as a second later: until then the API may give the weights before these
+        app.extensions["kept"] = Kept()
         return cycle
 
     return run
