@@ -255,8 +255,8 @@ def test_the_commands_for_newcomers_and_miners(guide, videos, tmp_path):
             if command.startswith("kibotos miner submit "):
                 (key,) = re.findall(r"video_key: +(\S+)", printed)
                 command = re.sub(r"uploads/\S+", key, command)
-            if submitted := re.findall(r"Submitted: (\S+)", printed or ""):
-                (submission,) = submitted
+            if submitted := re.findall(rf"^(?:Submitted: )?({UUID})(?::|$)", printed or "", re.MULTILINE):
+                submission = submitted[0]
             if command.startswith("kibotos miner receipt"):
                 with pytest.raises(Failed, match="not completed yet"):
                     guide.run(command.replace("0b9a2f6e-3a53-4c43-9d0c-1df0b0f2a001", submission))
