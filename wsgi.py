@@ -1,5 +1,6 @@
 """The WSGI entry point: `gunicorn wsgi:app`."""
 
+import os
 import sys
 
 from app import create_app, logs
@@ -12,5 +13,6 @@ except ConfigError as error:
     sys.exit(str(error))
 logs.configure(settings.log_level, settings.log_format)
 app = create_app(settings)
-# before the first request, which would wait for it, and before gunicorn forks; nothing is connected yet
+# before the first request, which would wait for it; gunicorn forks later, when nothing is connected yet
 app.extensions["storage"].prepare()
+os.register_at_fork(after_in_child=app.extensions["storage"].take_over)

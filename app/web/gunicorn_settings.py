@@ -57,10 +57,6 @@ def when_ready(_server):
     gc.freeze()
 
 
-def post_worker_init(worker):
-    worker.wsgi.extensions["storage"].take_over()
-
-
 def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 
