@@ -1,19 +1,18 @@
 """How a page is answered: its headers, its tag, and how long it is kept for all who ask."""
 
-import gzip
 import math
 from collections.abc import Callable, Hashable, Iterable
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, render_template, request
+from flask import Blueprint, Response, render_template, request
 from flask.sansio.blueprints import BlueprintSetupState
 
 from app.errors import DomainError, Forbidden, NotFound
 from app.version import VERSION
+from app.web import shared
 
 # Nothing inline, nothing from elsewhere: what a miner or a judge wrote cannot become a program here.
 POLICY = (
@@ -21,7 +20,6 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _YEAR = "public, max-age=31536000, immutable"
-_GZIP_FROM_BYTES = 1000
 # embeddings, overrides and isolates of directions, and control characters but tabs and newlines
 _TURNING = dict.fromkeys(
     [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
@@ -80,7 +78,8 @@ def page(template: str, status: int = 200, **values: Any) -> Response:
 
 def fresh(body: str, status: int = 200) -> Response:
     """Answer with a rendered page that is not kept here."""
-    return _tagged(_squeeze(body), "no-store" if request.blueprint == "admin" else "no-cache", status)
+    cache_control = "no-store" if request.blueprint == "admin" else "no-cache"
+    return shared.answer(shared.Shared.of(body.encode()), cache_control, "text/html", status)
 
 
 def with_videos(response: Response, urls: Iterable[str]) -> Response:
@@ -104,28 +103,9 @@ def kept_page(key: Hashable, seconds: float, render: Callable[[], str]) -> Respo
 
     Only for pages that are few: whoever asks for all of many would fill the memory.
     """
-    body = current_app.extensions["kept"].get(("page", key), seconds, lambda: _squeeze(render()))
-    return _tagged(body, f"public, max-age={int(seconds)}" if seconds < 60 else "public, no-cache")
-
-
-def _squeeze(body: str) -> bytes:
-    # without a time stamp, so that equal pages are equal bytes
-    return gzip.compress(body.encode(), compresslevel=6, mtime=0)
-
-
-def _tagged(squeezed: bytes, cache_control: str, status: int = 200) -> Response:
-    headers = {"Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-    response = Response(status=status, mimetype="text/html", headers=headers)
-    tag = sha256(squeezed).hexdigest()[:20]
-    response.set_etag(tag)
-    if request.if_none_match.contains_weak(tag):
-        response.status_code = 304
-    elif len(squeezed) >= _GZIP_FROM_BYTES and request.accept_encodings["gzip"]:
-        response.headers["Content-Encoding"] = "gzip"
-        response.set_data(squeezed)
-    else:
-        response.set_data(gzip.decompress(squeezed))
-    return response
+    kept = shared.keep(("page", key), seconds, lambda: render().encode())
+    cache_control = f"public, max-age={int(seconds)}" if seconds < 60 else "public, no-cache"
+    return shared.answer(kept, cache_control, "text/html")
 
 
 def when(moment: datetime | str) -> str:

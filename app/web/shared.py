@@ -1,4 +1,4 @@
-"""JSON answers that are the same for all who ask: their bytes are kept ready, plain and in gzip."""
+"""Answers and pages that are the same for all who ask: their bytes are ready, plain and in gzip."""
 
 import gzip
 from collections.abc import Callable, Hashable
@@ -40,16 +40,18 @@ def keeper() -> Kept:
     return current_app.extensions["kept"]
 
 
-def answer(shared: Shared, cache_control: str) -> Response:
+def answer(
+    shared: Shared, cache_control: str, mimetype: str = "application/json", status: int = 200
+) -> Response:
     """Answer the request being served: in gzip if its caller takes it, and by 304 if they have it already."""
     headers = {"Cache-Control": cache_control, "ETag": f'"{shared.tag}"'}
     if shared.squeezed:
         headers["Vary"] = "Accept-Encoding"
     # a proxy that packs answers itself makes the tag a weak one: W/"…"
     if request.environ.get("HTTP_IF_NONE_MATCH") and request.if_none_match.contains_weak(shared.tag):
-        return Response(status=304, mimetype="application/json", headers=headers)
+        return Response(status=304, mimetype=mimetype, headers=headers)
     body = shared.body
     if shared.squeezed and request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
         headers["Content-Encoding"] = "gzip"
         body = shared.squeezed
-    return Response(body, mimetype="application/json", headers=headers)
+    return Response(body, status, mimetype=mimetype, headers=headers)
