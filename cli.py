@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from app.config import ConfigError, Settings, complete_environment, unknown_variables
+from app.terminal import name_commands
 from app.version import VERSION
 
 ROOT = Path(__file__).parent
@@ -135,10 +136,7 @@ def _sentence(error: Exception) -> str | None:
         ("app.clients.wallet", "WalletError"),
     )
     if isinstance(error, ConfigError) or any(is_one(*each) for each in expected):
-        sentence = str(error)
-        for endpoint, command in ENDPOINTS.items():
-            sentence = sentence.replace(endpoint, command)
-        return sentence
+        return name_commands(str(error), ENDPOINTS)
     if "app.db" in sys.modules and (sentence := sys.modules["app.db"].explain(error)):
         return sentence
     if is_one("redis", "RedisError"):

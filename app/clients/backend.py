@@ -13,6 +13,7 @@ import requests
 from app.clients.http import exchange, find_redirect, read_bounded
 from app.clients.retry import RetryableError, http_date, retry_after, retrying
 from app.errors import DomainError, Unavailable
+from app.terminal import name_commands
 
 # of one attempt
 ATTEMPT_SECONDS = 60.0
@@ -124,11 +125,4 @@ def find_detail(answer: requests.Response, content: bytes) -> str:
         said = " ".join([problem["detail"], *wrong])[:MAX_DETAIL]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return (answer.reason or "without a reason")[:MAX_DETAIL]
-    return name_commands(said)
-
-
-def name_commands(said: str) -> str:
-    """Put our commands where the backend names its endpoints."""
-    for endpoint, command in COMMANDS.items():
-        said = said.replace(endpoint, command)
-    return said
+    return name_commands(said, COMMANDS)

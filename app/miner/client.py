@@ -7,13 +7,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from app.clients.backend import Backend, Refused, name_commands
+from app.clients.backend import COMMANDS, Backend, Refused
 from app.clients.hotkey import Hotkey
 from app.clients.parts import Address, PartsUpload
 from app.clients.upload import Progress, put
 from app.errors import DomainError
 from app.hotkeys import statement_head
 from app.miner.journal import Entry, Journal
+from app.terminal import name_commands
 
 CONTENT_TYPES = {
     ".mp4": "video/mp4",
@@ -183,7 +184,7 @@ class MinerClient:
             if refusal.status in _UNKNOWN_ENDPOINT:
                 return []
             raise
-        return [name_commands(obstacle["detail"]) for obstacle in answer["obstacles"]]
+        return [name_commands(obstacle["detail"], COMMANDS) for obstacle in answer["obstacles"]]
 
     def list_submissions(self, limit: int) -> list[dict[str, Any]]:
         """The hotkey's own submissions, the newest first."""
