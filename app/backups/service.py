@@ -25,7 +25,6 @@ _NOTE = """
     ON CONFLICT (name) DO UPDATE SET last_started_at = %(created_at)s, last_finished_at = now()
 """
 MANIFEST_SUFFIX = ".manifest.json"
-PIECE_BYTES = 1024 * 1024
 
 
 class Manifest(BaseModel):
