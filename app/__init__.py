@@ -25,6 +25,7 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     from app.config import Settings
     from app.cycles import routes as cycles
     from app.evaluation import routes as evaluation
+    from app.evaluation.backlog import Backlog
     from app.gold import routes as gold
     from app.health import metrics
     from app.health import routes as health
@@ -55,8 +56,10 @@ def create_app(config: "Settings | None" = None) -> "Flask":
         # a connection that went stale is replaced at once; a server that is away is not waited for
         retry=Retry(NoBackoff(), 1),
     )
+    app.extensions["hints"] = queue.Hints(app.extensions["redis"], settings.job_timeout_seconds)
     app.extensions["storage"] = Storage(settings)
     app.extensions["kept"] = Kept()
+    app.extensions["backlog"] = Backlog()
 
     requests.init_app(app)
     problems.init_app(app)

@@ -9,6 +9,7 @@ Anybody who can write to Redis can queue any job. So all code reads a job as a `
 foreign code.
 """
 
+import time
 import uuid
 import zlib
 from base64 import b64decode
@@ -67,8 +68,9 @@ JOBS = frozenset(
 # evaluations a second. A backlog of a million rows costs Redis no more than one of a thousand.
 MAX_QUEUED = 1000
 # Who has just accepted a submission queues no further entry where so many wait: workers have enough until the
-# queue is refilled, and an entry costs four times as much as this look.
+# queue is refilled, and an entry costs four times as much as this look. Nor is it looked again at once.
 ENOUGH_QUEUED = 50
+LOOK_AGAIN_SECONDS = 0.2
 # A film of minutes may take hours. What hangs loses its lease only if its process is killed.
 RELEASE_TIMEOUT_SECONDS = 6 * 3600
 # of what a job said when it failed
@@ -177,6 +179,22 @@ def enqueue_evaluations(redis: Redis, count: int, timeout: int, at_most: int = M
     `timeout` is the longest a job may run, in seconds. Raises RedisError if Redis is out of reach.
     """
     return _enqueue(redis, EVALUATIONS, EVALUATE_NEXT, "evaluate", count, timeout, at_most)
+
+
+class Hints:
+    """Queues an evaluation for each submission that was accepted, unless enough wait. Threads share it."""
+
+    def __init__(self, redis: Redis, timeout: int):
+        self._redis = redis
+        self._timeout = timeout
+        self._enough_until = 0.0
+
+    def give(self) -> None:
+        """Queue one evaluation, which may run for `timeout` seconds. Raises RedisError."""
+        if time.monotonic() < self._enough_until:
+            return
+        if not enqueue_evaluations(self._redis, 1, self._timeout, ENOUGH_QUEUED):
+            self._enough_until = time.monotonic() + LOOK_AGAIN_SECONDS
 
 
 def enqueue_releases(redis: Redis, count: int) -> int:

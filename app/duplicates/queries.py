@@ -48,17 +48,27 @@ _FIND_SUBJECT = """
     FROM gold_showings WHERE id = :id
 """
 _GET_SUBJECT = Prepared(_FIND_SUBJECT)
-_LOCK_HASH_AND_GET_SUBJECT = Prepared(_LOCK_HASH, _FIND_SUBJECT)
-_LIST_HASH_ASSERTIONS = Prepared(f"""
-    SELECT s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
-           f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted,
-           t.submission_id IS NOT NULL AS is_taken_down, coalesce(NOT t.by_miner, false) AS is_banned
-    FROM submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
+_ASSERTION = """
+    s.id AS submission_id, s.uuid AS submission_uuid, s.miner_hotkey,
+    f.content_hash IS NOT NULL AS verified, coalesce(f.demoted, false) AS demoted,
+    t.submission_id IS NOT NULL AS is_taken_down, coalesce(NOT t.by_miner, false) AS is_banned
+"""
+_ASSERTIONS = f"""
+    submissions s LEFT JOIN fingerprints f ON f.submission_id = s.id
     LEFT JOIN takedowns t ON t.submission_id = s.id {JOIN_LAST}
     WHERE s.video_hash = :video_hash
       AND (coalesce(last.status, s.status) = 'SCORED' OR t.submission_id IS NOT NULL)
-    ORDER BY s.id
-""")
+"""
+_LIST_HASH_ASSERTIONS = Prepared(f"SELECT {_ASSERTION} FROM {_ASSERTIONS} ORDER BY s.id")
+_FIND_COUNTING = f"""
+    SELECT {_ASSERTION} FROM ({_FIND_SUBJECT}) subject, {_ASSERTIONS}
+      AND (coalesce(NOT t.by_miner, false)
+           OR (coalesce(f.demoted, false), s.id) < (subject.demoted, subject.id))
+    ORDER BY s.id LIMIT 1
+"""
+_FIND_COUNTING_ASSERTION = Prepared(_FIND_COUNTING)
+# the second has a snapshot of its own, taken when the locks are held
+_LOCK_HASH_AND_FIND_COUNTING = Prepared(_LOCK_HASH, _FIND_COUNTING)
 # The likeliest, and of those that are not far behind the first submitted: decoys that look more like a copy
 # than its original does come after the original.
 _LIST_SHARING = text(f"""
@@ -275,14 +285,21 @@ def lock_memory() -> None:
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
 
 
-def lock_hash(video_hash: str, submission_id: int) -> Subject:
+def lock_hash(video_hash: str, submission_id: int) -> HashAssertion | None:
     """Wait for other results with this hash, and for what others remember, to be committed.
 
-    Until this transaction ends nobody remembers. Results with other hashes go on. Returns the submission.
+    Until this transaction ends nobody remembers. Results with other hashes go on. Returns what
+    find_counting_assertion() does, with one question less to the server.
     """
-    subject = fetch_one(Subject, _LOCK_HASH_AND_GET_SUBJECT, video_hash=video_hash, id=submission_id)
-    assert subject is not None
-    return subject
+    return fetch_one(HashAssertion, _LOCK_HASH_AND_FIND_COUNTING, video_hash=video_hash, id=submission_id)
+
+
+def find_counting_assertion(video_hash: str, submission_id: int) -> HashAssertion | None:
+    """The first with this hash assertion that counts against a submission whose bytes nobody verified.
+
+    It is scored, or was taken down, and came before it; or it is banned.
+    """
+    return fetch_one(HashAssertion, _FIND_COUNTING_ASSERTION, video_hash=video_hash, id=submission_id)
 
 
 def get_subject(submission_id: int) -> Subject:

@@ -212,13 +212,10 @@ def _judge_assertion(claim: Claim) -> Originality:
     if claim.is_appeal:
         # what is decided of it may change what is remembered
         queries.lock_memory()
-        subject = queries.get_subject(claim.id)
+        known = queries.find_counting_assertion(claim.video_hash, claim.id)
     else:
-        subject = queries.lock_hash(claim.video_hash, claim.id)
-    for each in queries.list_hash_assertions(claim.video_hash):
-        if each.is_banned or each.place < subject.place:
-            return _same_file(each, compared=False)
-    return NOT_COMPARED
+        known = queries.lock_hash(claim.video_hash, claim.id)
+    return _same_file(known, compared=False) if known else NOT_COMPARED
 
 
 def _find_same_file(assertions: Iterable[HashAssertion], subject: Subject) -> Originality | None:

@@ -54,7 +54,8 @@ class FetchIn(RequestModel):
 class FetchOut(BaseModel):
     """The claimed submissions, and the number of open ones.
 
-    `pending` and `evaluating` are exact if `limit` is 0. Otherwise they are counted up to 1,000.
+    `pending` and `evaluating` are exact if `limit` is 0. Otherwise they are counted up to 1,000, and where so
+    many are pending, they may be a second old.
     """
 
     submissions: list[ClaimOut]

@@ -49,10 +49,11 @@ _APPEALED = """
     appeals a JOIN submissions s ON s.id = a.submission_id
     WHERE a.state = 'OPEN' AND s.claim_token IS NULL AND s.not_before <= now()
 """
-# no breaker in the way
-_OPEN = """
-    (:probing OR NOT EXISTS (
-        SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+# neither a breaker nor a block of this remote evaluator is in the way
+_PERMITTED = """
+    SELECT (:probing OR NOT EXISTS (
+            SELECT FROM circuit_breakers WHERE open_until IS NOT NULL AND name = ANY(:needs)))
+        AND NOT EXISTS (SELECT FROM evaluator_blocks WHERE evaluator = :evaluator AND allowed_at IS NULL)
 """
 # A gold film is no submission, but waits its turn among them. A remote evaluator never gets a film again.
 # OFFSET 0: see above.
@@ -65,18 +66,28 @@ _LEASE = """
     attempts = attempts + 1, claim_token = gen_random_uuid(),
     claimed_by = :claimed_by, lease_expires_at = now() + make_interval(secs => :lease_seconds)
 """
+# Each part locks up to `limit` rows, though the first of all of them are taken.
+_FIRST_DUE = """
+    ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
+"""
 _CLAIM = f"""
-    WITH due AS (
-        SELECT s.id, s.not_before FROM submissions s WHERE {_DUE} AND {_OPEN}
-        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    WITH permitted (yes) AS ({_PERMITTED}), appealed AS (
+        SELECT s.id, s.not_before, 1 AS turn FROM {_APPEALED} AND NOT :probing AND (SELECT yes FROM permitted)
+        {_FIRST_DUE}
+    ), due AS (
+        SELECT s.id, s.not_before, 2 AS turn FROM submissions s WHERE {_DUE} AND (SELECT yes FROM permitted)
+        {_FIRST_DUE}
     ), gold_due AS (
-        SELECT s.id, s.not_before FROM gold_showings s WHERE {_GOLD_DUE} AND {_GOLD_NEW} AND {_OPEN}
-        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT s.id, s.not_before, 2 AS turn FROM gold_showings s
+        WHERE {_GOLD_DUE} AND {_GOLD_NEW} AND (SELECT yes FROM permitted)
+        {_FIRST_DUE}
     ), first AS (
-        SELECT id FROM (SELECT * FROM due UNION ALL SELECT * FROM gold_due) due
-        ORDER BY not_before, id LIMIT :limit
+        SELECT id FROM (
+            SELECT * FROM appealed UNION ALL SELECT * FROM due UNION ALL SELECT * FROM gold_due) each
+        ORDER BY turn, not_before, id LIMIT :limit
     ), claimed AS (
-        UPDATE submissions s SET status = 'EVALUATING', {_LEASE}
+        UPDATE submissions s SET {_LEASE},
+            status = CASE status WHEN 'PENDING' THEN 'EVALUATING' ELSE status END
         FROM first WHERE s.id = first.id RETURNING s.*
     ), gold_claimed AS (
         UPDATE gold_showings s SET status = 'EVALUATING', {_LEASE},
@@ -86,16 +97,7 @@ _CLAIM = f"""
     SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES}
     UNION ALL
     SELECT {_CLAIM_COLUMNS} FROM gold_claimed s {_CLAIM_TABLES}
-    ORDER BY id
-"""
-_CLAIM_APPEALED = f"""
-    WITH due AS (
-        SELECT s.id FROM {_APPEALED} AND {_OPEN}
-        ORDER BY s.not_before, s.id LIMIT :limit FOR UPDATE OF s SKIP LOCKED
-    ), claimed AS (
-        UPDATE submissions s SET {_LEASE} FROM due WHERE s.id = due.id RETURNING s.*
-    )
-    SELECT {_CLAIM_COLUMNS} FROM claimed s {_CLAIM_TABLES} ORDER BY s.id
+    ORDER BY is_appeal DESC, id
 """
 _COUNT_DUE = text(f"""
     SELECT count(*) FROM (
@@ -178,6 +180,11 @@ _COUNT_SUSPECT = text("""
     VALUES (:miner_hotkey, (now() AT TIME ZONE 'UTC')::date, 1)
     ON CONFLICT (miner_hotkey, day) DO UPDATE SET n = a.n + 1 RETURNING n
 """)
+# what else there may be to do about a result; often nothing
+_WHAT_FOLLOWS = """
+    EXISTS (SELECT FROM circuit_breakers) AS has_breakers,
+    EXISTS (SELECT FROM webhook_endpoints WHERE disabled_at IS NULL AND removed_at IS NULL) AS has_listeners
+"""
 _RECORD = Prepared(f"""
     WITH done AS (
         UPDATE submissions SET status = :status, {_FREE}, final_score = :final_score, evaluated_at = now()
@@ -189,22 +196,27 @@ _RECORD = Prepared(f"""
         SELECT id, :technical_score, :relevance_score, :quality_score,
                :rejection_reason, :evaluated_by, :judge_model, :prompt_version, :evaluator FROM done
         RETURNING submission_id
+    ), reported AS (
+        INSERT INTO verification_reports (submission_id, report, report_hash)
+        SELECT submission_id, report, encode(sha256(convert_to(report::text, 'UTF8')), 'hex')
+        FROM result, CAST(:report AS jsonb) AS report
+        RETURNING submission_id
     )
-    INSERT INTO verification_reports (submission_id, report, report_hash)
-    SELECT submission_id, report, encode(sha256(convert_to(report::text, 'UTF8')), 'hex')
-    FROM result, CAST(:report AS jsonb) AS report
+    SELECT {_WHAT_FOLLOWS} FROM reported
 """)
 _RECORD_APPEALED = text(f"""
     WITH done AS (
         UPDATE submissions SET {_FREE}
         WHERE id = :id AND claim_token = :claim_token AND lease_expires_at > now() RETURNING id
+    ), appealed AS (
+        UPDATE appeals a SET
+            status = :status, final_score = :final_score, technical_score = :technical_score,
+            relevance_score = :relevance_score, quality_score = :quality_score,
+            rejection_reason = :rejection_reason, evaluated_by = :evaluated_by, judge_model = :judge_model,
+            prompt_version = :prompt_version, report = CAST(:report AS jsonb), evaluated_at = now()
+        FROM done WHERE a.submission_id = done.id RETURNING a.submission_id
     )
-    UPDATE appeals a SET
-        status = :status, final_score = :final_score, technical_score = :technical_score,
-        relevance_score = :relevance_score, quality_score = :quality_score,
-        rejection_reason = :rejection_reason, evaluated_by = :evaluated_by, judge_model = :judge_model,
-        prompt_version = :prompt_version, report = CAST(:report AS jsonb), evaluated_at = now()
-    FROM done WHERE a.submission_id = done.id
+    SELECT {_WHAT_FOLLOWS} FROM appealed
 """)
 _FIND_CLAIM = Prepared(
     " UNION ALL ".join(
@@ -266,6 +278,14 @@ class OpenCounts:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """A result was written. `has_breakers`: there may be one to close. `has_listeners`: to webhooks."""
+
+    has_breakers: bool
+    has_listeners: bool
+
+
+@dataclass(frozen=True)
 class Released:
     """A row that may be claimed again. `is_suspect`: its video alone may be the cause.
 
@@ -298,24 +318,25 @@ def claim_due(
     needs: Sequence[str],
     *,
     is_remote: bool,
+    evaluator: str | None = None,
     probing: bool = False,
 ) -> list[Claim]:
     """Claim the oldest due rows, those with an appeal first. No two callers ever get the same one.
 
-    Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`. Appeals have a
-    budget, so they cannot keep the others waiting. They are no probes, since they may have another judge.
+    Nothing is claimed while a circuit breaker among `needs` is tripped, unless `probing`, nor for a blocked
+    `evaluator`. Appeals have a budget, so they cannot keep the others waiting. They are no probes, since they
+    may have another judge.
     """
-    binds = {
-        "claimed_by": claimed_by,
-        "lease_seconds": lease_seconds,
-        "needs": list(needs),
-        "probing": probing,
-    }
-    appealed = [] if probing else fetch_all(Claim, _limited(_CLAIM_APPEALED, limit), **binds)
-    if len(appealed) == limit:
-        return appealed
-    binds["is_remote"] = is_remote
-    return appealed + fetch_all(Claim, _limited(_CLAIM, limit - len(appealed)), **binds)
+    return fetch_all(
+        Claim,
+        _limited(_CLAIM, limit),
+        claimed_by=claimed_by,
+        lease_seconds=lease_seconds,
+        needs=list(needs),
+        is_remote=is_remote,
+        evaluator=evaluator,
+        probing=probing,
+    )
 
 
 def count_due(at_most: int) -> int:
@@ -383,20 +404,18 @@ def count_suspect(miner_hotkey: str) -> int:
     return fetch_value(_COUNT_SUSPECT, miner_hotkey=miner_hotkey)
 
 
-def record(claim: Claim, values: dict[str, Any], report: Report) -> bool:
-    """Write status, evaluation and report; False, having written nothing, if the lease has ended."""
-    return bool(
-        execute(_RECORD, id=claim.id, claim_token=claim.claim_token, report=report.dump_json(), **values)
-    )
+def record(claim: Claim, values: dict[str, Any], report: Report) -> Recorded | None:
+    """Write status, evaluation and report; None, having written nothing, if the lease has ended."""
+    return fetch_one(Recorded, _RECORD, **_binds(claim, values, report))
 
 
-def record_appealed(claim: Claim, values: dict[str, Any], report: Report) -> bool:
-    """Write the evaluation for an appeal; False, having written nothing, if the lease has ended."""
-    return bool(
-        execute(
-            _RECORD_APPEALED, id=claim.id, claim_token=claim.claim_token, report=report.dump_json(), **values
-        )
-    )
+def record_appealed(claim: Claim, values: dict[str, Any], report: Report) -> Recorded | None:
+    """Write the evaluation for an appeal; None, having written nothing, if the lease has ended."""
+    return fetch_one(Recorded, _RECORD_APPEALED, **_binds(claim, values, report))
+
+
+def _binds(claim: Claim, values: dict[str, Any], report: Report) -> dict[str, Any]:
+    return {"id": claim.id, "claim_token": claim.claim_token, "report": report.dump_json(), **values}
 
 
 def find_claim(submission_id: int) -> Claim | None:

@@ -34,10 +34,11 @@ def fetch(json: models.FetchIn) -> models.FetchOut:
     The caller holds each of them alone until `lease_expires_at`. After that anybody can claim it again. An
     evaluator whose scores differ too much from people's gets 403 until the operator allows it again.
     """
-    lease_seconds = current_app.extensions["settings"].evaluation_lease_seconds
-    storage = current_app.extensions["storage"]
-    evaluators.check_allowed(g.token)
-    claims, counts = service.fetch(json.limit, g.token, lease_seconds)
+    extensions = current_app.extensions
+    lease_seconds, storage = extensions["settings"].evaluation_lease_seconds, extensions["storage"]
+    claims, counts = service.fetch(json.limit, g.token, lease_seconds, extensions["backlog"])
+    if not claims:
+        evaluators.check_allowed(g.token)
     return models.FetchOut(
         submissions=[
             models.show_claim(claim, storage.presign_get(claim.video_key, lease_seconds)) for claim in claims

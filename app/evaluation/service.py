@@ -21,6 +21,7 @@ from app.db import autocommit, db
 from app.enums import Dependency, EvaluatedBy, SubmissionStatus
 from app.errors import ChangingVideo, Conflict, Deferred, NotFound, TransientError, invalid_field
 from app.evaluation import breaker, breaker_queries, queries
+from app.evaluation.backlog import Backlog
 from app.evaluation.judge_memory import DatabaseMemory
 from app.evaluation.queries import OpenCounts, Released
 from app.gold import queries as gold_queries
@@ -35,8 +36,6 @@ log = structlog.get_logger(__name__)
 
 # A worker's lease: short, since the worker extends it all the time and its death shows by its end.
 WORKER_LEASE_SECONDS = 30.0
-# Counting a million rows for an evaluator that polls every few seconds would cost more than its work.
-COUNT_AT_MOST = 1000
 # A single video can cause transient errors: useless answers, refusals, time-outs, changing bytes, killed
 # evaluators. These are the most such attempts in a submission's life, and for all videos of a hotkey in a UTC
 # day. Then a person looks.
@@ -50,18 +49,34 @@ FORMULA_TOLERANCE = 0.001
 
 
 def claim_due(
-    limit: int, claimed_by: str, lease_seconds: float, by: EvaluatedBy = EvaluatedBy.WORKER
+    limit: int,
+    claimed_by: str,
+    lease_seconds: float,
+    by: EvaluatedBy = EvaluatedBy.WORKER,
+    evaluator: str | None = None,
 ) -> list[Claim]:
     """Claim up to `limit` due submissions, the oldest first, each for one caller only.
 
-    Nothing is claimed while a circuit breaker that concerns `by` is open. While the breaker is probed, one
-    submission at a time is claimed.
+    Nothing is claimed for a blocked remote `evaluator`, nor while a circuit breaker that concerns `by` is
+    open. While the breaker is probed, one submission at a time is claimed.
     """
     needs, is_remote = breaker.NEEDS[by], by == EvaluatedBy.EVALUATOR
+
+    def claim(at_most: int, probing: bool) -> list[Claim]:
+        return queries.claim_due(
+            at_most,
+            claimed_by,
+            lease_seconds,
+            needs,
+            is_remote=is_remote,
+            evaluator=evaluator,
+            probing=probing,
+        )
+
     with autocommit():
-        claims = queries.claim_due(limit, claimed_by, lease_seconds, needs, is_remote=is_remote)
+        claims = claim(limit, probing=False)
     if not claims and breaker.take_probe(by):
-        claims = queries.claim_due(1, claimed_by, lease_seconds, needs, is_remote=is_remote, probing=True)
+        claims = claim(1, probing=True)
         if claims:
             db.session.commit()
     # without due work the probe is left for the next caller
@@ -74,14 +89,19 @@ def claimant(evaluator: str) -> str:
     return f"evaluator with {evaluator}"
 
 
-def fetch(limit: int, evaluator: str, lease_seconds: float) -> tuple[list[Claim], OpenCounts]:
+def fetch(
+    limit: int, evaluator: str, lease_seconds: float, backlog: Backlog
+) -> tuple[list[Claim], OpenCounts]:
     """Claim for a remote evaluator like `claim_due`, and count what is open.
 
-    The counts are exact for a limit of 0, which claims nothing, and otherwise end at COUNT_AT_MOST.
+    The counts are exact for a limit of 0, which claims nothing, and otherwise those of `backlog`. A blocked
+    evaluator is claimed nothing for.
     """
-    claims = claim_due(limit, claimant(evaluator), lease_seconds, EvaluatedBy.EVALUATOR) if limit else []
+    by, claims = EvaluatedBy.EVALUATOR, []
+    if limit:
+        claims = claim_due(limit, claimant(evaluator), lease_seconds, by, evaluator)
     with autocommit():
-        return claims, queries.count_open(COUNT_AT_MOST if limit else None)
+        return claims, backlog.count() if limit else queries.count_open(None)
 
 
 def extend_lease(claim: Claim, lease_seconds: float) -> None:
@@ -199,10 +219,11 @@ def record_result(
         "prompt_version": outcome.prompt_version,
         "evaluator": evaluator,
     }
-    if claim.is_appeal:
-        if not queries.record_appealed(claim, values, report):
-            raise _lease_lost(claim)
-    elif not queries.record(claim, values, report):
+    record = queries.record_appealed if claim.is_appeal else queries.record
+    recorded = record(claim, values, report)
+    if recorded is None and claim.is_appeal:
+        raise _lease_lost(claim)
+    if recorded is None:
         # a gold film may come again, and may have been submitted: nothing is held against it
         unknown = duplicates.NOT_COMPARED
         if isinstance(compared, duplicates.Comparison):
@@ -232,9 +253,9 @@ def record_result(
             to_review[copy] = f"It shows footage of submission {claim.submission_uuid}, which came first."
     for id, reason in to_review.items():
         reviews.open_review(id, reason)
-    was_judged = outcome.judge_model is not None and not claim.is_appeal
-    breaker.count_success(evaluated_by, was_judged)
-    if not claim.is_appeal:
+    if recorded.has_breakers:
+        breaker.count_success(evaluated_by, outcome.judge_model is not None and not claim.is_appeal)
+    if recorded.has_listeners and not claim.is_appeal:
         webhooks.record_submission(
             claim.id, Evaluated(status=verdict.status, final_score=verdict.final_score)
         )

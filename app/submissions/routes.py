@@ -44,7 +44,7 @@ def submit(json: NewSubmission) -> tuple[ReceiptOut, int]:
     """
     extensions = current_app.extensions
     receipt, is_new = service.submit(
-        json, is_open(), extensions["settings"], extensions["storage"], extensions["redis"]
+        json, is_open(), extensions["settings"], extensions["storage"], extensions["hints"]
     )
     return ReceiptOut.model_validate(receipt, from_attributes=True), 201 if is_new else 200
 

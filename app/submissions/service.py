@@ -5,7 +5,7 @@ from math import ceil
 from uuid import UUID
 
 import structlog
-from redis import Redis, RedisError
+from redis import RedisError
 
 from app.assessment.technical import largest_file
 from app.clients.storage import Storage, StoredObject
@@ -22,7 +22,7 @@ from app.errors import (
     invalid_field,
 )
 from app.hotkeys import is_signed, submission_statement
-from app.queue import ENOUGH_QUEUED, enqueue_evaluations
+from app.queue import Hints
 from app.submissions import queries
 from app.submissions.models import (
     Admission,
@@ -45,7 +45,7 @@ MAX_CHECKS_PER_MINUTE = 60
 
 
 def submit(
-    new: NewSubmission, unsigned_allowed: bool, settings: Settings, storage: Storage, redis: Redis
+    new: NewSubmission, unsigned_allowed: bool, settings: Settings, storage: Storage, hints: Hints
 ) -> tuple[Receipt, bool]:
     """Accept a submission; return its receipt and whether it is new.
 
@@ -70,7 +70,7 @@ def submit(
                 return admission.receipt, False
             raise Unavailable("Something changed just as this was submitted; submit it again.", retry_after=1)
     try:
-        enqueue_evaluations(redis, 1, settings.job_timeout_seconds, ENOUGH_QUEUED)
+        hints.give()
     except RedisError as error:
         # the row is safe; the next reconciliation queues it
         log.warning("enqueue_failed", error=type(error).__name__, submission=str(receipt.submission_uuid))

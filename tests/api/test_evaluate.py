@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 import uuid
 from collections import Counter
 
@@ -14,7 +15,7 @@ from app.assessment.model import MAX_JUDGE_CALLS, Outcome
 from app.assessment.report import Report
 from app.db import db
 from app.enums import Dependency
-from app.evaluation import breaker, models
+from app.evaluation import backlog, breaker, models
 from app.video.frames import FrameHash
 from app.web.auth import token_name
 from tests.factories import make_prompt, make_submission
@@ -159,6 +160,11 @@ def test_counts_stop_at_a_thousand_unless_nothing_but_they_are_asked_for(fetch, 
     """)
     assert (len(fetch()["submissions"]), fetch(1)["pending"]) == (5, 1000)
     assert fetch(0)["pending"] == 1005
+    # where so many wait, they are counted once a second, and where fewer wait, each time
+    execute("UPDATE submissions SET held_at = now() WHERE status = 'PENDING' AND video_key > 'uploads/101'")
+    time.sleep(backlog.SECONDS)
+    waiting = fetch(0)["pending"]
+    assert waiting < 1000 and [fetch(1)["pending"] for _ in range(2)] == [waiting - 1, waiting - 2]
 
 
 def test_submit_records_the_result(client, claimed, submission):

@@ -1,5 +1,6 @@
 """Submissions: what is let in, what is not, and what is told of them later."""
 
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -9,7 +10,7 @@ from sqlalchemy import text
 
 from app.db import db
 from app.evaluation import service as evaluation
-from app.queue import ENOUGH_QUEUED, enqueue_evaluations
+from app.queue import ENOUGH_QUEUED, LOOK_AGAIN_SECONDS, enqueue_evaluations
 from tests import factories
 from tests.api.conftest import PRODUCTION, signed_submission, statement_fields
 
@@ -282,6 +283,15 @@ def test_nothing_is_queued_where_enough_jobs_wait(client, prompt, put_upload, re
         body = signed_submission(MINER, prompt, put_upload())
         assert client.post(URL, json=body).status_code == 201
         assert redis.llen("rq:queue:evaluations") == ENOUGH_QUEUED
+
+
+def test_a_moment_after_enough_jobs_waited_one_is_queued_again(client, prompt, put_upload, redis):
+    enqueue_evaluations(redis, ENOUGH_QUEUED, 60)
+    assert client.post(URL, json=signed_submission(MINER, prompt, put_upload())).status_code == 201
+    redis.delete("rq:queue:evaluations")
+    time.sleep(LOOK_AGAIN_SECONDS)
+    assert client.post(URL, json=signed_submission(MINER, prompt, put_upload())).status_code == 201
+    assert redis.llen("rq:queue:evaluations") == 1
 
 
 def test_with_redis_away_it_is_accepted_all_the_same(make_app, prompt, put_upload):

@@ -11,6 +11,7 @@ from app.db import db
 from app.enums import Dependency, EvaluatedBy
 from app.errors import TransientError
 from app.evaluation import breaker, reconcile, service
+from app.evaluation.backlog import Backlog
 from app.evaluation.breaker_queries import list_tripped
 from app.queue import MAX_QUEUED, count_queued, enqueue_evaluations
 from tests.factories import make_prompt, make_submission
@@ -85,14 +86,14 @@ def test_a_remote_evaluator_has_a_judge_of_its_own(app):
         make_submission(prompt_id=prompt)
     fail(times=breaker.THRESHOLD)
     assert service.claim_due(1, "worker", 30) == []
-    [claim], _ = service.fetch(1, "token", 30)
+    [claim], _ = service.fetch(1, "token", 30, Backlog())
     service.record_reported(claim, outcome(), formula.final_score(*outcome().scores), settings, "token")
     assert [tripped.name for tripped in list_tripped()] == ["vlm"]
     # nor does what it gives back make room for a second probe of ours
     wait_over()
     assert len(service.claim_due(1, "worker", 30)) == 1
     make_submission(prompt_id=prompt)
-    [claim], _ = service.fetch(1, "token", 30)
+    [claim], _ = service.fetch(1, "token", 30, Backlog())
     service.release(claim, TransientError("Its disk is full."), EvaluatedBy.EVALUATOR)
     with db.engine.begin() as connection:
         connection.execute(text("UPDATE submissions SET not_before = now()"))
@@ -102,7 +103,7 @@ def test_a_remote_evaluator_has_a_judge_of_its_own(app):
 def test_storage_stops_everybody():
     make_submission()
     fail(Dependency.STORAGE, breaker.THRESHOLD)
-    assert service.fetch(1, "token", 30)[0] == []
+    assert service.fetch(1, "token", 30, Backlog())[0] == []
 
 
 def test_what_fails_is_named_before_it_trips(app):
