@@ -4,6 +4,7 @@ Only what a command needs is imported, and only when it runs.
 """
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -184,9 +185,21 @@ def api(settings: Settings, host: str | None, port: int | None, reload: bool) ->
     settings.require_bind(host)
     if reload and not settings.development:
         raise ConfigError("--reload is for development: leave it out, or set APP_ENV=development.")
+    port = port or settings.port
     address = f"[{host}]" if ":" in host else host
+    try:
+        # gunicorn would try for five seconds, and not say what to do
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        # without the address, which Python adds in brackets
+        reason = str(error.strerror).partition(" (")[0]
+        raise ConfigError(
+            f"Cannot listen on {address}:{port} ({reason}): stop what listens there, or give another "
+            "--host or --port."
+        ) from error
     command = ["gunicorn", "--config", "python:app.web.gunicorn_settings"]
-    command += ["--bind", f"{address}:{port or settings.port}", *(["--reload"] if reload else []), "wsgi:app"]
+    command += ["--bind", f"{address}:{port}", *(["--reload"] if reload else []), "wsgi:app"]
     # gunicorn imports from the working directory first, and another `app` or `wsgi` may be there
     os.chdir(ROOT)
     # the environment has the variables of .env already; another .env in ROOT must not be read

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -312,6 +313,17 @@ def test_a_service_that_cannot_start_says_why_in_one_sentence(run, arguments, en
     assert result.output.startswith("Error: ")
     assert sentence in result.output
     assert result.output.count("\n") == 1
+
+
+def test_a_taken_port_is_named_with_what_to_do(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run("api", "--port", port, DATABASE_URL=NOWHERE, APP_ENV="development")
+    assert result.exit_code == 1
+    assert result.output == (
+        f"Error: Cannot listen on 127.0.0.1:{port} (Address already in use): stop what listens there, or "
+        "give another --host or --port.\n"
+    )
 
 
 def test_an_option_out_of_range_is_a_usage_error(run):

@@ -147,6 +147,13 @@ def test_stats_count_by_outcome(run, app):
     assert "busy" in run("list").stdout
 
 
+def test_brackets_in_a_task_are_no_markup(run, tmp_path):
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps([prompt(id="m-1", scenario="Turn [bold] the [left] valve.")]))
+    run("load", str(file))
+    assert "[bold]" in run("list").stdout and "[left]" in run("list").stdout
+
+
 def draft(scenario, **changes):
     return {"task": "sweep", "scenario": scenario, "min_seconds": 5, "max_seconds": 60} | changes
 

@@ -143,7 +143,8 @@ def prompts(settings: Settings, category: str | None, api_url: str | None, as_js
         limits = technical.limits(prompt["requirements"])
         seconds = f"{limits['min_duration']:g}-{limits['max_duration']:g}"
         table.add_row(prompt["id"], prompt["category"], prompt["scenario"], seconds, f"{prompt['weight']:g}")
-    Console().print(table)
+    # a scenario may have brackets, which are no markup
+    Console(markup=False).print(table)
 
 
 @miner.command()

@@ -58,13 +58,14 @@ def list_(settings: Settings, category: str | None, everything: bool, as_json: b
         click.echo(json.dumps(shown, indent=2))
         return
     # people copy ids, so an id is never cut, however narrow the terminal is
-    id_column = Column("id", no_wrap=True, overflow="fold")
-    table = Table(id_column, "category", "task", "scenario", "weight", "submissions", "")
+    id_column = Column("id, category", no_wrap=True, overflow="fold")
+    table = Table(id_column, "task, scenario", "weight", "submissions", "state", show_lines=True)
     for each in found:
         weight, count = f"{each.weight:g}", str(each.total_submissions)
-        mark = "" if each.is_active else "retired"
-        table.add_row(each.id, each.category, each.task, each.scenario, weight, count, mark)
-    Console().print(table)
+        state = "active" if each.is_active else "retired"
+        table.add_row(f"{each.id}\n{each.category}", f"{each.task}\n{each.scenario}", weight, count, state)
+    # a task may have brackets, which are no markup
+    Console(markup=False).print(table)
 
 
 @prompts.command()
@@ -90,7 +91,7 @@ def stats(settings: Settings, category: str | None, as_json: bool) -> None:
         mean = "" if each.mean_score is None else f"{each.mean_score:.3f}"
         counts = (each.submissions, each.open, each.scored, each.rejected)
         table.add_row(each.id, each.category, *map(str, counts), mean)
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 @prompts.command()

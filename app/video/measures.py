@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ class FrameMeasures:
 
 def measure(seconds: float, frame: GreyFrame) -> FrameMeasures:
     """Measure `frame`, shown at `seconds`."""
-    low, high = np.percentile(frame[::4, ::4], (1, 99))
+    low, high = ends(frame[::4, ::4])
     return FrameMeasures(
         seconds=seconds,
         mean=float(frame.mean()) / 255,
@@ -80,8 +81,19 @@ def measure(seconds: float, frame: GreyFrame) -> FrameMeasures:
         burnt_share=np.count_nonzero(frame >= BURNT_LEVEL) / frame.size,
         blur=blur(frame),
         drawn=is_drawn(frame),
-        contrast=float(high - low) / 255,
+        contrast=(high - low) / 255,
     )
+
+
+def ends(levels: NDArray[Any]) -> tuple[float, float]:
+    """Return the level that a hundredth of the pixels lie below, and the one that as many lie above.
+
+    Does what np.percentile does but for the mean of two neighbours, in a tenth of the time.
+    """
+    flat = levels.ravel()
+    rank = round(0.01 * (flat.size - 1))
+    sorted_there = np.partition(flat, (rank, flat.size - 1 - rank))
+    return float(sorted_there[rank]), float(sorted_there[-1 - rank])
 
 
 def is_drawn(frame: GreyFrame) -> bool:
@@ -128,7 +140,7 @@ def halved(frame: GreyFrame) -> GreyFrame:
 
 def stretched(picture: NDArray[np.float32]) -> GreyFrame:
     """Return the picture with its contrast stretched to all levels, as far as MOST_STRETCH goes."""
-    low, high = np.percentile(picture, (1, 99))
+    low, high = ends(picture)
     gain = min(max(255 / max(high - low, 1.0), 1.0), MOST_STRETCH)
     return np.clip((picture - (low + high) / 2) * gain + 127.5, 0, 255).astype(np.uint8)
 
