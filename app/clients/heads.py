@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from httptools import HttpParserError, HttpResponseParser
+
 MAX_KEPT = 16
 MAX_HEADER_BYTES = 65_536
 _PORTS = {"http": 80, "https": 443}
 
 
 class BadAnswer(OSError):
-    """What came is no answer to a HEAD, or the connection was closed before it was whole."""
+    """What came is no HTTP, or the connection was closed before the answer was whole."""
 
 
 class Heads:
@@ -35,7 +37,7 @@ class Heads:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._context.load_verify_locations(cafile)
         # the one that was used last is the likeliest to live
-        self._kept: deque[socket.socket] = deque(maxlen=MAX_KEPT)
+        self._kept: deque[socket.socket] = deque()
 
     def ask(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
         """Return status and headers, their names in small letters. Raises OSError.
@@ -68,31 +70,46 @@ class Heads:
         return connection
 
     def _exchange(self, connection: socket.socket, request: bytes) -> tuple[int, dict[str, str]]:
+        answer = _Answer()
         try:
             connection.sendall(request)
-            answer = b""
-            while b"\r\n\r\n" not in answer:
-                more = connection.recv(MAX_HEADER_BYTES)
-                answer += more
-                if not more or len(answer) > MAX_HEADER_BYTES:
-                    raise BadAnswer("the answer of the store broke off")
-            status, headers = _parse(answer)
+            received = b""
+            while not answer.is_whole:
+                received = connection.recv(MAX_HEADER_BYTES)
+                answer.take(received)
         except BaseException:
             connection.close()
             raise
         # a body, though a HEAD has none, would be taken for the next answer
-        if not answer.endswith(b"\r\n\r\n") or headers.get("connection", "").lower() == "close":
-            connection.close()
-        else:
+        if received.endswith(b"\r\n\r\n") and answer.keeps_alive and len(self._kept) < MAX_KEPT:
             self._kept.append(connection)
-        return status, headers
+        else:
+            connection.close()
+        return answer.status, answer.headers
 
 
-def _parse(answer: bytes) -> tuple[int, dict[str, str]]:
-    head, _, _ = answer.decode("latin-1").partition("\r\n\r\n")
-    first, *lines = head.split("\r\n")
-    version, _, rest = first.partition(" ")
-    if version != "HTTP/1.1" or not rest[:3].isdecimal():
-        raise BadAnswer("the store does not speak HTTP/1.1")
-    pairs = (line.partition(":") for line in lines)
-    return int(rest[:3]), {name.lower(): value.strip() for name, _, value in pairs}
+class _Answer:
+    """The head of an answer, as llhttp reads it."""
+
+    def __init__(self) -> None:
+        self._parser = HttpResponseParser(self)
+        self._bytes = 0
+        self.is_whole = False
+        self.headers: dict[str, str] = {}
+
+    def take(self, received: bytes) -> None:
+        self._bytes += len(received)
+        if not received or self._bytes > MAX_HEADER_BYTES:
+            raise BadAnswer("the answer of the store broke off")
+        try:
+            self._parser.feed_data(received)
+        except HttpParserError as error:
+            raise BadAnswer(f"the answer of the store is no HTTP: {error}") from error
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self.is_whole = True
+        self.status: int = self._parser.get_status_code()
+        self.keeps_alive: bool = self._parser.should_keep_alive()
