@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import locks
-from app.db import db, describe, is_away
+from app.db import db, describe, fetch_value, is_away
 
 log = structlog.get_logger(__name__)
 
@@ -18,6 +18,10 @@ _UNLOCK = text("SELECT pg_advisory_unlock(:locks, hashtext(:name))")
 _BEGIN = text("""
     INSERT INTO ticks (name, last_started_at) VALUES (:name, now())
     ON CONFLICT (name) DO UPDATE SET last_started_at = now()
+""")
+_BEGAN_WITHIN = text("""
+    SELECT EXISTS (SELECT FROM ticks WHERE name = :name
+                   AND last_started_at > now() - make_interval(secs => :seconds))
 """)
 _END = text("UPDATE ticks SET last_finished_at = now(), last_error = :error WHERE name = :name")
 
@@ -33,6 +37,11 @@ def run(name: str, work: Callable[[], Any]) -> bool:
     except (DBAPIError, PoolTimeout) as failure:
         _log_failure(name, failure)
         return True
+
+
+def began_within(name: str, seconds: float) -> bool:
+    """Whether the last run began within the last `seconds`."""
+    return fetch_value(_BEGAN_WITHIN, name=name, seconds=seconds)
 
 
 def _run_guarded(guard: Connection, name: str, work: Callable[[], Any]) -> bool:

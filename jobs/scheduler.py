@@ -5,11 +5,14 @@ whole schedule for ever. If it dies between two of its commands, it loses an ent
 of reach for 8 s. Without a worker it queues a tick again and again, and all of them run later at once. One
 job that it cannot read stops all jobs. Here the schedule is the list in `periodic`, and each poll brings
 Redis in line with it.
+
+A job starts a process. So the jobs that come every few seconds are queued only if the database says that
+there is something to do.
 """
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,8 +22,12 @@ from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError
 from rq.job import Job
 from rq_scheduler import Scheduler
+from sqlalchemy.exc import SQLAlchemyError
 
+from app import ticks
 from app.config import Settings
+from app.db import autocommit, command_app
+from app.evaluation import reconcile
 from app.queue import (
     DELIVER_WEBHOOKS,
     RECONCILE_EVALUATIONS,
@@ -36,6 +43,9 @@ from app.queue import (
     connect,
     open_queue,
 )
+from app.releases import tasks as releases
+from app.retention import service as retention
+from app.webhooks import queries as deliveries
 
 # the jobs: imported here, they need not be imported in each work horse, which takes longer than most jobs
 from jobs import tick, webhooks  # noqa: F401
@@ -49,18 +59,25 @@ RECONCILE_SECONDS = 5.0
 DELIVER_SECONDS = 2.0
 TIDY_SECONDS = 60.0
 SWEEP_SECONDS = 30.0
+# What does more than its look at the database tells of runs at least this often.
+AT_LEAST_SECONDS = 60.0
 # Longest a periodic job may run; the next one waits for it.
 TICK_TIMEOUT_SECONDS = 300
+UNREGISTERED = -math.inf
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """A job that is due every `seconds` in `queue`; `name` is its fixed id in the schedule."""
+    """A job that is due every `seconds` in `queue`; `name` is its fixed id in the schedule.
+
+    If it `has_work`, it is queued only when that is true.
+    """
 
     name: str
     function: str
     seconds: float
     queue: str = TICKS
+    has_work: Callable[[], bool] | None = None
 
 
 def periodic(settings: Settings) -> tuple[Periodic, ...]:
@@ -68,15 +85,23 @@ def periodic(settings: Settings) -> tuple[Periodic, ...]:
     return (
         Periodic("tick-cycles", TICK_CYCLES, settings.check_interval_seconds),
         Periodic("store-ledgers", STORE_LEDGERS, settings.check_interval_seconds),
-        Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS),
-        Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS),
+        Periodic("reconcile", RECONCILE_EVALUATIONS, RECONCILE_SECONDS, has_work=_reconciler_has_work),
+        Periodic("tend-releases", TEND_RELEASES, RECONCILE_SECONDS, has_work=_releases_have_work),
         Periodic("tidy-webhooks", TIDY_WEBHOOKS, TIDY_SECONDS),
         Periodic("tidy-uploads", TIDY_UPLOADS, TIDY_SECONDS),
         # the nightly sweep is done bit by bit
-        Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS),
+        Periodic("sweep-storage", SWEEP_STORAGE, SWEEP_SECONDS, has_work=retention.has_work),
         # no cycle waits for a receiver
-        Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS),
+        Periodic("deliver-webhooks", DELIVER_WEBHOOKS, DELIVER_SECONDS, WEBHOOKS, deliveries.has_due),
     )
+
+
+def _reconciler_has_work() -> bool:
+    return reconcile.has_work() or not ticks.began_within("reconcile", AT_LEAST_SECONDS)
+
+
+def _releases_have_work() -> bool:
+    return releases.has_due() or not ticks.began_within("releases", AT_LEAST_SECONDS)
 
 
 class HealingScheduler(Scheduler):
@@ -94,21 +119,31 @@ class HealingScheduler(Scheduler):
 
     def poll(self) -> None:
         """Queue what is due, unless another scheduler is at it. Raises RedisError."""
-        if self.acquire_lock():
+        if min(self._list_due().values()) <= time.time() and self.acquire_lock():
             try:
                 self.enqueue_jobs()
             finally:
                 self.remove_lock()
 
     def enqueue_jobs(self) -> list[Job]:
-        for entry in self._entries.values():
-            due = self.connection.zscore(self.scheduled_jobs_key, entry.name)
-            # one that is due later than in an interval was registered with a longer one, or by a wrong clock
-            if due is None or due > time.time() + entry.seconds:
-                self.connection.delete(ListedJob.key_for(entry.name))
-                self.schedule(datetime.now(UTC), entry.function, id=entry.name, interval=entry.seconds)
-                log.info("schedule_registered", entry=entry.name)
+        for name, due_at in self._list_due().items():
+            if due_at == UNREGISTERED:
+                entry = self._entries[name]
+                self.connection.delete(ListedJob.key_for(name))
+                self.schedule(datetime.now(UTC), entry.function, id=name, interval=entry.seconds)
+                log.info("schedule_registered", entry=name)
         return super().enqueue_jobs()
+
+    def _list_due(self) -> dict[str, float]:
+        """When each entry is due, or UNREGISTERED."""
+        scores = dict(self.connection.zrange(self.scheduled_jobs_key, 0, -1, withscores=True))
+        due, now = {}, time.time()
+        for entry in self._entries.values():
+            due[entry.name] = scores.get(entry.name.encode(), UNREGISTERED)
+            # it was registered with a longer interval, or by a wrong clock
+            if due[entry.name] > now + entry.seconds:
+                due[entry.name] = UNREGISTERED
+        return due
 
     def enqueue_job(self, job: Job) -> None:
         entry = self._entries.get(job.id)
@@ -118,6 +153,8 @@ class HealingScheduler(Scheduler):
             return
         slot = time.time() // entry.seconds
         self.connection.zadd(self.scheduled_jobs_key, {entry.name: (slot + 1) * entry.seconds})
+        if not _is_needed(entry):
+            return
         life = math.ceil(entry.seconds)
         try:
             open_queue(entry.queue, self.connection).enqueue_call(
@@ -133,16 +170,28 @@ class HealingScheduler(Scheduler):
             log.info("slot_queued_already", entry=entry.name)
 
 
+def _is_needed(entry: Periodic) -> bool:
+    if entry.has_work is None:
+        return True
+    try:
+        with autocommit():
+            return entry.has_work()
+    except SQLAlchemyError:
+        # the job finds out what is wrong, and tells it
+        return True
+
+
 def clock(settings: Settings) -> None:
-    """Queue periodic jobs until killed, through outages of Redis."""
+    """Queue periodic jobs until killed, through outages of Redis and PostgreSQL."""
     redis = connect(settings, socket_timeout=5)
     scheduler = HealingScheduler(redis, periodic(settings))
-    while True:
-        try:
-            scheduler.poll()
-        except RedisError as error:
-            log.warning("redis_away", error=type(error).__name__)
-        time.sleep(POLL_SECONDS)
+    with command_app(settings).app_context():
+        while True:
+            try:
+                scheduler.poll()
+            except RedisError as error:
+                log.warning("redis_away", error=type(error).__name__)
+            time.sleep(POLL_SECONDS)
 
 
 def run(settings: Settings) -> None:

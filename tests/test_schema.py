@@ -1,6 +1,7 @@
 """schema.sql and the migrations lead to one catalog, and the database itself forbids wrong states."""
 
 import re
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 
@@ -21,6 +22,9 @@ CATALOG = {
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2""",
     "indexes": """
         SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2""",
+    "settings": """
+        SELECT relname, reloptions::text FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' ORDER BY 1""",
     "statistics": """
         SELECT stxname, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
         WHERE stxnamespace = 'public'::regnamespace ORDER BY 1""",
@@ -40,14 +44,16 @@ def catalog_of(postgres, name, files):
     with admin.cursor() as cursor:
         cursor.execute(f"CREATE DATABASE {name} TEMPLATE template0")
     try:
-        with psycopg2.connect(postgres.database_url(name)) as connection, connection.cursor() as cursor:
-            for file in files:
-                cursor.execute(file.read_text())
-            result = {}
-            for kind, query in CATALOG.items():
-                cursor.execute(query)
-                result[kind] = cursor.fetchall()
-        connection.close()
+        with closing(psycopg2.connect(postgres.database_url(name))) as connection:
+            # some migrations must not run in a transaction
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                for file in files:
+                    cursor.execute(file.read_text())
+                result = {}
+                for kind, query in CATALOG.items():
+                    cursor.execute(query)
+                    result[kind] = cursor.fetchall()
         return result
     finally:
         with admin.cursor() as cursor:

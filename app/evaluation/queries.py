@@ -143,6 +143,12 @@ _RELEASE = text(f"""
 _MACHINE = "regexp_replace(coalesce(s.claimed_by, ''), '-[0-9]+-[0-9a-f]{8}$', '')"
 # After the first expiry the row need not wait and keeps its place before later rows: its worker is gone and
 # another takes over. From the second expiry on the row backs off.
+_HAS_EXPIRED = text("""
+    SELECT EXISTS (SELECT FROM submissions WHERE status = 'EVALUATING' AND lease_expires_at <= now())
+        OR EXISTS (SELECT FROM appeals a JOIN submissions s ON s.id = a.submission_id
+                   WHERE a.state = 'OPEN' AND s.lease_expires_at <= now())
+        OR EXISTS (SELECT FROM gold_showings WHERE status = 'EVALUATING' AND lease_expires_at <= now())
+""")
 _RETURN_EXPIRED = text(f"""
     WITH expired AS (
         SELECT s.id, s.lost_by, {_MACHINE} AS machine FROM submissions s
@@ -383,6 +389,11 @@ def release(
         is_change=is_change,
         most_changes=most_changes,
     )
+
+
+def has_expired() -> bool:
+    """Whether the lease of a submission, an appeal or a gold film has ended."""
+    return fetch_value(_HAS_EXPIRED)
 
 
 def return_expired(limit: int) -> list[Released]:

@@ -15,6 +15,11 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
+def has_work() -> bool:
+    """Whether a lease has ended, or something is due that may need a job."""
+    return queries.has_expired() or queries.count_due(1) > 0
+
+
 def return_expired_claims() -> int:
     """Make every submission whose lease has ended claimable again, in batches; return how many."""
     total = gold.return_expired()

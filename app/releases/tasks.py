@@ -228,6 +228,10 @@ def count_due(at_most: int) -> int:
     return due or fetch_value(_COUNT_STEPS)
 
 
+def has_due() -> bool:
+    return count_due(1) > 0
+
+
 def _binds(task: Task) -> dict[str, Any]:
     return {"id": task.id, "claim_token": task.claim_token}
 

@@ -42,6 +42,12 @@ PAGE = 250
 STEP_SECONDS = 5.0
 
 
+def has_work() -> bool:
+    """Whether a sweep is under way, or due."""
+    sweep = queries.find_latest()
+    return sweep is None or sweep.finished_at is None or queries.is_due()
+
+
 def tick(settings: Settings, storage: Storage) -> None:
     """Do some seconds of the nightly sweep, if there is one to do. Storage that is away delays it."""
     with autocommit():

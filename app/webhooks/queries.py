@@ -157,6 +157,17 @@ _CLAIM = text(f"""
                 ELSE ARRAY[e.secret] END AS secrets
     FROM claimed c JOIN webhook_endpoints e ON e.id = c.endpoint_id ORDER BY c.id
 """)
+# It may err on one side: an endpoint has enough calls under way, or something earlier about the same waits.
+_HAS_DUE = text("""
+    SELECT EXISTS (
+        SELECT FROM webhook_endpoints e CROSS JOIN LATERAL (
+            -- a look-up for each, as above
+            SELECT FROM webhook_deliveries d
+            WHERE d.endpoint_id = e.id AND d.state = 'PENDING' AND d.not_before <= now()
+              AND coalesce(d.lease_expires_at <= now(), true)
+            LIMIT 1) due
+        WHERE e.disabled_at IS NULL AND e.removed_at IS NULL AND coalesce(e.paused_until <= now(), true))
+""")
 _RECORD_ATTEMPT = text(f"""
     WITH tried AS (
         SELECT id, CAST(:error AS text) IS NOT NULL AS has_failed,
@@ -300,6 +311,11 @@ def replay_failed(endpoint_id: int, since: datetime, limit: int) -> int:
 def lock() -> None:
     """Until this transaction ends, no other claims deliveries or writes what came of them."""
     execute(_LOCK)
+
+
+def has_due() -> bool:
+    """Whether there may be a delivery to claim."""
+    return fetch_value(_HAS_DUE)
 
 
 def claim_due(limit: int, per_endpoint: int, slow_places: int, lease_seconds: float) -> list[ClaimedDelivery]:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.assessment.model import LeaseLost, Outcome
 from app.assessment.report import REPORT_VERSION, Report
-from app.db import db
+from app.db import autocommit, db
 from app.errors import Deferred, TransientError
 from app.evaluation import reconcile, service
 from tests.factories import make_prompt, make_submission, make_upload
@@ -207,3 +207,21 @@ def test_gates_and_formula_decide_what_is_written(app, changes, status, final):
         text("SELECT * FROM evaluations JOIN verification_reports USING (submission_id)")
     )
     assert stored.one().evaluated_by == "worker"
+
+
+def has_work():
+    with autocommit():
+        return reconcile.has_work()
+
+
+def test_there_is_work_if_something_is_due_or_a_lease_has_ended():
+    assert not has_work()
+    id = make_submission(prompt_id=make_prompt())
+    assert has_work()
+    set_row(id, "not_before = now() + interval '1 minute'")
+    assert not has_work(), "it waits after a fault"
+    set_row(id, "not_before = now()")
+    claim_one()
+    assert not has_work(), "somebody is at it"
+    set_row(id, "lease_expires_at = now()")
+    assert has_work()

@@ -7,6 +7,7 @@ import time
 import pytest
 import structlog
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from structlog.processors import format_exc_info
 from structlog.testing import CapturingLogger
 
@@ -116,11 +117,39 @@ def test_an_entry_of_an_older_version_is_dropped(scheduler, redis, entries):
     old.poll()
     before = queued(redis)
     due_now(redis, "old")
+    # with what is due of its own
+    due_now(redis, "rarely")
     scheduler.poll()
     assert redis.zscore(KEY, "old") is None
     assert [id for id in queued(redis) if id.startswith("old")] == [
         id for id in before if id.startswith("old")
     ]
+
+
+@pytest.mark.parametrize(
+    ("answer", "jobs"), [(False, 0), (True, 1), (OperationalError("SELECT", {}, Exception("away")), 1)]
+)
+def test_what_has_nothing_to_do_is_not_queued(redis, context, answer, jobs):
+    """If the database cannot tell, the job is queued."""
+
+    def has_work():
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    HealingScheduler(redis, [Periodic("often", TICK_CYCLES, 5, has_work=has_work)]).poll()
+    assert len(queued(redis)) == jobs
+    assert redis.zscore(KEY, "often") > time.time(), "it is asked again in the next slot"
+
+
+@pytest.mark.parametrize(("name", "tick"), [("reconcile", "reconcile"), ("tend-releases", "releases")])
+def test_what_deletes_takedowns_runs_once_a_minute_whatever_is_due(settings, context, name, tick):
+    (entry,) = (each for each in periodic(settings) if each.name == name)
+    assert entry.has_work()
+    ticks.run(tick, lambda: None)
+    assert not entry.has_work()
+    db.session.execute(text("UPDATE ticks SET last_started_at = now() - interval '1 minute'"))
+    assert entry.has_work()
 
 
 def test_every_periodic_job_may_run(settings):

@@ -217,11 +217,14 @@ def test_the_nightly_sweep_goes_on_where_it_stopped(storage, settings, put):
     gold = put("gold/nobody")
     age(2)
     away = Storage(dataclasses.replace(settings, s3_endpoint="http://127.0.0.1:1"))
+    assert service.has_work()
     service.tick(settings, away)
+    assert service.has_work()
     sweep = queries.find_latest()
     assert sweep.finished_at is None and "out of reach" in sweep.last_error
     db.session.rollback()
     service.tick(settings, storage)
+    assert not service.has_work()
     sweep = queries.find_latest()
     assert sweep.finished_at and sweep.last_error is None
     assert sweep.tallies.by_kind[Kind.UNSUBMITTED].deleted == len(keys)
@@ -232,6 +235,7 @@ def test_the_nightly_sweep_goes_on_where_it_stopped(storage, settings, put):
     service.tick(settings, storage)
     assert execute("SELECT count(*) FROM storage_sweeps") == [(1,)], "one a night"
     execute("UPDATE storage_sweeps SET started_at = started_at - interval '1 day'")
+    assert service.has_work()
     service.tick(settings, storage)
     assert execute("SELECT count(*) FROM storage_sweeps WHERE finished_at IS NOT NULL") == [(2,)]
 

@@ -8,7 +8,7 @@ from flask import current_app
 
 from app.clients.strangers import Strangers
 from app.db import db
-from app.webhooks import delivery, service
+from app.webhooks import delivery, queries, service
 from app.webhooks.events import Corrected, CycleCompleted, Evaluated
 from app.webhooks.models import AttemptOutcome, ReplayIn
 from tests.clients.conftest import RawServer, drip
@@ -55,6 +55,19 @@ def test_it_arrives_signed(endpoint, receiver, strangers):
     assert (attempt.status, attempt.error) == (204, None)
     deliver(strangers)
     assert receiver.calls == 1
+
+
+def test_something_is_due_while_it_can_be_claimed(endpoint):
+    endpoint()
+    assert not queries.has_due()
+    evaluated()
+    assert queries.has_due()
+    delivery.write_and_claim([], 1)
+    assert not queries.has_due(), "it is under way"
+    execute("UPDATE webhook_deliveries SET lease_expires_at = now(), not_before = now()")
+    assert queries.has_due()
+    execute("UPDATE webhook_endpoints SET paused_until = now() + interval '1 minute'")
+    assert not queries.has_due()
 
 
 def test_a_rotated_secret_overlaps_with_the_old_one(endpoint, receiver, strangers):

@@ -1,0 +1,2 @@
+-- Replaced by submissions_evaluating.
+DROP INDEX submissions_leased;
