@@ -11,7 +11,7 @@ try:
     settings = Settings.from_environ().require_server()
 except ConfigError as error:
     sys.exit(str(error))
-logs.configure(settings.log_level, settings.log_format)
+logs.configure(settings.log_level, settings.log_format, for_good=True)
 app = create_app(settings)
 # before the first request, which would wait for it; gunicorn forks later, when nothing is connected yet
 app.extensions["storage"].prepare()

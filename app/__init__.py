@@ -61,13 +61,12 @@ def create_app(config: "Settings | None" = None) -> "Flask":
     app.extensions["kept"] = Kept()
     app.extensions["backlog"] = Backlog()
 
-    requests.init_app(app)
+    requests.init_app(app, metrics.count)
     problems.init_app(app)
     db.init_app(app, settings)
     api.init_app(app, settings)
     openapi.init_app(app, events.messages())
 
-    metrics.init_app(app)
     app.extensions["probes"] = build_probes(app)
     submitted = (uploads, submissions, standing, appeals, evaluation, gold, reviews, moderation)
     for noun in (health, prompts, *submitted, cycles, weights, ledger, releases, pages, links, admin):

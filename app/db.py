@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from app import locks
 from app.config import ConfigError, Settings
@@ -81,6 +82,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         # no miner's data in logged errors
         "hide_parameters": True,
+        "poolclass": _Pool,
         "pool_size": settings.database_pool_size,
         # the one that was used last: the server's process has what it needs at hand
         "pool_use_lifo": True,
@@ -96,6 +98,58 @@ def init_app(app: Flask, settings: Settings) -> None:
     timeout_ms = int(settings.database_statement_timeout_seconds * 1000)
     with app.app_context():
         _prepare_connections(db.engine, _SESSION.format(statement_timeout_ms=timeout_ms))
+
+
+class _Pool(QueuePool):
+    """A pool whose connections go from one statement that stands alone to the next without coming back.
+
+    To take one out and put it back costs as much as such a statement. As soon as anybody finds no other
+    connection here, those that are kept come back.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # each with the time of its last use; append and pop are atomic, so no lock is needed
+        self._kept: list[tuple[PoolProxiedConnection, float]] = []
+        self._waiting: list[None] = []
+        self._is_disposed = False
+
+    def take(self) -> PoolProxiedConnection:
+        """Return a connection for a statement that stands alone; keep() takes it when that is done."""
+        with suppress(IndexError):
+            pooled, last_used = self._kept.pop()
+            if time.monotonic() - last_used <= PING_AFTER_SECONDS:
+                return pooled
+            # the next to take it out tests it
+            pooled.close()
+        return self.connect()
+
+    def keep(self, pooled: PoolProxiedConnection) -> None:
+        self._kept.append((pooled, time.monotonic()))
+        # looked at only now: whoever began to wait before this has not seen what was just kept
+        if self._waiting or self._is_disposed:
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Put what is kept back, where it is tested before its next use."""
+        with suppress(IndexError):
+            while True:
+                pooled, _ = self._kept.pop()
+                pooled.close()
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        self._waiting.append(None)
+        try:
+            if self.checkedin() == 0:
+                self.put_back()
+            return super()._do_get()
+        finally:
+            self._waiting.pop()
+
+    def dispose(self) -> None:
+        self._is_disposed = True
+        self.put_back()
+        super().dispose()
 
 
 def _prepare_connections(engine: Engine, session: str) -> None:
@@ -122,6 +176,11 @@ def _prepare_connections(engine: Engine, session: str) -> None:
         if is_away(context.original_exception):
             context.is_disconnect = True
 
+    @event.listens_for(engine, "invalidate")
+    def doubt(_connection: Any, _record: Any, _error: Any) -> None:
+        # what is kept may be as dead
+        _pool(engine).put_back()
+
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
@@ -135,6 +194,11 @@ def _prepare_connections(engine: Engine, session: str) -> None:
             connection.autocommit = _stands_alone()
         except engine.dialect.loaded_dbapi.Error as error:
             raise InvalidatePoolError from error
+
+
+def _pool(engine: Engine) -> _Pool:
+    assert isinstance(engine.pool, _Pool)
+    return engine.pool
 
 
 def is_away(error: BaseException) -> bool:
@@ -251,8 +315,16 @@ def _run(statement: Statement, binds: dict[str, Any]) -> _Outcome:
     try:
         if not _stands_alone() or _has_connection():
             return _run_on(db.session.connection().connection, statement, binds)
-        with closing(db.engine.raw_connection()) as pooled:
+        pool = _pool(db.engine)
+        pooled = pool.take()
+        try:
             return _run_on(pooled, statement, binds)
+        finally:
+            # a process that answers requests does not fork; another one's child must not inherit what is kept
+            if has_request_context() and pooled.is_valid:
+                pool.keep(pooled)
+            else:
+                pooled.close()
     except psycopg2.Error as error:
         raise DBAPIError.instance(None, None, error, psycopg2.Error, hide_parameters=True) from error
 
@@ -271,7 +343,9 @@ def _run_on(pooled: PoolProxiedConnection, statement: Statement, binds: dict[str
                 cursor.execute(_as_psycopg2_has_it(statement), binds)
             if cursor.description is None:
                 return _Outcome((), (), cursor.rowcount)
-            columns = tuple(column[0] for column in cursor.description)
+            columns = _columns.get(statement)
+            if columns is None:
+                columns = _columns[statement] = tuple(column[0] for column in cursor.description)
             return _Outcome(columns, cursor.fetchall(), cursor.rowcount)
     except psycopg2.Error as error:
         if is_away(error):
@@ -281,7 +355,10 @@ def _run_on(pooled: PoolProxiedConnection, statement: Statement, binds: dict[str
         raise
 
 
-# the statements are constants of the modules of queries
+# The statements are constants of the modules of queries, and each names its columns.
+_columns: dict[Statement, tuple[str, ...]] = {}
+
+
 @cache
 def _as_psycopg2_has_it(statement: TextClause) -> str:
     return str(statement.compile(dialect=db.engine.dialect))

@@ -1,11 +1,12 @@
 """Endpoints of cycles."""
 
-from flask import Blueprint
+from flask import Blueprint, Response
 from pydantic import BaseModel
 from spectree import Response as Answers
 
 from app.cycles import queries
 from app.fields import Timestamp
+from app.web import shared
 from app.web.api import spec
 
 blueprint = Blueprint("cycles", __name__)
@@ -22,7 +23,15 @@ class CyclesStatus(BaseModel):
 
 
 @blueprint.get("/v1/cycles/status")
-@spec.validate(resp=Answers(HTTP_200=CyclesStatus), tags=["cycles"])
-def get_cycles_status() -> CyclesStatus:
-    """Return which cycle is active, which is being evaluated and which was completed last."""
-    return CyclesStatus.model_validate(queries.get_overview(), from_attributes=True)
+@spec.validate(resp=Answers("HTTP_304", HTTP_200=CyclesStatus), tags=["cycles"])
+def get_cycles_status() -> Response:
+    """Return which cycle is active, which is being evaluated and which was completed last.
+
+    A change shows after a second at most.
+    """
+    return shared.answer(shared.keep("cycles/status", shared.SECONDS, _show_status), "public, max-age=1")
+
+
+def _show_status() -> bytes:
+    status = CyclesStatus.model_validate(queries.get_overview(), from_attributes=True)
+    return status.model_dump_json().encode()

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from flask import Response, current_app, request
 
+from app.web.api import Ready
 from app.web.kept import Kept
 
 # What many ask for and what may change at any time is this old at most, in every process.
@@ -44,14 +45,16 @@ def answer(
     shared: Shared, cache_control: str, mimetype: str = "application/json", status: int = 200
 ) -> Response:
     """Answer the request being served: in gzip if its caller takes it, and by 304 if they have it already."""
-    headers = {"Cache-Control": cache_control, "ETag": f'"{shared.tag}"'}
+    headers = {"Cache-Control": cache_control}
+    body, tag = shared.body, shared.tag
     if shared.squeezed:
         headers["Vary"] = "Accept-Encoding"
+        if request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
+            headers["Content-Encoding"] = "gzip"
+            # other bytes, so another tag
+            body, tag = shared.squeezed, f"{shared.tag}-gzip"
+    headers["ETag"] = f'"{tag}"'
     # a proxy that packs answers itself makes the tag a weak one: W/"…"
-    if request.environ.get("HTTP_IF_NONE_MATCH") and request.if_none_match.contains_weak(shared.tag):
+    if request.environ.get("HTTP_IF_NONE_MATCH") and request.if_none_match.contains_weak(tag):
         return Response(status=304, mimetype=mimetype, headers=headers)
-    body = shared.body
-    if shared.squeezed and request.environ.get("HTTP_ACCEPT_ENCODING") and request.accept_encodings["gzip"]:
-        headers["Content-Encoding"] = "gzip"
-        body = shared.squeezed
-    return Response(body, status, mimetype=mimetype, headers=headers)
+    return Ready(body, status, mimetype=mimetype, headers=headers)

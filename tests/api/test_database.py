@@ -4,25 +4,28 @@ import shutil
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from threading import Event
 
 import psycopg2
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import ticks
 from app.config import database_url
-from app.db import PING_AFTER_SECONDS, db, describe, explain, init_schema, is_away
+from app.db import PING_AFTER_SECONDS, db, describe, execute, explain, init_schema, is_away
 from app.local.servers import Postgres
 from tests import factories
 from tests.api.conftest import signed_submission
 from tests.conftest import read_only
 from tests.pooler import pgbouncer, stand_in
 
-URL = "/v1/cycles/status"
+# each time it is read from the database
+URL = "/v1/prompts?limit=1"
 
 
 def hold_and_return(app, count):
@@ -98,6 +101,45 @@ def test_a_request_takes_one_connection_at_a_time(make_app, path):
     """With two, as many requests as there are connections would wait for each other."""
     client = make_app(database_pool_size=1, database_pool_timeout_seconds=0.1).test_client()
     assert client.get(path).status_code in (200, 404)
+
+
+def test_a_connection_that_a_get_keeps_is_there_for_others(make_app):
+    app = make_app(database_pool_size=1, database_pool_timeout_seconds=0.1)
+    client = app.test_client()
+    with app.app_context():
+        for _ in range(2):
+            assert client.get(URL).status_code == 200
+            with db.engine.connect() as connection:
+                assert connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def test_who_waits_for_a_connection_gets_that_of_a_get(make_app):
+    app = make_app(database_pool_size=1, database_pool_timeout_seconds=10)
+    asked = Event()
+
+    def get():
+        with app.test_request_context(URL):
+            asked.set()
+            execute(text("SELECT pg_sleep(1)"))
+
+    with ThreadPoolExecutor(1) as threads, app.app_context():
+        got = threads.submit(get)
+        assert asked.wait(10)
+        time.sleep(0.3)
+        began = time.monotonic()
+        with db.engine.connect():
+            assert time.monotonic() - began < 5
+        got.result(10)
+
+
+def test_gets_keep_their_connection(app, client):
+    client.get(URL)
+    with app.app_context():
+        assert db.engine.pool.checkedout() == 1
+        seen = []
+        event.listen(db.engine, "checkout", lambda *_: seen.append(1))
+    assert [client.get(URL).status_code for _ in range(3)] == [200] * 3
+    assert not seen
 
 
 @pytest.fixture

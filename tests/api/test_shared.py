@@ -21,6 +21,11 @@ def test_a_list_of_prompts_is_sent_in_gzip_to_those_who_take_it(client, prompts)
     refused = client.get("/v1/prompts", headers={"Accept-Encoding": "gzip;q=0"})
     assert packed.headers["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.data) == plain.data == refused.data
+    # other bytes have another strong tag, and only who has these bytes is told so
+    assert packed.headers["ETag"] != plain.headers["ETag"] == refused.headers["ETag"]
+    for accepted, status in (("gzip", 304), ("identity", 200)):
+        asked = {"Accept-Encoding": accepted, "If-None-Match": packed.headers["ETag"]}
+        assert client.get("/v1/prompts", headers=asked).status_code == status
     assert "Content-Encoding" not in plain.headers
     assert {answer.headers["Vary"] for answer in (plain, packed, refused)} == {"Accept-Encoding"}
 
