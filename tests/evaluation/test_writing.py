@@ -162,6 +162,27 @@ def test_what_is_large_and_no_line_must_be_confirmed(size, confirmed, is_painted
     assert asked == ([(100, 100, size)] if size == (40, 90) else [])
 
 
+@pytest.mark.parametrize("is_seen_closer", [False, True])
+def test_a_thing_is_left_that_both_see_and_the_first_does_not_see_by_itself(
+    painter, monkeypatch, is_seen_closer
+):
+    """As they do with a black cup that shines: by itself it does not look like a letter."""
+
+    def look(session, picture):
+        likely = np.zeros(picture.shape[:2], np.float32)
+        times = SIZE[0] // picture.shape[1]
+        if picture.shape[:2] == (SIZE[1] // times, SIZE[0] // times):
+            if times < 4:
+                likely[100 // times : 160 // times, 200 // times : 300 // times] = 1.0
+        elif is_seen_closer:
+            likely[:] = 1.0
+        return likely
+
+    monkeypatch.setattr(writing, "look", look)
+    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+    assert find(painter, picture)[130, 250] == is_seen_closer
+
+
 def test_a_line_is_painted_beyond_its_ends():
     likely = np.zeros((400, 768), np.float32)
     likely[200:210, 300:400] = 1.0
