@@ -22,7 +22,7 @@ MOST_AT_EDGE = 2
 MOST_WITHIN = 2
 # A picture takes at least such a share of the frame, and of its width and height.
 LEAST_AREA = 0.1
-MOST_AREA = 0.93
+MOST_AREA = 0.8
 LEAST_SIDE = 0.22
 # so far, as shares of the frame, its corners may lie outside of it
 OUTSIDE = 0.08
@@ -32,6 +32,8 @@ BESIDE = 2
 # lines are looked for at these slopes, and so many of each direction are tried
 SLOPES = np.linspace(-0.36, 0.36, 49)
 LINES = 20
+# lines so near to a side of the frame, in pixels, are that side
+EDGE = 3
 # A side counts by the share of frames and pixels with a step on it. The frame's own sides have none, and
 # count so much; a line needs so much to be one, and a side to be of a picture.
 OF_FRAME = 0.55
@@ -42,7 +44,7 @@ BY_ALL = 0.15
 BY_SLOPE = 0.5
 BY_AREA = 0.3
 # two pictures that have more than this of both in common are one
-SAME = 0.6
+SAME = 0.75
 # so many quadrilaterals are looked at for that
 TRIED = 2000
 # Sides are then laid where the step is the largest, first by whole pixels, then by parts.
@@ -112,6 +114,8 @@ def _lines(shares: Shares) -> _Lines:
         along = padded[rows[:, None], np.arange(width) + margin + across[:, None]]
         sums = np.vstack([np.zeros((1, width), np.float32), np.cumsum(along, axis=0)])
         strength[number] = (sums[length:] - sums[:-length]).max(axis=0) / length
+    # beside the frame's own sides there is nothing to be shown
+    strength[:, :EDGE] = strength[:, width - EDGE :] = 0
     # most pictures stand upright
     strength[len(SLOPES) // 2] *= 1.1
     at: list[int] = []
@@ -126,7 +130,7 @@ def _lines(shares: Shares) -> _Lines:
         across = np.round(place + slopes[-1] * (rows - height / 2)).astype(int) + margin
         totals.append(np.cumsum(padded[rows, np.clip(across, 0, padded.shape[1] - 1)]))
         # what lies beside and leans as much is the same line
-        strength[max(0, number - 4) : number + 5, max(0, place - 2) : place + 3] = 0
+        strength[max(0, number - 2) : number + 3, max(0, place - 2) : place + 3] = 0
     sums = np.zeros((len(at) + 2, height + 1))
     if totals:
         sums[:-2, 1:] = totals
@@ -163,17 +167,21 @@ def _quadrilaterals(frames: GreyFrame) -> list[Places]:
     likelihood[least < LEAST_SHARE] = -1
     within = likelihood[:-2, :-2, :-2, :-2].copy()
     likelihood[:-2, :-2, :-2, :-2] = -1
-    return [
-        corners
-        for each, most in ((within, MOST_WITHIN), (likelihood, MOST_AT_EDGE))
-        for corners in _likeliest(each, x, y, most, height, width)
-    ]
+    found = _likeliest(within, x, y, [], MOST_WITHIN, height, width)
+    return found + _likeliest(likelihood, x, y, found, MOST_AT_EDGE, height, width)
 
 
-def _likeliest(likelihood: Places, x: Places, y: Places, most: int, height: int, width: int) -> list[Places]:
-    """Return the likeliest quadrilaterals that are no part of each other, by where their lines meet."""
+def _likeliest(
+    likelihood: Places, x: Places, y: Places, before: list[Places], most: int, height: int, width: int
+) -> list[Places]:
+    """Return the likeliest quadrilaterals, by where their lines meet, that are not those found before."""
+
+    def filled(corners: Places) -> NDArray[np.bool_]:
+        mask = np.zeros((height, width), np.uint8)
+        return cv2.fillConvexPoly(mask, corners.round().astype(np.int32), 1) > 0
+
     found: list[Places] = []
-    masks: list[NDArray[np.bool_]] = []
+    masks = [filled(corners) for corners in before]
     possible = np.flatnonzero(likelihood > 0)
     for place in possible[np.argsort(-likelihood.flat[possible])][:TRIED]:
         if len(found) == most:
@@ -182,15 +190,12 @@ def _likeliest(likelihood: Places, x: Places, y: Places, most: int, height: int,
         corners = np.array(
             [[x[line, other], y[line, other]] for line, other in ((a, c), (b, c), (b, d), (a, d))]
         )
-        area = cv2.contourArea(corners.astype(np.float32)) / (height * width)
-        if not LEAST_AREA <= area <= MOST_AREA:
-            continue
-        mask = np.zeros((height, width), np.uint8)
-        cv2.fillConvexPoly(mask, corners.round().astype(np.int32), 1)
-        taken = mask > 0
-        if all((taken & other).sum() <= SAME * (taken | other).sum() for other in masks):
+        mask = filled(corners)
+        if LEAST_AREA <= mask.mean() <= MOST_AREA and all(
+            (mask & other).sum() <= SAME * (mask | other).sum() for other in masks
+        ):
             found.append(corners)
-            masks.append(taken)
+            masks.append(mask)
     return found
 
 
