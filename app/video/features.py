@@ -36,8 +36,8 @@ VIEW_SIDE = 640
 # and taken by turns from squares of so many pixels
 CELL = 80
 # insets, and hashed frames of each
-MAX_INSETS = 4
-MAX_INSET_FRAMES = 120
+MAX_INSETS = 6
+MAX_INSET_FRAMES = 90
 MAX_SECONDS = 86_400.0
 
 _VERSION = 1

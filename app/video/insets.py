@@ -31,7 +31,7 @@ STEP = 4
 BESIDE = 2
 # lines are looked for at these slopes, and so many of each direction are tried
 SLOPES = np.linspace(-0.36, 0.36, 49)
-LINES = 20
+LINES = 28
 # lines so near to a side of the frame, in pixels, are that side
 EDGE = 3
 # A side counts by the share of frames and pixels with a step on it. The frame's own sides have none, and
@@ -53,17 +53,24 @@ MOST_STEP = 64
 SAMPLES = 64
 # The picture is cut out in this size: what is stored of known films was hashed in the same.
 CUT_SIDE = 192
-# and smaller by this share, as the pixels on its sides are half of what is around
-SHRUNK = 0.004
+# And smaller by such shares: the pixels on its sides are half of what is around, and some have an edge of
+# their own. What ends where the frame does is cut by the first only.
+SHRUNK = (0.004, 0.02)
 
 Places = NDArray[np.float64]
 Shares = NDArray[np.float32]
 
 
 def cut(frames: GreyFrame) -> Iterator[GreyFrame]:
-    """Yield what is shown in each picture that is found inside the frames (n x height x width), upright."""
+    """Yield what is shown in each picture that is found inside the frames (n x height x width), upright.
+
+    A picture may come twice, cut in two ways.
+    """
+    height, width = frames.shape[1:]
     for corners in find(frames):
-        yield _cut(frames, corners)
+        is_at_edge = ((corners == 0) | (corners == (width, height))).any()
+        for shrunk in SHRUNK[: 1 if is_at_edge else None]:
+            yield _cut(frames, corners, shrunk)
 
 
 def find(frames: GreyFrame) -> list[Places]:
@@ -248,10 +255,10 @@ def _ridges(frames: GreyFrame, axis: int) -> Shares:
     return np.asarray(cv2.GaussianBlur(steps, near, 0.9) - cv2.blur(steps, around), np.float32)
 
 
-def _cut(frames: GreyFrame, corners: Places) -> GreyFrame:
+def _cut(frames: GreyFrame, corners: Places, shrunk: float) -> GreyFrame:
     """Return what the frames show between the corners, as a rectangle."""
     middle = corners.mean(axis=0)
-    corners = middle + (corners - middle) * (1 - SHRUNK)
+    corners = middle + (corners - middle) * (1 - shrunk)
     sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
     wide, high = sides[0] + sides[2], sides[1] + sides[3]
     scale = CUT_SIDE / max(wide, high)

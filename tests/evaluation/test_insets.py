@@ -135,7 +135,7 @@ def test_plain_pictures_have_none():
     assert insets.find(np.zeros((0, 216, 384), np.uint8)) == []
     assert insets.find(np.full((3, 8, 384), 90, np.uint8)) == []
     noise = np.random.default_rng(1).integers(0, 255, (20, 216, 384), np.uint8)
-    assert len(list(insets.cut(noise))) <= insets.MOST_WITHIN + insets.MOST_AT_EDGE
+    assert len(list(insets.cut(noise))) <= features.MAX_INSETS
 
 
 def hashes_at(*seconds):
