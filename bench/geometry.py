@@ -22,11 +22,11 @@ import numpy as np
 
 from app.assessment.formula import MAX_MATCHED
 from app.duplicates import geometry, matching
-from app.video import borders
+from app.video import borders, insets
 from app.video import features as packing
 from app.video.frames import Still
 from app.video.measures import GreyFrame
-from app.video.scan import hash_frame
+from app.video.scan import LONG_SIDE, hash_frame
 
 RATE = 8
 SECONDS = 6
@@ -68,6 +68,8 @@ class Film:
     features: packing.Features
     plain: matching.Fingerprint
     mirrored: matching.Fingerprint
+    # of what is shown inside of its picture
+    insets: list[tuple[matching.Fingerprint, matching.Fingerprint]]
 
 
 def read(file: Path, seconds: float = 1e9) -> list[GreyFrame]:
@@ -92,25 +94,27 @@ def spans(pictures: list[GreyFrame], seconds: float = SECONDS) -> list[list[Grey
 def film(pictures: list[GreyFrame]) -> Film:
     jpegs = [cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1] for picture in pictures]
     seconds = [(index + 0.5) / RATE for index in range(len(pictures))]
-    height, width = pictures[0].shape
-    scale = 192 / max(height, width)
-    small = np.array(
-        [
-            cv2.resize(
-                cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE),
-                (round(width * scale), round(height * scale)),
-                interpolation=cv2.INTER_AREA,
-            )
-            for jpeg in jpegs
-        ]
-    )
+    decoded = [cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE) for jpeg in jpegs]
+    small = _sized(decoded, 192)
     # as the scan does: 32 pictures, none from the margins
     shown = np.linspace(0.05, 0.95, 32) * (len(pictures) - 1)
     stills = [Still(seconds[index], jpegs[index].tobytes()) for index in np.unique(shown.round().astype(int))]
-    shown_in = borders.find(small)
-    hashes = (hash_frame(shown_in.of(picture), at) for picture, at in zip(small, seconds, strict=True))
-    plain, mirrored = matching.fingerprints(found for found in hashes if found)
-    return Film(packing.extract(stills, small, seconds), plain, mirrored)
+    plain, mirrored = _hashed(small, seconds)
+    inner = [_hashed(shown, seconds) for shown in insets.cut(_sized(decoded, LONG_SIDE))]
+    return Film(packing.extract(stills, small, seconds), plain, mirrored, inner)
+
+
+def _sized(pictures: list[GreyFrame], side: int) -> GreyFrame:
+    height, width = pictures[0].shape
+    scale = side / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    return np.array([cv2.resize(picture, size, interpolation=cv2.INTER_AREA) for picture in pictures])
+
+
+def _hashed(pictures: GreyFrame, seconds: list[float]) -> tuple[matching.Fingerprint, matching.Fingerprint]:
+    shown_in = borders.find(pictures)
+    hashes = (hash_frame(shown_in.of(picture), at) for picture, at in zip(pictures, seconds, strict=True))
+    return matching.fingerprints(found for found in hashes if found)
 
 
 def stored(known: Film) -> tuple[packing.Features, matching.Fingerprint]:
@@ -120,10 +124,18 @@ def stored(known: Film) -> tuple[packing.Features, matching.Fingerprint]:
 def shares(copy: Film, known: tuple[packing.Features, matching.Fingerprint]) -> tuple[float, float]:
     """The shares of a copy that are found in a known video, by hashes and by features."""
     features, fingerprint = known
-    by_hashes = len(matching.match(copy.plain, copy.mirrored, fingerprint).frames) / max(1, len(copy.plain))
+    by_hashes = len(by_hash(copy, fingerprint).frames) / max(1, len(copy.plain))
     seconds = copy.features.seconds
     found = geometry.match(copy.features, features)
     return by_hashes, sum(s.end - s.start for s in found) / float(seconds[-1] - seconds[0])
+
+
+def by_hash(copy: Film, known: matching.Fingerprint) -> matching.Match:
+    """What of a copy is found by the hashes of its picture, and of what is shown inside of it."""
+    match = matching.match(copy.plain, copy.mirrored, known)
+    for inset in copy.insets:
+        match = match.joined(matching.match_inset(inset, copy.plain.seconds, known, matching.MAX_LINES))
+    return match
 
 
 def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
@@ -150,7 +162,7 @@ def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
                 if sharing[other] >= LEAST_KEYS or other == name:
                     by_hashes, by_features = shares(copy, each)
                 else:
-                    by_hashes = len(matching.match(copy.plain, copy.mirrored, each[1]).frames)
+                    by_hashes = len(by_hash(copy, each[1]).frames)
                 took += time.process_time() - began
                 reached = sharing[other] >= LEAST_KEYS
                 share = max(by_hashes, by_features if reached else 0.0)

@@ -26,7 +26,7 @@ MAX_METADATA_KIB = 64
 # What a report may take of that; the rest is the fingerprint's, which the search for duplicates needs.
 MAX_REPORT_KIB = 24
 # What the features of a video take besides, in base64; the database takes them and no report shows them.
-MAX_FEATURES_KIB = 576
+MAX_FEATURES_KIB = 592
 MAX_SHEET_CHARACTERS = -(-MAX_SHEET_BYTES // 3) * 4
 MAX_REASON = 2000
 FINDINGS = "kibotos"

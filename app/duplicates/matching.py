@@ -55,6 +55,8 @@ BAND_BITS = 30
 # frames that are looked up, as they are and mirrored, and in all other orientations
 LOOKED_UP = 60
 LOOKED_UP_TURNED = 8
+# and those of each picture inside of a video's picture
+LOOKED_UP_INSET = 20
 
 # the frequencies of a picture that change their sign where it is turned by 180 degrees
 _EVERY_OTHER = np.packbits(np.indices((16, 16)).sum(axis=0) % 2)
@@ -156,6 +158,15 @@ def wanted_keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
     return sorted(keys)
 
 
+def keys_of_insets(insets: Iterable[tuple[Fingerprint, Fingerprint]]) -> set[int]:
+    """The keys by which the originals of what is shown inside of a video's picture are looked up."""
+    keys: set[int] = set()
+    for inset in insets:
+        for each in inset:
+            keys.update(each.sampled(LOOKED_UP_INSET).keys())
+    return keys
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of a video, in seconds, and where another video shows the same."""
@@ -174,6 +185,11 @@ class Match:
     frames: frozenset[int]
     spans: tuple[Span, ...]
     lines: int
+
+    def joined(self, other: "Match") -> "Match":
+        """Both together, of the same two videos."""
+        spans = sorted({*self.spans, *other.spans}, key=lambda span: span.start)
+        return Match(self.frames | other.frames, tuple(spans), self.lines)
 
 
 def match(
@@ -212,6 +228,24 @@ def match(
         spans += [replace(span, mirrored=is_mirrored) for span in found]
     matched = frozenset(np.flatnonzero(~open_frames).tolist())
     return Match(matched, tuple(sorted(spans, key=lambda span: span.start)), lines)
+
+
+def match_inset(
+    inset: tuple[Fingerprint, Fingerprint], seconds: NDArray[np.float32], other: Fingerprint, most_lines: int
+) -> Match:
+    """Find what `other` shows inside of a video's picture, as it is or mirrored.
+
+    `seconds` are those of the frames of the video, which tell what of it that is.
+    """
+    if not any(_may_match(each.sampled(LOOKED_UP), other) for each in inset):
+        return Match(frozenset(), (), 0)
+    found = match(*inset, other, most_lines)
+    frames = [
+        index
+        for index, at in enumerate(seconds.tolist())
+        if any(span.start <= at <= span.end for span in found.spans)
+    ]
+    return Match(frozenset(frames), found.spans if frames else (), found.lines)
 
 
 def find_spans(

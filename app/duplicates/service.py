@@ -5,7 +5,7 @@ score depends on what was submitted, and in which order. The order of evaluation
 earlier video is evaluated later, the video is compared again and its result is corrected.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -101,7 +101,7 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
     features = packing.unpack(outcome.features) if outcome.features else None
-    keys = matching.wanted_keys(plain, mirrored)
+    keys = _keys(plain, mirrored, features)
     latest = queries.find_latest()
     found, own = _look(subject, plain, mirrored, keys, features)
     wanted = geometry.keys(features, geometry.WANTED_KEYS) if features else []
@@ -114,7 +114,7 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     since = [
         each for each in queries.list_sharing_since(keys, subject, latest) if each.submission_id not in seen
     ]
-    found += match_all(subject.miner_hotkey, plain, mirrored, since)
+    found += match_all(subject.miner_hotkey, plain, mirrored, since, _insets(features))
     later |= set(queries.list_later_since(keys, subject, latest))
     if features:
         since = queries.list_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES)
@@ -147,10 +147,21 @@ def find_known(
     if same_file:
         return same_file.rejection_reason
     plain, mirrored = matching.fingerprints(frames)
-    keys = matching.wanted_keys(plain, mirrored)
-    found, own = _look(subject, plain, mirrored, keys, packing.unpack(features) if features else None)
+    unpacked = packing.unpack(features) if features else None
+    keys = _keys(plain, mirrored, unpacked)
+    found, own = _look(subject, plain, mirrored, keys, unpacked)
     found_out = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not is_appeal)
     return found_out.rejection_reason
+
+
+def _insets(features: Features | None) -> list[tuple[Fingerprint, Fingerprint]]:
+    """Return the fingerprints of what is shown inside of a video's picture, and of its mirror images."""
+    return [matching.fingerprints(inset) for inset in features.insets] if features else []
+
+
+def _keys(plain: Fingerprint, mirrored: Fingerprint, features: Features | None) -> list[int]:
+    """Return the keys by which originals are looked up: of the video, and of what is shown inside of it."""
+    return sorted({*matching.wanted_keys(plain, mirrored), *matching.keys_of_insets(_insets(features))})
 
 
 def _look(
@@ -160,7 +171,7 @@ def _look(
     own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
     # the likeliest first
     videos = {each.submission_id: each for each in [*queries.list_sharing(keys, subject, COMPARED), *own]}
-    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values())
+    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values(), _insets(features))
     if features:
         found = _merged(found, _look_by_features(subject, plain, features, found))
     return found, own
@@ -183,9 +194,7 @@ def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]
     merged = {each.video.submission_id: each for each in found}
     for each in more:
         before = merged.setdefault(each.video.submission_id, each)
-        spans = sorted({*before.match.spans, *each.match.spans}, key=lambda span: span.start)
-        match = Match(before.match.frames | each.match.frames, tuple(spans), before.match.lines)
-        merged[each.video.submission_id] = replace(before, match=match)
+        merged[each.video.submission_id] = replace(before, match=before.match.joined(each.match))
     return list(merged.values())
 
 
@@ -341,14 +350,14 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     before = [each for each in queries.list_hash_assertions(subject.video_hash) if each.place < subject.place]
     originality = _find_same_file(before, subject)
     if originality is None:
-        (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
+        (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known], _insets(features))
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
             plain, known.fingerprint
         )
         by_features = match_features(plain, features, known) if features else None
         if not (pair.match.frames or pair.one_recording or is_take or by_features):
             return True
-        keys = matching.wanted_keys(plain, mirrored)
+        keys = _keys(plain, mirrored, features)
         found, own = _look(subject, plain, mirrored, keys, features)
         originality = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=False)
     score, status = 0.0, SubmissionStatus.REJECTED
@@ -395,9 +404,16 @@ class Compared:
 
 
 def match_all(
-    hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]
+    hotkey: str,
+    plain: Fingerprint,
+    mirrored: Fingerprint,
+    known: Iterable[Known],
+    insets: Sequence[tuple[Fingerprint, Fingerprint]] = (),
 ) -> list[Compared]:
-    """Compare with the known videos, in this order, while there are lines left to try."""
+    """Compare with the known videos, in this order, while there are lines left to try.
+
+    What is shown inside of the video's picture is compared as well.
+    """
     found = []
     lines = MAX_LINES
     for video in known:
@@ -405,7 +421,12 @@ def match_all(
         match = matching.match(plain, mirrored, stored, lines)
         lines -= match.lines
         is_own = video.miner_hotkey == hotkey
-        found.append(Compared(video, match, is_own and matching.one_recording(plain, stored, match)))
+        is_one_recording = is_own and matching.one_recording(plain, stored, match)
+        for inset in insets:
+            inner = matching.match_inset(inset, plain.seconds, stored, lines)
+            lines -= inner.lines
+            match = match.joined(inner)
+        found.append(Compared(video, match, is_one_recording))
     return found
 
 

@@ -2,7 +2,8 @@
 
 Two things are kept of it: small pictures of many moments ("glances"), and the corners of some pictures with
 what they look like ("views": ORB features). Corners tell how another video's pictures lie on these; glances
-tell whether both then show the same, and at the same time.
+tell whether both then show the same, and at the same time. The hashes of what is shown inside of its picture
+("insets", see app/video/insets.py) travel with them.
 
 Coordinates are in thousandths of the picture's longer side.
 """
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.frames import Still
+from app.video.frames import FrameHash, Still
 from app.video.measures import GreyFrame
 
 # glances: so many pixels on the longer side; 8 a second up to 30 s, then fewer; of known videos 2 a second
@@ -34,11 +35,16 @@ DESCRIPTOR_BYTES = 32
 VIEW_SIDE = 640
 # and taken by turns from squares of so many pixels
 CELL = 80
+# insets, and hashed frames of each
+MAX_INSETS = 6
+MAX_INSET_FRAMES = 90
 MAX_SECONDS = 86_400.0
 
 _VERSION = 1
 _HEADER = struct.Struct("<BBBHBB")
 _VIEW = struct.Struct("<fH")
+_INSET = struct.Struct("<H")
+_HASH = struct.Struct("<f32s32s")
 _POINT = np.dtype(
     [("x", "<u2"), ("y", "<u2"), ("angle", "u1"), ("octave", "u1"), ("descriptor", "u1", (DESCRIPTOR_BYTES,))]
 )
@@ -66,13 +72,14 @@ class Features:
     """The views of a video, and its glances (n x height x width) with their seconds.
 
     Corners of a mirrored picture look otherwise. What is stored has no mirrored views: a mirrored copy brings
-    its own.
+    its own. Nor has it insets: a copy that is shown inside of another picture brings them.
     """
 
     seconds: NDArray[np.float32]
     glances: GreyFrame
     views: tuple[View, ...]
     mirrored: tuple[View, ...] = ()
+    insets: tuple[tuple[FrameHash, ...], ...] = ()
 
 
 def extract(pictures: Sequence[Still], small: GreyFrame, seconds: Sequence[float]) -> Features:
@@ -167,6 +174,10 @@ def pack(features: Features) -> bytes:
         points["angle"], points["octave"] = view.angles, view.octaves
         points["descriptor"] = view.descriptors
         parts += [_VIEW.pack(view.seconds, len(points)), points.tobytes()]
+    # last, so that videos without any are packed as they always were
+    for inset in features.insets:
+        parts.append(_INSET.pack(len(inset)))
+        parts += [_HASH.pack(frame.seconds, frame.pdq, frame.mirrored) for frame in inset]
     return b"".join(parts)
 
 
@@ -199,10 +210,16 @@ def unpack(packed: bytes) -> Features:
         views.append(View(at, places, points["angle"], octaves, points["descriptor"]))
     _check_times([view.seconds for view in views[:view_count]])
     _check_times([view.seconds for view in views[view_count:]])
-    if reader.left:
-        raise ValueError("must be the features of a video and nothing more")
+    insets: list[tuple[FrameHash, ...]] = []
+    while reader.left:
+        (frames,) = _INSET.unpack(reader.take(_INSET.size))
+        if len(insets) == MAX_INSETS or not 0 < frames <= MAX_INSET_FRAMES:
+            raise ValueError(f"must hold at most {MAX_INSETS} insets of at most {MAX_INSET_FRAMES} frames")
+        hashes = _HASH.iter_unpack(reader.take(frames * _HASH.size))
+        insets.append(tuple(FrameHash(*fields) for fields in hashes))
+        _check_times([frame.seconds for frame in insets[-1]])
     glances = levels.reshape(count, height, width)
-    return Features(seconds, glances, tuple(views[:view_count]), tuple(views[view_count:]))
+    return Features(seconds, glances, tuple(views[:view_count]), tuple(views[view_count:]), tuple(insets))
 
 
 def _check_times(times: list[float]) -> None:

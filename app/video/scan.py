@@ -19,7 +19,7 @@ import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.video import borders, features, layers, motion, shots, stills
+from app.video import borders, features, insets, layers, motion, shots, stills
 from app.video.damage import damaged, undefined
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
@@ -112,6 +112,9 @@ class _Decoded:
     """What one run of ffmpeg brought: the pictures at the moments as far as it came."""
 
     small: GreyFrame
+    # some of them in twice the size, with their indexes
+    large: GreyFrame
+    enlarged: list[int]
     measured: list[FrameMeasures]
     # what tells the pictures of two runs apart
     checksums: list[int]
@@ -169,7 +172,14 @@ def scan(
         limits = replace(limits, cpu_seconds=max(1, cpu_left), wall_seconds=wall_left)
         began = time.monotonic()
         # only what tells two runs apart is needed of the one before
-        before = decoded = replace(decoded, small=decoded.small[:0].copy(), pictures=[], shown=[])
+        before = decoded = replace(
+            decoded,
+            small=decoded.small[:0].copy(),
+            large=decoded.large[:0].copy(),
+            enlarged=[],
+            pictures=[],
+            shown=[],
+        )
         decoded = _decode(path, probe, plan, threads, limits, directory, check_lease)
         differ += _differing(before, decoded, probe)
     if differ and probe.codec in AGAIN:
@@ -215,6 +225,8 @@ def _without(spans: Sequence[Span], decoded: _Decoded, probe: Probe) -> _Decoded
     return replace(
         decoded,
         small=decoded.small[kept],
+        large=decoded.large[[index in places for index in decoded.enlarged]],
+        enlarged=[places[index] for index in decoded.enlarged if index in places],
         measured=[decoded.measured[index] for index in kept],
         checksums=[decoded.checksums[index] for index in kept],
         thumbnails=decoded.thumbnails[frames],
@@ -260,7 +272,9 @@ def _evaluated(decoded: _Decoded, probe: Probe) -> Scan:
             damaged=Found(decoded.damaged),
         ),
         fingerprint=tuple(each for each in hashes.values() if each),
-        features=features.pack(features.extract(pictures, small, seconds)),
+        features=features.pack(
+            replace(features.extract(pictures, small, seconds), insets=_insets(decoded, seconds))
+        ),
         candidates=tuple(
             Candidate(seconds[index], changes[index], not split.is_brief(seconds[index])) for index in kept
         ),
@@ -304,6 +318,8 @@ def _decode(
     arguments += ["-f", "image2", f"file:{directory}/still-%04d.jpg"]
     # room for all of them at once: one by one they would scatter over the heap, and take twice as much
     small = np.empty((len(plan.moments), height // 2, width // 2), np.uint8)
+    every_so_many = math.ceil(len(plan.moments) / features.MAX_INSET_FRAMES)
+    large = np.empty((math.ceil(len(plan.moments) / every_so_many), height, width), np.uint8)
     measured: list[FrameMeasures] = []
     checksums: list[int] = []
     count = 0
@@ -315,6 +331,8 @@ def _decode(
                     raise MediaFault(f"It goes on for longer than its frames are timed. {ENCODE_AGAIN}")
                 frame = np.frombuffer(raw, np.uint8).reshape(height, width)
                 small[count] = halved(frame)
+                if count % every_so_many == 0:
+                    large[count // every_so_many] = frame
                 measured.append(measure(plan.moments[count], frame))
                 checksums.append(zlib.crc32(raw))
                 count += 1
@@ -339,6 +357,8 @@ def _decode(
     shown = plan.candidates[: len(pictures)]
     return _Decoded(
         small=small[:count],
+        large=large[: math.ceil(count / every_so_many)],
+        enlarged=list(range(0, count, every_so_many)),
         measured=measured,
         checksums=checksums,
         thumbnails=thumbs,
@@ -408,6 +428,19 @@ def _hashes(
         for index in sorted(wanted.intersection(range(first, past))):
             hashes[index] = hash_frame(inner.of(frames[index]), seconds[index])
     return hashes
+
+
+def _insets(decoded: _Decoded, seconds: Sequence[float]) -> tuple[tuple[FrameHash, ...], ...]:
+    """Hash what is shown inside of the picture, without its borders, as the picture of a known film is."""
+    found = []
+    for frames in insets.cut(decoded.large):
+        inner = borders.find(frames)
+        hashes = (
+            hash_frame(inner.of(frame), seconds[index])
+            for frame, index in zip(frames, decoded.enlarged, strict=True)
+        )
+        found.append(tuple(each for each in hashes if each))
+    return tuple(each for each in found if each)
 
 
 def hash_frame(shown: GreyFrame, seconds: float) -> FrameHash | None:
