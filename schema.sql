@@ -483,7 +483,7 @@ SET enable_seqscan = off AS $$
     ) found GROUP BY found.submission_id
 $$;
 CREATE INDEX fingerprints_feature_keys ON fingerprints USING gin (feature_keys) WITH (fastupdate = off);
--- The same by their features. A video that shares fewer than four keys is left out: such are shared by chance.
+-- The same by their features. A video that shares one key alone is left out: such are shared by chance.
 CREATE FUNCTION features_sharing(
     wanted integer[], at_most integer, given_demoted boolean, given_id bigint, given_prompt text, later boolean)
 RETURNS TABLE (submission_id bigint, likelihood double precision) LANGUAGE sql STABLE
@@ -499,7 +499,7 @@ SET enable_seqscan = off AS $$
                 ELSE (f.demoted, f.submission_id) < (given_demoted, given_id)
                      AND (f.only_prompt IS NULL OR f.only_prompt = given_prompt) END
             LIMIT at_most) hit
-    ) found GROUP BY found.submission_id HAVING count(*) >= 4
+    ) found GROUP BY found.submission_id HAVING count(*) >= 2
 $$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);

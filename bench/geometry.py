@@ -33,7 +33,7 @@ SECONDS = 6
 SIDE = 640
 QUALITY = 40
 # videos share at least so many keys to be compared, see schema.sql
-LEAST_KEYS = 4
+LEAST_KEYS = 2
 HARD = {
     "in a picture, 60 %",
     "in a picture, 45 %",

@@ -32,6 +32,8 @@ NEIGHBOURS = 3
 ANGLES = 8
 STORED_KEYS = 1200
 WANTED_KEYS = 1800
+# a word that more corners of one picture have tells nothing: they lie along an edge, or in a grid
+MOST_ALIKE = 5
 # glances of which less than this share is on the other's picture say nothing
 LEAST_OVERLAP = 0.15
 # what both show must be so long, in seconds and as a share of the video
@@ -60,8 +62,9 @@ def nearest_words(descriptors: NDArray[np.uint8], words: NDArray[np.uint8]) -> N
 def keys(features: Features, most: int) -> list[int]:
     """At most so many keys of a video as 32-bit numbers: videos that share some may show the same.
 
-    A key is made of the words of two corners near each other and of how they are turned to each other. Which
-    are kept follows from their numbers, so that two videos keep the same ones of those that they share.
+    A key is made of the words of two corners near each other and of how they are turned to each other. Words
+    that one picture repeats make none: plain edges have the same in every video. Which keys are kept follows
+    from their numbers, so that two videos keep the same ones of those that they share.
     """
     found = np.unique(
         np.concatenate(
@@ -82,6 +85,9 @@ def _keys_of(view: View) -> NDArray[np.uint32]:
     away[away < 6] = np.inf
     first = np.repeat(np.arange(len(words)), NEIGHBOURS)
     second = np.argsort(away, axis=1)[:, :NEIGHBOURS].reshape(-1)
+    alike = np.bincount(words, minlength=WORDS)[words]
+    tells = (np.maximum(alike[first], alike[second]) <= MOST_ALIKE) & (words[first] != words[second])
+    first, second = first[tells], second[tells]
     # each pair in one order
     swap = words[first] > words[second]
     first, second = np.where(swap, second, first), np.where(swap, first, second)
