@@ -106,7 +106,12 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
     mirrored = replace(one, glances=one.glances.mirrored, views=one.mirrored)
     plainly = [(one, False, placement) for placement in _placements(one.views, other.views)]
     as_mirrored = [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
-    for shown, is_mirrored, placement in [*plainly, *as_mirrored]:
+    # all takes before a fixed camera look alike as wholes
+    if any(movement.stands_still(each.glances.pictures) for each in (one, other)):
+        as_wholes = []
+    else:
+        as_wholes = [*plainly, *as_mirrored]
+    for shown, is_mirrored, placement in as_wholes:
         spans = tuple(
             replace(span, mirrored=is_mirrored)
             for span in _compare(shown, other, placement)

@@ -39,9 +39,17 @@ LEAST_EXCESS = 1.2
 SURE_EXCESS = 5.0
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
+# the camera stands still if half of the picture changes by less than this share of its contrast
+STILL = 0.25
 
 Pictures = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+
+
+def stands_still(pictures: Pictures) -> bool:
+    """Whether a video is filmed by a fixed camera, by its glances."""
+    fine = _fine(_blurred(pictures, 0.5), np.ones(pictures.shape[1:], bool), BROAD)
+    return bool(np.median(fine.std(axis=0)) < STILL * fine.mean(axis=0).std())
 
 
 def match(
