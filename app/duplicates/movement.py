@@ -29,14 +29,14 @@ LEAST_PIXELS = 60
 # moments as far apart are other moments, in seconds
 ELSEWHERE_SECONDS = 1.0
 # speeds of a copy that are looked for, and the steps in which it may be shifted, in seconds
-SPEEDS = (1, 0.95, 1.05, 0.9, 1.11)
+SPEEDS = (1, 0.95, 1.05)
 SHIFT = 0.125
 # Moments agree by so many standard deviations better than others. Below the first a span ends; the mean of a
 # span must be the second, and the less a span is long the more: the third, by the root of its moments. No
 # moment counts more than the fourth. So many moments tell a span.
 ENDING_EXCESS = 0.6
 LEAST_EXCESS = 1.2
-SURE_EXCESS = 5.0
+SURE_EXCESS = 6.0
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
 # the camera stands still if half of the picture changes by less than this share of its contrast
