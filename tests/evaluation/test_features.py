@@ -92,7 +92,7 @@ def test_what_repeats_itself_is_no_copy():
     assert not geometry.match(keyboard(4), features.stored(keyboard(5)))
 
 
-def talk(way, seconds=6, alter=None):
+def talk(way, seconds=15, alter=None):
     """The features of a film in which nothing moves but a mouth and two eyes, by a few levels of grey."""
     face, pictures = scene(7, 7)[0], []
     random, noise = np.random.default_rng(way), np.random.default_rng(way + 100)
