@@ -2,7 +2,7 @@
 
 Corners that look alike tell how the pictures of one video might lie on those of another. That alone proves
 nothing, since the same desk has the same corners. So the one is laid on the other, and both must show the
-same at the same time, as in matching.py.
+same at the same time, as in matching.py. Where little moves, movement.py compares that alone.
 """
 
 from dataclasses import replace
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.duplicates import matching
+from app.duplicates import matching, movement
 from app.duplicates.matching import Span
-from app.video.features import GLANCE_SIDE, Features, View
+from app.video.features import GLANCE_SIDE, Features, Glances, View
 
 VOCABULARY = Path(__file__).with_name("words.npy")
 WORDS = 1024
@@ -26,6 +26,8 @@ LEAST_CORNERS = 8
 PRECISION = 8.0
 # and at most so many such placements are tried for one pair of videos
 MAX_PLACEMENTS = 6
+# what moves alone is compared for so many of them
+MAX_MOVEMENTS = 2
 # keys pair each corner with so many neighbours, and tell so many directions apart; so many are stored, and
 # looked up
 NEIGHBOURS = 3
@@ -107,10 +109,15 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
     if len(one.glances) < 2 or len(other.glances) < 2:
         return best
     duration = float(one.seconds[-1] - one.seconds[0])
-    mirrored = replace(one, glances=one.glances[:, :, ::-1], views=one.mirrored)
-    placed = [(one, False, placement) for placement in _placements(one.views, other.views)]
-    placed += [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
-    for shown, is_mirrored, placement in placed:
+    mirrored = replace(one, glances=one.glances.mirrored, views=one.mirrored)
+    plainly = [(one, False, placement) for placement in _placements(one.views, other.views)]
+    as_mirrored = [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
+    # all takes before a fixed camera look alike as wholes
+    if any(movement.stands_still(each.glances.pictures) for each in (one, other)):
+        as_wholes = []
+    else:
+        as_wholes = [*plainly, *as_mirrored]
+    for shown, is_mirrored, placement in as_wholes:
         spans = tuple(
             replace(span, mirrored=is_mirrored)
             for span in _compare(shown, other, placement)
@@ -119,7 +126,17 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
         if _seconds(spans) > _seconds(best):
             best = spans
         if _seconds(best) >= ENOUGH * duration:
-            break
+            return best
+    for shown, is_mirrored, placement in [*plainly[:MAX_MOVEMENTS], *as_mirrored[:MAX_MOVEMENTS]]:
+        span = movement.match(
+            shown.glances.pictures,
+            shown.seconds,
+            other.glances.pictures,
+            other.seconds,
+            _of_glances(placement),
+        )
+        if span and span.end - span.start > _seconds(best):
+            best = (replace(span, mirrored=is_mirrored),)
     return best if _seconds(best) >= LEAST_SHARE * duration else ()
 
 
@@ -199,10 +216,10 @@ def _distinct(placements: list[Placement]) -> list[Placement]:
 
 def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span, ...]:
     """Lay the glances of one video on those of the other, and find what they show at the same time."""
-    height, width = other.glances.shape[1:]
-    scale = np.diag([1000 / GLANCE_SIDE, 1000 / GLANCE_SIDE, 1.0])
-    laid = np.linalg.inv(scale) @ placement @ scale
-    whole = np.ones(one.glances.shape[1:], np.uint8)
+    shown, known = _levels(one.glances), _levels(other.glances)
+    height, width = known.shape[1:]
+    laid = _of_glances(placement)
+    whole = np.ones(shown.shape[1:], np.uint8)
     reached = cv2.warpPerspective(whole, laid, (width, height), flags=cv2.INTER_NEAREST)
     inside = np.asarray(cv2.erode(reached, np.ones((3, 3), np.uint8), borderValue=1), bool)
     if inside.mean() < LEAST_OVERLAP:
@@ -210,16 +227,33 @@ def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span
     mine = np.array(
         [
             cv2.warpPerspective(np.ascontiguousarray(glance), laid, (width, height), flags=cv2.INTER_AREA)
-            for glance in one.glances
+            for glance in shown
         ]
     )
-    inside = inside & ~_covered(mine, other.glances)
+    inside = inside & ~_covered(mine, known)
     if inside.mean() < LEAST_OVERLAP:
         return ()
-    rows, its = (_normalised(glances, inside) for glances in (mine, other.glances))
+    rows, its = (_normalised(glances, inside) for glances in (mine, known))
     return matching.find_spans(
         one.seconds, other.seconds, _apart(rows, its), _apart(rows, rows), _apart(its, its)
     )
+
+
+def _of_glances(placement: Placement) -> Placement:
+    """Return how glances lie on others, in their pixels."""
+    scale = np.diag([1000 / GLANCE_SIDE, 1000 / GLANCE_SIDE, 1.0])
+    laid: Placement = np.linalg.inv(scale) @ placement @ scale
+    return laid
+
+
+def _levels(glances: Glances) -> NDArray[np.uint8]:
+    """Return the glances in 16 levels of their contrast, of which each has a copy's."""
+    if glances.base is None:
+        return glances.levels
+    low, high = np.percentile(glances.pictures, (1, 99), axis=(1, 2))
+    contrast = 15 / np.maximum(high - low, 8.0)
+    levels = (glances.pictures - low[:, None, None]) * contrast[:, None, None] + 0.5
+    return np.clip(levels, 0, 15).astype(np.uint8)
 
 
 def _covered(mine: NDArray[np.uint8], its: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -5,12 +5,16 @@ what they look like ("views": ORB features). Corners tell how another video's pi
 tell whether both then show the same, and at the same time. The hashes of what is shown inside of its picture
 ("insets", see app/video/insets.py) travel with them.
 
+Glances are kept as what differs from the mean of all, in 16 levels. These are the finer the less moves, so
+that a film in which only lips move still tells. Version 1 had 16 levels of each glance's contrast.
+
 Coordinates are in thousandths of the picture's longer side.
 """
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import cv2
@@ -40,8 +44,9 @@ MAX_INSETS = 6
 MAX_INSET_FRAMES = 90
 MAX_SECONDS = 86_400.0
 
-_VERSION = 1
+_VERSION = 2
 _HEADER = struct.Struct("<BBBHBB")
+_UNIT = struct.Struct("<f")
 _VIEW = struct.Struct("<fH")
 _INSET = struct.Struct("<H")
 _HASH = struct.Struct("<f32s32s")
@@ -67,16 +72,65 @@ class View:
     descriptors: NDArray[np.uint8]
 
 
+# what the levels stand for: the unit times so much, so that little is told apart as well as much
+_SHADES = np.array([np.sign(level) * abs(level) ** 1.5 for level in range(-8, 8)], np.float32)
+_HIGHEST = 7
+# the unit is such that this share of all pixels fits, and no less than what video coding leaves of such
+_FITTING = 0.9995
+_LEAST_UNIT = 0.3 / _HIGHEST**1.5
+
+
+@dataclass(frozen=True)
+class Glances:
+    """Small pictures (n x height x width) as levels from 0 to 15 of what differs from a `base` picture.
+
+    Those of version 1 have no base. They are levels of each picture's own contrast.
+    """
+
+    levels: NDArray[np.uint8]
+    base: GreyFrame | None = None
+    unit: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+    @cached_property
+    def pictures(self) -> NDArray[np.float32]:
+        """The pictures, from 0 to 255."""
+        if self.base is None:
+            return self.levels * np.float32(17)
+        return self.base + _SHADES[self.levels] * np.float32(self.unit)
+
+    @property
+    def mirrored(self) -> "Glances":
+        base = None if self.base is None else self.base[:, ::-1]
+        return Glances(self.levels[:, :, ::-1], base, self.unit)
+
+    def only(self, kept: list[int]) -> "Glances":
+        """Return some of them."""
+        return Glances(self.levels[kept], self.base, self.unit)
+
+
+def glances_of(pictures: NDArray[np.float32]) -> Glances:
+    """Return small pictures as glances."""
+    base = pictures.mean(axis=0).round().astype(np.uint8)
+    differences = pictures - base
+    unit = max(float(np.quantile(np.abs(differences), _FITTING)) / _HIGHEST**1.5, _LEAST_UNIT)
+    unit = float(np.float32(unit))
+    steps = np.minimum((np.abs(differences) / unit) ** (1 / 1.5), _HIGHEST).round()
+    return Glances((np.sign(differences) * steps + 8).astype(np.uint8), base, unit)
+
+
 @dataclass(frozen=True)
 class Features:
-    """The views of a video, and its glances (n x height x width) with their seconds.
+    """The views of a video, and its glances with their seconds.
 
     Corners of a mirrored picture look otherwise. What is stored has no mirrored views: a mirrored copy brings
     its own. Nor has it insets: a copy that is shown inside of another picture brings them.
     """
 
     seconds: NDArray[np.float32]
-    glances: GreyFrame
+    glances: Glances
     views: tuple[View, ...]
     mirrored: tuple[View, ...] = ()
     insets: tuple[tuple[FrameHash, ...], ...] = ()
@@ -103,19 +157,14 @@ def _spread(length: int, most: int) -> list[int]:
     return np.linspace(0, length - 1, min(length, most)).round().astype(int).tolist()
 
 
-def _glances(small: GreyFrame, kept: list[int]) -> GreyFrame:
-    """Return the small pictures reduced to 16 levels of their contrast, of which each has a copy's."""
+def _glances(small: GreyFrame, kept: list[int]) -> Glances:
     height, width = small.shape[1:]
     scale = GLANCE_SIDE / max(height, width)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
-    reduced = [cv2.resize(small[index], size, interpolation=cv2.INTER_AREA) for index in kept]
-    return np.array([_levels(picture) for picture in reduced], np.uint8).reshape(-1, size[1], size[0])
-
-
-def _levels(picture: GreyFrame) -> GreyFrame:
-    low, high = np.percentile(picture, (1, 99))
-    levels = (picture.astype(np.float32) - low) * (15 / max(high - low, 8.0)) + 0.5
-    return np.clip(levels, 0, 15).astype(np.uint8)
+    reduced = [
+        cv2.resize(small[index].astype(np.float32), size, interpolation=cv2.INTER_AREA) for index in kept
+    ]
+    return glances_of(np.array(reduced, np.float32).reshape(-1, size[1], size[0]))
 
 
 def _sized(picture: Still) -> GreyFrame:
@@ -155,19 +204,21 @@ def stored(features: Features) -> Features:
     seconds = float(features.seconds[-1] - features.seconds[0]) if len(features.seconds) else 0.0
     kept = _spread(len(features.glances), min(MAX_STORED_GLANCES, 2 + int(STORED_RATE * seconds)))
     views = tuple(features.views[index] for index in _spread(len(features.views), MAX_STORED_VIEWS))
-    return Features(features.seconds[kept], features.glances[kept], views)
+    return Features(features.seconds[kept], features.glances.only(kept), views)
 
 
 def pack(features: Features) -> bytes:
-    """Return the features as bytes."""
-    height, width = features.glances.shape[1:]
+    """Return the features as bytes, in the version that they are of."""
+    glances = features.glances
+    height, width = glances.levels.shape[1:]
+    version = 1 if glances.base is None else _VERSION
     parts = [
-        _HEADER.pack(
-            _VERSION, width, height, len(features.glances), len(features.views), len(features.mirrored)
-        ),
+        _HEADER.pack(version, width, height, len(glances), len(features.views), len(features.mirrored)),
         features.seconds.astype("<f4").tobytes(),
-        _nibbles(features.glances.reshape(-1)),
     ]
+    if glances.base is not None:
+        parts += [_UNIT.pack(glances.unit), glances.base.tobytes()]
+    parts.append(_nibbles(glances.levels.reshape(-1)))
     for view in (*features.views, *features.mirrored):
         points = np.zeros(len(view.places), _POINT)
         points["x"], points["y"] = np.clip(view.places * 10, 0, 10_000).round().T
@@ -190,12 +241,18 @@ def unpack(packed: bytes) -> Features:
     """Read what `pack` wrote. Raises ValueError if it is anything else, or more than that may hold."""
     reader = _Reader(packed)
     version, width, height, count, view_count, mirrored_count = _HEADER.unpack(reader.take(_HEADER.size))
-    if version != _VERSION or max(width, height) != GLANCE_SIDE or min(width, height) < 2:
-        raise ValueError("must be the features of a video, version 1")
+    if version not in (1, _VERSION) or max(width, height) != GLANCE_SIDE or min(width, height) < 2:
+        raise ValueError("must be the features of a video, version 1 or 2")
     if count > MAX_GLANCES or view_count > MAX_VIEWS or mirrored_count > MAX_MIRRORED:
         raise ValueError(f"must hold at most {MAX_GLANCES} glances and {MAX_VIEWS} views")
     seconds = np.frombuffer(reader.take(4 * count), "<f4").astype(np.float32)
     _check_times(seconds.tolist())
+    base, unit = None, 0.0
+    if version == _VERSION:
+        (unit,) = _UNIT.unpack(reader.take(_UNIT.size))
+        if not 0 <= unit <= 255:
+            raise ValueError("must have glances of at most 255 levels of grey")
+        base = np.frombuffer(reader.take(width * height), np.uint8).reshape(height, width)
     pixels = count * width * height
     bytes_ = np.frombuffer(reader.take((pixels + 1) // 2), np.uint8)
     levels = np.stack([bytes_ >> 4, bytes_ & 15], axis=1).reshape(-1)[:pixels]
@@ -218,7 +275,7 @@ def unpack(packed: bytes) -> Features:
         hashes = _HASH.iter_unpack(reader.take(frames * _HASH.size))
         insets.append(tuple(FrameHash(*fields) for fields in hashes))
         _check_times([frame.seconds for frame in insets[-1]])
-    glances = levels.reshape(count, height, width)
+    glances = Glances(levels.reshape(count, height, width), base, unit)
     return Features(seconds, glances, tuple(views[:view_count]), tuple(views[view_count:]), tuple(insets))
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -93,6 +94,31 @@ def test_what_repeats_itself_is_no_copy_and_makes_few_keys():
     assert len(shared_keys(one, other)) < 20
 
 
+def talk(way, seconds=15, alter=None):
+    """The features of a film in which nothing moves but a mouth and two eyes, by a few levels of grey."""
+    face, pictures = scene(7, 7)[0], []
+    random, noise = np.random.default_rng(way), np.random.default_rng(way + 100)
+    steps = random.normal(0, 1, (seconds * RATE, 3))
+    for moves in (steps[1:] + steps[:-1]).tolist():
+        picture = face.astype(np.float32)
+        for move, (x, y) in zip(moves, ((300, 250), (240, 140), (380, 140)), strict=True):
+            patch = cv2.GaussianBlur(picture[y - 20 : y + 20, x - 30 : x + 30], (0, 0), 3 + abs(move))
+            picture[y - 20 : y + 20, x - 30 : x + 30] = patch + 4 * move
+        picture += noise.normal(0, 1, picture.shape)
+        picture = np.clip(picture, 0, 255).astype(np.uint8)
+        pictures.append(alter(picture) if alter else picture)
+    return seen(pictures)
+
+
+def test_what_hardly_moves_is_known_again_and_told_from_another_take():
+    spoken = features.stored(talk(1))
+    assert share(geometry.match(talk(1, alter=askew), spoken)) > 0.9
+    for way in (2, 3, 4, 5):
+        take = talk(way, alter=askew)
+        assert geometry._placements(take.views, spoken.views)
+        assert not geometry.match(take, spoken)
+
+
 def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
     """A bomb: as many views, corners and glances as are accepted, all alike. It ends, and finds nothing."""
     random = np.random.default_rng(1)
@@ -106,7 +132,8 @@ def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
     )
     glances = random.integers(0, 16, (features.MAX_GLANCES, 48, 48), np.uint8)
     seconds = np.arange(features.MAX_GLANCES, dtype=np.float32) / 8
-    bomb = features.Features(seconds, glances, (view,) * 12, (view,) * 6)
+    base = np.full((48, 48), 128, np.uint8)
+    bomb = features.Features(seconds, features.Glances(glances, base, 5.0), (view,) * 12, (view,) * 6)
     assert len(features.pack(bomb)) * 4 / 3 < MAX_FEATURES_KIB * 1024
     assert len(geometry.keys(bomb, geometry.STORED_KEYS)) <= geometry.STORED_KEYS
     for one, other in ((bomb, features.stored(bomb)), (bomb, known), (known, features.stored(bomb))):
@@ -117,7 +144,7 @@ def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
 def test_packing_loses_next_to_nothing(copy):
     packed = features.pack(copy)
     read = features.unpack(packed)
-    assert (read.glances == copy.glances).all() and (read.seconds == copy.seconds).all()
+    assert (read.glances.pictures == copy.glances.pictures).all() and (read.seconds == copy.seconds).all()
     views = zip((*read.views, *read.mirrored), (*copy.views, *copy.mirrored), strict=True)
     for one, other in views:
         assert np.abs(one.places - other.places).max() <= 0.06
@@ -125,12 +152,41 @@ def test_packing_loses_next_to_nothing(copy):
     assert features.pack(read) == packed
 
 
+def as_version_1(found):
+    """What an evaluator of before reports of the same video: 16 levels of each glance's contrast."""
+    return replace(found, glances=features.Glances(geometry._levels(found.glances)))
+
+
+def test_version_1_is_read_kept_and_compared_with_version_2(known, copy):
+    old_known, old_copy = as_version_1(known), as_version_1(copy)
+    packed = features.pack(old_copy)
+    read = features.unpack(packed)
+    assert packed[0] == 1 and (read.glances.levels == old_copy.glances.levels).all()
+    assert features.pack(read) == packed and features.pack(features.stored(read))[0] == 1
+    for one, other in ((read, old_known), (read, known), (copy, old_known)):
+        assert share(geometry.match(one, other)) > 0.9
+    take = seen(scene(1, 11))
+    for one, other in ((as_version_1(take), old_known), (as_version_1(take), known), (take, old_known)):
+        assert not geometry.match(one, other)
+
+
+def test_glances_are_finer_the_less_moves():
+    random = np.random.default_rng(1)
+    still = np.repeat(random.uniform(0, 255, (1, 27, 48)), 20, axis=0).astype(np.float32)
+    lips = still.copy()
+    lips[:, 20:22, 20:24] += random.uniform(-2, 2, (20, 2, 4))
+    assert np.abs(features.glances_of(lips).pictures - lips)[:, 20:22, 20:24].max() < 0.8
+    moving = random.uniform(0, 255, (20, 27, 48)).astype(np.float32)
+    assert np.abs(features.glances_of(moving).pictures - moving).max() < 40
+    assert (features.glances_of(still).levels == features.glances_of(still).levels[0]).all()
+
+
 def hostile(packed):
     """Bytes that nobody may get past: each name says what is wrong with them."""
     _, width, height, count, *_ = features._HEADER.unpack_from(packed)
     start = features._HEADER.size
     end = start + 4 * count
-    corners = end + (width * height * count + 1) // 2 + 4
+    corners = end + 4 + width * height + (width * height * count + 1) // 2 + 4
 
     def changed(at, value):
         return packed[:at] + value + packed[at + len(value) :]
@@ -139,7 +195,7 @@ def hostile(packed):
         "empty": b"",
         "cut": packed[:-1],
         "longer": packed + b"0",
-        "another version": changed(0, b"\2"),
+        "another version": changed(0, b"\3"),
         "no size": changed(1, b"\0\0"),
         "too large": changed(1, b"\xff\xff"),
         "too many glances": changed(3, b"\xff\xff"),
@@ -149,6 +205,8 @@ def hostile(packed):
         "for ever": changed(end - 4, struct.pack("<f", float("inf"))),
         "before the start": changed(start, struct.pack("<f", -1.0)),
         "backwards": changed(start, struct.pack("<f", 80.0)),
+        "no number of levels": changed(end, struct.pack("<f", float("nan"))),
+        "too many levels": changed(end, struct.pack("<f", 300.0)),
         "too many corners": changed(corners, struct.pack("<H", 60_000)),
     }
 

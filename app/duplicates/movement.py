@@ -1,0 +1,306 @@
+"""Do two videos show the same though little moves in them? Pure, over their glances.
+
+Before a fixed camera nearly all of a picture is the same in every take. So the pictures of one video are laid
+on the mean picture of the other, each as exactly as can be, and what stands still is taken away from both.
+What is left must agree at the same moments, and better than at all others: a copy does so moment by moment,
+another take only now and then.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from app.duplicates.matching import Span
+
+# what is broader than so many pixels of a glance is light, not movement
+BROAD = 3.0
+# what is slower than so many seconds is too: two takes may drift alike
+SLOW = 1.0
+# of a video so many glances are laid on another's
+MAX_LAID = 120
+# each is moved so often to lie better, first blurred by so many pixels; by so many pixels at once
+STEPS = 3
+COARSE = 2.0
+MAX_STEP = 2.5
+# so many pixels must lie on the other picture
+LEAST_PIXELS = 60
+# moments as far apart are other moments, in seconds
+ELSEWHERE_SECONDS = 1.0
+# speeds of a copy that are looked for, and the steps in which it may be shifted, in seconds
+SPEEDS = (1, 0.95, 1.05)
+SHIFT = 0.125
+# Moments agree by so many standard deviations better than others. Below the first a span ends; the mean of a
+# span must be the second, and the less a span is long the more: the third, by the root of its moments. No
+# moment counts more than the fourth. So many moments tell a span.
+ENDING_EXCESS = 0.6
+LEAST_EXCESS = 1.2
+SURE_EXCESS = 6.0
+MOST_EXCESS = 4.0
+LEAST_MOMENTS = 9
+# the camera stands still if half of the picture changes by less than this share of its contrast
+STILL = 0.25
+
+Pictures = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def stands_still(pictures: Pictures) -> bool:
+    """Whether a video is filmed by a fixed camera, by its glances."""
+    fine = _fine(_blurred(pictures, 0.5), np.ones(pictures.shape[1:], bool), BROAD)
+    return bool(np.median(fine.std(axis=0)) < STILL * fine.mean(axis=0).std())
+
+
+def match(
+    mine: Pictures,
+    seconds: NDArray[np.float32],
+    its: Pictures,
+    its_seconds: NDArray[np.float32],
+    laid: NDArray[np.float64],
+) -> Span | None:
+    """Find the span of a video that another one shows too, by what moves in it.
+
+    Given are the glances of both, and how those of the first lie on those of the second, about.
+    """
+    if len(mine) > MAX_LAID:
+        kept = np.linspace(0, len(mine) - 1, MAX_LAID).round().astype(int)
+        mine, seconds = mine[kept], seconds[kept]
+    residuals = _residuals(mine, seconds, its, its_seconds, laid)
+    if residuals is None:
+        return None
+    parts = [_excess(each, seconds, its_seconds) for each in _agreements(*residuals)]
+    run = _best_run(np.mean(parts, axis=0), seconds, its_seconds)
+    if run is None or len(run.seconds) < LEAST_MOMENTS:
+        return None
+    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / len(run.seconds) ** 0.5):
+        return None
+    return _span_of(run, seconds, its_seconds)
+
+
+def _residuals(
+    mine: Pictures,
+    seconds: NDArray[np.float32],
+    its: Pictures,
+    its_seconds: NDArray[np.float32],
+    laid: NDArray[np.float64],
+) -> tuple[Pictures, Pictures, NDArray[np.intp]] | None:
+    """Return what moves in both, as pixels (n x p), with their rows and columns (2 x p).
+
+    None if they hardly overlap.
+    """
+    height, width = its.shape[1:]
+    scale = _scale(laid, width, height)
+    reached = cv2.warpPerspective(
+        np.ones(mine.shape[1:], np.uint8), laid, (width, height), flags=cv2.INTER_NEAREST
+    )
+    margin = 2 * int(np.ceil(max(scale, 1.0))) + 1
+    inside = cv2.erode(reached, np.ones((margin, margin), np.uint8), borderValue=1).astype(bool)
+    if inside.sum() < LEAST_PIXELS:
+        return None
+    # both as sharp as the coarser of the two
+    its = _blurred(its, max(0.5, 0.45 * max(0.0, scale**2 - 0.6) ** 0.5))
+    mine = _blurred(mine, 0.45 * max(0.0, scale**-2 - 0.6) ** 0.5)
+    mean = its.mean(axis=0)
+    placements = np.repeat(laid[None], len(mine), axis=0)
+    for coarse, broad in ((COARSE, 2 * BROAD), (0.0, BROAD)):
+        fit = _Fit(_blurred(mean[None], coarse), its, inside, broad)
+        for _ in range(STEPS):
+            pixels = fit.pixels(_blurred(_warped(mine, placements, (width, height)), coarse))
+            placements = fit.moved(placements, pixels)
+        pixels = fit.pixels(_blurred(_warped(mine, placements, (width, height)), coarse))
+        inside = inside & ~fit.covered(pixels)
+    fit = _Fit(mean[None], its, inside, BROAD)
+    moving = (
+        _quick(fit.without_mean(fit.pixels(pictures)), times)
+        for pictures, times in ((_warped(mine, placements, (width, height)), seconds), (its, its_seconds))
+    )
+    one, other = (each[:, inside.reshape(-1)] for each in moving)
+    return one, other, np.array(np.nonzero(inside))
+
+
+class _Fit:
+    """How pictures differ from a mean picture by place, size, turn, contrast and light."""
+
+    def __init__(self, mean: Pictures, its: Pictures, inside: Mask, broad: float) -> None:
+        self.inside, self.broad = inside, broad
+        self.shape = inside.shape
+        height, width = self.shape
+        picture = _fine(mean, inside, broad)[0]
+        down, across = np.gradient(picture)
+        y, x = np.mgrid[:height, :width]
+        # in half the side of a glance from the centre
+        self.unit = max(height, width) / 2
+        y, x = (y - height / 2) / self.unit, (x - width / 2) / self.unit
+        parts = (across, down, across * x, across * y, down * x, down * y, picture, picture * x, picture * y)
+        self.parts = (np.stack([part.reshape(-1) for part in parts], 1) * inside.reshape(-1, 1)).astype(
+            np.float32
+        )
+        # what moves says nothing of where a picture lies
+        varies = _fine(its, inside, broad).var(axis=0)
+        weights = (inside / (varies + np.median(varies[inside]) + 1)).reshape(-1, 1)
+        normal = (self.parts * weights).T @ self.parts
+        normal += np.diag(1e-4 * np.diag(normal) + 1e-9)
+        self.solution = np.linalg.solve(normal, (self.parts * weights).T).astype(np.float32)
+
+    def pixels(self, pictures: Pictures) -> Pictures:
+        return _fine(pictures, self.inside, self.broad).reshape(len(pictures), -1)
+
+    def moved(self, placements: NDArray[np.float64], pixels: Pictures) -> NDArray[np.float64]:
+        """Return the placements, each moved by what brings its picture nearer to the mean."""
+        found = (self.solution @ pixels.T).T.astype(np.float64)
+        contrast = found[:, 6]
+        seen = contrast > 0.1
+        steps = np.zeros((len(found), 6))
+        steps[seen] = np.clip(found[seen, :6] / contrast[seen, None], -MAX_STEP, MAX_STEP)
+        moves = np.repeat(np.eye(3)[None], len(found), axis=0)
+        moves[:, :2, 2] = steps[:, :2]
+        moves[:, :2, :2] += steps[:, 2:].reshape(-1, 2, 2) / self.unit
+        height, width = self.shape
+        to_centre = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1.0]])
+        centred: NDArray[np.float64] = np.linalg.inv(to_centre) @ moves @ to_centre @ placements
+        return centred
+
+    def without_mean(self, pixels: Pictures) -> Pictures:
+        return np.asarray(pixels - (self.solution @ pixels.T).T @ self.parts.T, np.float32)
+
+    def covered(self, pixels: Pictures) -> Mask:
+        """Where the pictures never show what the mean shows: marks, borders."""
+        differs = np.abs(self.without_mean(pixels).mean(axis=0)).reshape(self.shape)
+        far = (differs > 4 * np.median(differs[self.inside]) + 2) & self.inside
+        covered = cv2.dilate(far.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        return covered if (self.inside & ~covered).sum() >= LEAST_PIXELS else np.zeros_like(covered)
+
+
+def _scale(laid: NDArray[np.float64], width: int, height: int) -> float:
+    """Return the size of a pixel of the one, in pixels at the middle of the other."""
+    middle = cv2.perspectiveTransform(np.array([[[width / 2, height / 2]]]), np.linalg.inv(laid))[0, 0]
+    around = cv2.perspectiveTransform((middle + np.array([[0, 0], [1, 0], [0, 1]]))[None], laid)[0]
+    area = abs(np.linalg.det(around[1:] - around[0]))
+    return float(np.clip(area**0.5, 0.1, 10.0))
+
+
+def _warped(pictures: Pictures, placements: NDArray[np.float64], size: tuple[int, int]) -> Pictures:
+    return np.array(
+        [
+            cv2.warpPerspective(picture, placement, size, borderMode=cv2.BORDER_REPLICATE)
+            for picture, placement in zip(pictures, placements, strict=True)
+        ],
+        np.float32,
+    )
+
+
+def _blurred(pictures: Pictures, by: float) -> Pictures:
+    if by < 0.05:
+        return pictures
+    return np.array([cv2.GaussianBlur(picture, (0, 0), by) for picture in pictures], np.float32)
+
+
+def _fine(pictures: Pictures, inside: Mask, broad: float) -> Pictures:
+    """Return pictures without what is broad in them, and 0 where nothing is compared."""
+    weights = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), broad) + np.float32(1e-3)
+    within = pictures * inside
+    return (within - _blurred(within, broad) / weights) * inside
+
+
+def _quick(pixels: Pictures, seconds: NDArray[np.float32]) -> Pictures:
+    """Return pixels without what stays, or changes slowly."""
+    pixels = pixels - pixels.mean(axis=0)
+    near = np.exp(-((seconds[:, None] - seconds) ** 2) / np.float32(2 * SLOW**2))
+    smooth: Pictures = pixels - (near / near.sum(axis=1, keepdims=True)) @ pixels
+    return smooth
+
+
+def _agreements(mine: Pictures, its: Pictures, places: NDArray[np.intp]) -> list[Pictures]:
+    """Return how well all pairs of moments agree, from -1 to 1, in each of four parts of the picture.
+
+    What moves in both counts, however little, and as much of it lies in each part. Given are the pixels, and
+    their rows and columns.
+    """
+    moves = [pixels.std(axis=0) for pixels in (mine, its)]
+    noise = [each + np.median(each) + np.float32(0.02) for each in moves]
+    both = np.sqrt(moves[0] / noise[0] * moves[1] / noise[1])
+    one, other = (pixels * (both / level) for pixels, level in zip((mine, its), noise, strict=True))
+    agreements = []
+    for part in _parts(both**4, places):
+        lengths = [np.linalg.norm(each[:, part], axis=1, keepdims=True) for each in (one, other)]
+        product = one[:, part] @ other[:, part].T
+        agreements.append(product / np.maximum(lengths[0] * lengths[1].T, 1e-6))
+    return agreements
+
+
+def _parts(counts: Pictures, places: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Split pixels into four parts that count as much: left and right, and each of them above and below."""
+
+    def halves(pixels: NDArray[np.intp], axis: int) -> list[NDArray[np.intp]]:
+        ordered = pixels[np.argsort(places[axis, pixels], kind="stable")]
+        sums = np.cumsum(counts[ordered])
+        return np.split(ordered, [int(np.searchsorted(sums, sums[-1] / 2))])
+
+    return [part for half in halves(np.arange(len(counts)), 1) for part in halves(half, 0)]
+
+
+def _excess(agreement: Pictures, seconds: NDArray[np.float32], its_seconds: NDArray[np.float32]) -> Pictures:
+    """Return by how many standard deviations each pair of moments agrees better than others of either do."""
+    far, its_far = (
+        (np.abs(times[:, None] - times) > ELSEWHERE_SECONDS).astype(np.float32)
+        for times in (seconds, its_seconds)
+    )
+    others = np.maximum(far.sum(axis=1)[:, None] + its_far.sum(axis=1), 1)
+    mean = (far @ agreement + agreement @ its_far) / others
+    square = (far @ agreement**2 + agreement**2 @ its_far) / others
+    deviation = np.sqrt(np.maximum(square - mean**2, 1e-6))
+    excess: Pictures = np.minimum((agreement - mean) / deviation, MOST_EXCESS)
+    return excess
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Moments of the other video, where they are in this one, and the mean of their excess."""
+
+    speed: float
+    seconds: NDArray[np.float32]
+    its_seconds: NDArray[np.float32]
+    excess: float
+
+
+def _best_run(
+    excess: Pictures, seconds: NDArray[np.float32], its_seconds: NDArray[np.float32]
+) -> _Run | None:
+    """Find the run of moments on a line of constant speed in which most agree."""
+    tolerance = max(SHIFT, float(np.median(np.diff(seconds))) / 2) + 0.01
+    columns = np.arange(len(its_seconds))
+    best, found = 0.0, None
+    for speed in SPEEDS:
+        ends = speed * seconds[[0, -1]]
+        shifts = np.arange(its_seconds[0] - ends.max(), its_seconds[-1] - ends.min(), SHIFT)
+        places = (its_seconds - shifts[:, None]) / speed
+        rows = _nearest(seconds, places)
+        shown = np.abs(seconds[rows] - places) <= tolerance
+        gains = np.where(shown, excess[rows, columns] - ENDING_EXCESS, -1)
+        # of each line the run with the largest sum
+        sums = np.cumsum(np.pad(gains, ((0, 0), (1, 0))), axis=1)
+        lowest = np.minimum.accumulate(sums, axis=1)
+        line, end = np.unravel_index((sums - lowest).argmax(), sums.shape)
+        if sums[line, end] - lowest[line, end] > best:
+            best = float(sums[line, end] - lowest[line, end])
+            run = slice(int(sums[line, :end].argmin()), int(end))
+            mean = float(gains[line, run].mean()) + ENDING_EXCESS
+            found = _Run(speed, places[line, run], its_seconds[run], mean)
+    return found
+
+
+def _nearest(seconds: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.intp]:
+    after = np.clip(np.searchsorted(seconds, places), 1, len(seconds) - 1)
+    return after - (places - seconds[after - 1] < seconds[after] - places)
+
+
+def _span_of(run: _Run, seconds: NDArray[np.float32], its_seconds: NDArray[np.float32]) -> Span:
+    """Return what a run says of a video: as far around its moments as no other was looked at."""
+    half = float(np.median(np.diff(its_seconds))) / 2
+    places = sorted(float(run.seconds[index]) for index in (0, -1))
+    start, end = (
+        max(places[0] - half / abs(run.speed), float(seconds[0])),
+        min(places[1] + half / abs(run.speed), float(seconds[-1])),
+    )
+    return Span(start, end, float(run.its_seconds[0]), float(run.its_seconds[-1]), False)
