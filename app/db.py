@@ -120,8 +120,7 @@ class _Pool(QueuePool):
             pooled, last_used = self._kept.pop()
             if time.monotonic() - last_used <= PING_AFTER_SECONDS:
                 return pooled
-            # the next to take it out tests it
-            pooled.close()
+            self._close(pooled, last_used)
         return self.connect()
 
     def keep(self, pooled: PoolProxiedConnection) -> None:
@@ -131,16 +130,21 @@ class _Pool(QueuePool):
             self.put_back()
 
     def put_back(self) -> None:
-        """Put what is kept back, where it is tested before its next use."""
+        """Put what is kept back."""
         with suppress(IndexError):
             while True:
-                pooled, _ = self._kept.pop()
-                pooled.close()
+                self._close(*self._kept.pop())
+
+    def _close(self, pooled: PoolProxiedConnection, last_used: float) -> None:
+        """Put a connection back. If it was not used for long, it is tested before its next use."""
+        pooled.info["last_used"] = last_used
+        pooled.close()
 
     def _do_get(self) -> ConnectionPoolEntry:
         self._waiting.append(None)
         try:
-            if self.checkedin() == 0:
+            # counted first: who comes later looks for himself
+            if len(self._waiting) > self.checkedin():
                 self.put_back()
             return super()._do_get()
         finally:
@@ -183,7 +187,7 @@ def _prepare_connections(engine: Engine, session: str) -> None:
 
     @event.listens_for(engine, "checkin")
     def note(_connection: Any, record: Any) -> None:
-        record.info["idle_since"] = time.monotonic()
+        record.info["idle_since"] = record.info.pop("last_used", None) or time.monotonic()
 
     @event.listens_for(engine, "checkout")
     def prepare(connection: Any, record: Any, _proxy: Any) -> None:
@@ -487,9 +491,9 @@ def migrate(directory: Path = MIGRATIONS) -> list[str]:
                     with connection:
                         cursor.execute(sql)
                         _stamp(cursor, migration)
-                except psycopg2.errors.LockNotAvailable as error:
+                except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
                     raise Conflict(
-                        f"{migration.stem} waited {LOCK_TIMEOUT_SECONDS} s for a table in use and gave up, "
+                        f"{migration.stem} waited for a table in use and gave up within {LOCK_TIMEOUT_SECONDS} s, "
                         "so that the service can go on. It changed nothing: run `kibotos db migrate` again."
                     ) from error
             log.info("migration_applied", version=migration.stem)

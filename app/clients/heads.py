@@ -4,16 +4,21 @@ The answer to a HEAD has no body, so little of HTTP is needed. By boto3's connec
 processor time, nearly all of it in urllib3 and http.client.
 """
 
+import select
 import socket
 import ssl
+import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
 
 MAX_KEPT = 16
+# On its way to a store, or there, a connection that nobody uses may be dropped without a word.
+KEPT_SECONDS = 30
 MAX_HEADER_BYTES = 65_536
 _PORTS = {"http": 80, "https": 443}
 
@@ -36,8 +41,8 @@ class Heads:
             # it asks for a valid certificate of this host
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             self._context.load_verify_locations(cafile)
-        # the one that was used last is the likeliest to live
-        self._kept: deque[socket.socket] = deque()
+        # with the time of its last use; the one that was used last is the likeliest to live
+        self._kept: deque[tuple[socket.socket, float]] = deque()
 
     def ask(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
         """Return status and headers, their names in small letters. Raises OSError.
@@ -46,16 +51,24 @@ class Heads:
         """
         lines = [f"HEAD {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         request = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+        while kept := self._take():
+            try:
+                return self._exchange(kept, request)
+            except TimeoutError:
+                raise
+            except OSError:
+                continue
+        return self._exchange(self._connect(), request)
+
+    def _take(self) -> socket.socket | None:
+        """Return a kept connection on which nothing has come: that would be taken for the next answer."""
         with suppress(IndexError):
             while True:
-                kept = self._kept.pop()
-                try:
-                    return self._exchange(kept, request)
-                except TimeoutError:
-                    raise
-                except OSError:
-                    continue
-        return self._exchange(self._connect(), request)
+                kept, last_used = self._kept.pop()
+                if time.monotonic() - last_used <= KEPT_SECONDS and not _is_readable(kept):
+                    return kept
+                kept.close()
+        return None
 
     def _connect(self) -> socket.socket:
         connection = socket.create_connection(self._address, self._connect_seconds)
@@ -82,10 +95,18 @@ class Heads:
             raise
         # a body, though a HEAD has none, would be taken for the next answer
         if received.endswith(b"\r\n\r\n") and answer.keeps_alive and len(self._kept) < MAX_KEPT:
-            self._kept.append(connection)
+            self._kept.append((connection, time.monotonic()))
         else:
             connection.close()
         return answer.status, answer.headers
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    if isinstance(connection, ssl.SSLSocket) and connection.pending():
+        return True
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class _Answer:
@@ -112,4 +133,5 @@ class _Answer:
     def on_headers_complete(self) -> None:
         self.is_whole = True
         self.status: int = self._parser.get_status_code()
-        self.keeps_alive: bool = self._parser.should_keep_alive()
+        # after an answer below 200 the answer proper is still to come
+        self.keeps_alive: bool = self._parser.should_keep_alive() and self.status >= HTTPStatus.OK

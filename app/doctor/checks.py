@@ -179,8 +179,8 @@ class Doctor(Checks):
 
     def connections(self) -> str:
         server = queries.get_server()
-        # the web processes, and the two processes of the scheduler
-        processes = self._settings.web_workers + 2 + self._count_workers()
+        # the web processes, and the three processes of the scheduler
+        processes = self._settings.web_workers + 3 + self._count_workers()
         wanted = processes * self._settings.database_pool_size
         found = (
             f"{server.connections} of {server.max_connections} in use, "

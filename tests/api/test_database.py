@@ -54,6 +54,20 @@ def test_connections_that_died_while_they_lay_idle_are_replaced(app, client, dat
     assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
 
 
+def test_a_connection_that_died_after_a_get_had_kept_it_is_replaced(app, client, database):
+    assert client.get(URL).status_code == 200
+    end_connections(database)
+    time.sleep(PING_AFTER_SECONDS + 0.1)
+    assert [client.get(URL).status_code for _ in range(2)] == [200] * 2
+    assert client.get(URL).status_code == 200
+    end_connections(database)
+    time.sleep(PING_AFTER_SECONDS + 0.1)
+    # it takes its connection out of the pool
+    assert client.post("/v1/submissions", json={}).status_code != 503
+    with app.app_context():
+        assert db.session.execute(text("SELECT 1")).scalar_one() == 1
+
+
 @pytest.fixture
 def unasked(monkeypatch):
     """However slow the machine is, connections do not lie idle for long enough to be asked."""

@@ -68,14 +68,44 @@ def test_a_connection_is_used_again_and_replaced_when_the_store_has_closed_it():
     [
         b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\n",
         b"HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nbody",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n",
     ],
-    ids=["closed", "with a body"],
+    ids=["closed", "with a body", "before the answer proper"],
 )
 def test_after_some_answers_the_connection_is_not_used_again(answer):
     with server([answer, None], [GOOD]) as url:
         client = heads(url, read_seconds=1)
-        assert client.ask("/key", {})[0] == 403
+        assert client.ask("/key", {})[0] == int(answer[9:12])
         assert client.ask("/key", {})[0] == 200
+
+
+def test_what_comes_late_is_not_taken_for_the_next_answer():
+    late = b"HTTP/1.1 200 OK\r\nContent-Length: 666\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = heads(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        first, second = (threading.Thread(target=client.ask, args=("/key", {})) for _ in range(2))
+        first.start()
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(GOOD)
+        first.join()
+        connection.sendall(late)
+        time.sleep(0.1)
+        second.start()
+        # it asks on another connection
+        listener.settimeout(5)
+        other, _ = listener.accept()
+        other.sendall(GOOD)
+        second.join()
+        connection.close()
+        other.close()
+
+
+def test_a_connection_that_lay_for_long_is_not_used(monkeypatch):
+    monkeypatch.setattr("app.clients.heads.KEPT_SECONDS", 0)
+    with server([GOOD, None], [GOOD]) as url:
+        client = heads(url, read_seconds=1)
+        assert [client.ask("/key", {})[0] for _ in range(2)] == [200, 200]
 
 
 @pytest.mark.parametrize(
