@@ -493,7 +493,7 @@ def migrate(directory: Path = MIGRATIONS) -> list[str]:
                         _stamp(cursor, migration)
                 except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as error:
                     raise Conflict(
-                        f"{migration.stem} waited for a table in use and gave up within {LOCK_TIMEOUT_SECONDS} s, "
+                        f"{migration.stem} waited for a table in use, gave up in {LOCK_TIMEOUT_SECONDS} s, "
                         "so that the service can go on. It changed nothing: run `kibotos db migrate` again."
                     ) from error
             log.info("migration_applied", version=migration.stem)

@@ -196,7 +196,7 @@ def test_a_migration_gives_up_rather_than_stop_the_service(new_database, migrati
     files = migrations_of(stamps="", things="", wider="ALTER TABLE things ADD COLUMN m int")
     with closing(psycopg2.connect(new_database)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT FROM things")
-        with pytest.raises(Conflict, match=r"0003_wider waited for a table .* within 3 s.* run `kibotos db migrate` again"):
+        with pytest.raises(Conflict, match=r"0003_wider waited .* in 3 s.* run `kibotos db migrate` again"):
             migrate(files)
     assert migrate(files) == ["0003_wider"]
 

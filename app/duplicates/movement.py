@@ -24,6 +24,8 @@ MAX_LAID = 120
 STEPS = 3
 COARSE = 2.0
 MAX_STEP = 2.5
+# what moves at the most must do so by as many grey levels, or it is the rounding of numbers
+LEAST_MOVE = 1e-3
 # so many pixels must lie on the other picture
 LEAST_PIXELS = 60
 # moments as far apart are other moments, in seconds
@@ -31,6 +33,8 @@ ELSEWHERE_SECONDS = 1.0
 # speeds of a copy that are looked for, and the steps in which it may be shifted, in seconds
 SPEEDS = (1, 0.95, 1.05)
 SHIFT = 0.125
+# and not more steps than these: they are larger if somebody says that his film lasts for hours
+MOST_SHIFTS = 5000
 # Moments agree by so many standard deviations better than others. Below the first a span ends; the mean of a
 # span must be the second, and the less a span is long the more: the third, by the root of its moments. No
 # moment counts more than the fourth. So many moments tell a span.
@@ -39,6 +43,10 @@ LEAST_EXCESS = 1.2
 SURE_EXCESS = 6.0
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
+# Who stirs in a pot does the same every second. So moved by up to so many seconds, half of it still in the
+# video, a span must agree less well than this share of how it agrees in its place.
+REPEATED_SECONDS = 12.0
+REPEATED_SHARE = 0.7
 # the camera stands still if half of the picture changes by less than this share of its contrast
 STILL = 0.25
 
@@ -67,13 +75,16 @@ def match(
         kept = np.linspace(0, len(mine) - 1, MAX_LAID).round().astype(int)
         mine, seconds = mine[kept], seconds[kept]
     residuals = _residuals(mine, seconds, its, its_seconds, laid)
-    if residuals is None:
+    if residuals is None or min(np.abs(each).max() for each in residuals[:2]) < LEAST_MOVE:
         return None
     parts = [_excess(each, seconds, its_seconds) for each in _agreements(*residuals)]
-    run = _best_run(np.mean(parts, axis=0), seconds, its_seconds)
+    excess = np.mean(parts, axis=0)
+    run = _best_run(excess, seconds, its_seconds)
     if run is None or len(run.seconds) < LEAST_MOMENTS:
         return None
     if run.excess < max(LEAST_EXCESS, SURE_EXCESS / len(run.seconds) ** 0.5):
+        return None
+    if _elsewhere(run, excess, seconds) > REPEATED_SHARE * run.excess:
         return None
     return _span_of(run, seconds, its_seconds)
 
@@ -234,6 +245,8 @@ def _parts(counts: Pictures, places: NDArray[np.intp]) -> list[NDArray[np.intp]]
 
     def halves(pixels: NDArray[np.intp], axis: int) -> list[NDArray[np.intp]]:
         ordered = pixels[np.argsort(places[axis, pixels], kind="stable")]
+        if not len(ordered):
+            return [ordered, ordered]
         sums = np.cumsum(counts[ordered])
         return np.split(ordered, [int(np.searchsorted(sums, sums[-1] / 2))])
 
@@ -259,8 +272,8 @@ class _Run:
     """Moments of the other video, where they are in this one, and the mean of their excess."""
 
     speed: float
-    seconds: NDArray[np.float32]
-    its_seconds: NDArray[np.float32]
+    moments: NDArray[np.intp]
+    seconds: NDArray[np.floating]
     excess: float
 
 
@@ -272,8 +285,11 @@ def _best_run(
     columns = np.arange(len(its_seconds))
     best, found = 0.0, None
     for speed in SPEEDS:
-        ends = speed * seconds[[0, -1]]
-        shifts = np.arange(its_seconds[0] - ends.max(), its_seconds[-1] - ends.min(), SHIFT)
+        first = float(its_seconds[0] - speed * seconds[-1])
+        reach = float(its_seconds[-1] - speed * seconds[0]) - first
+        if reach <= 0:
+            break
+        shifts = np.arange(first, first + reach, max(SHIFT, reach / MOST_SHIFTS))
         places = (its_seconds - shifts[:, None]) / speed
         rows = _nearest(seconds, places)
         shown = np.abs(seconds[rows] - places) <= tolerance
@@ -286,11 +302,24 @@ def _best_run(
             best = float(sums[line, end] - lowest[line, end])
             run = slice(int(sums[line, :end].argmin()), int(end))
             mean = float(gains[line, run].mean()) + ENDING_EXCESS
-            found = _Run(speed, places[line, run], its_seconds[run], mean)
+            found = _Run(speed, columns[run], places[line, run], mean)
     return found
 
 
-def _nearest(seconds: NDArray[np.float32], places: NDArray[np.float32]) -> NDArray[np.intp]:
+def _elsewhere(run: _Run, excess: Pictures, seconds: NDArray[np.float32]) -> float:
+    """Return the mean excess of a run where it agrees best among other places in the video."""
+    best = 0.0
+    shifts = np.arange(ELSEWHERE_SECONDS, REPEATED_SECONDS, SHIFT)
+    for shift in (*-shifts, *shifts):
+        places = run.seconds + shift
+        shown = (places >= seconds[0]) & (places <= seconds[-1])
+        if shown.sum() >= len(places) / 2:
+            rows = _nearest(seconds, places[shown])
+            best = max(best, float(excess[rows, run.moments[shown]].mean()))
+    return best
+
+
+def _nearest(seconds: NDArray[np.float32], places: NDArray[np.floating]) -> NDArray[np.intp]:
     after = np.clip(np.searchsorted(seconds, places), 1, len(seconds) - 1)
     return after - (places - seconds[after - 1] < seconds[after] - places)
 
@@ -303,4 +332,5 @@ def _span_of(run: _Run, seconds: NDArray[np.float32], its_seconds: NDArray[np.fl
         max(places[0] - half / abs(run.speed), float(seconds[0])),
         min(places[1] + half / abs(run.speed), float(seconds[-1])),
     )
-    return Span(start, end, float(run.its_seconds[0]), float(run.its_seconds[-1]), False)
+    its_start, its_end = (float(its_seconds[run.moments[index]]) for index in (0, -1))
+    return Span(start, end, its_start, its_end, False)

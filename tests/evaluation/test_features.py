@@ -2,6 +2,7 @@
 
 import base64
 import struct
+import tracemalloc
 from dataclasses import replace
 
 import cv2
@@ -12,7 +13,7 @@ from sqlalchemy import text
 
 from app.assessment.wire import MAX_FEATURES_KIB
 from app.db import db
-from app.duplicates import geometry
+from app.duplicates import geometry, movement
 from app.evaluation import service as evaluation
 from app.evaluation.models import SubmitIn, read_outcome
 from app.video import features
@@ -117,6 +118,49 @@ def test_what_hardly_moves_is_known_again_and_told_from_another_take():
         take = talk(way, alter=askew)
         assert geometry._placements(take.views, spoken.views)
         assert not geometry.match(take, spoken)
+
+
+def stirred(way, seconds=20, period=1.2):
+    """The features of a film in which somebody stirs in a pot all the time; another `way` is another take."""
+    table, random = scene(7, 7)[0], np.random.default_rng(way)
+    phase, pictures = random.uniform(0, 2 * np.pi), []
+    for index in range(seconds * RATE):
+        turn = phase + 2 * np.pi * index / RATE / period
+        spoon = (int(200 + 30 * np.cos(turn)), int(120 + 15 * np.sin(turn)))
+        picture = cv2.circle(table.copy(), spoon, 10, 230, -1)
+        cv2.line(picture, spoon, (320, 40), 180, 6)
+        noisy = picture + random.normal(0, 2, picture.shape)
+        pictures.append(np.clip(noisy, 0, 255).astype(np.uint8))
+    return seen(pictures)
+
+
+def test_another_take_of_what_is_done_over_and_over_is_no_copy():
+    assert not geometry.match(stirred(2), features.stored(stirred(1)))
+
+
+def test_a_still_picture_is_compared_without_a_fault():
+    """A film in which nothing moves at all: its glances are all the same."""
+    moving = talk(1, seconds=5)
+    levels = np.full_like(moving.glances.levels, 8)
+    still = replace(moving, glances=replace(moving.glances, levels=levels))
+    # and one in which a single pixel does, at the left
+    flickers = levels.copy()
+    flickers[::2, 5, 0] = 15
+    for other in (still, replace(moving, glances=replace(moving.glances, levels=flickers))):
+        assert not geometry.match(moving, features.stored(other))
+        assert not geometry.match(other, features.stored(moving))
+
+
+def test_times_that_nobody_can_film_are_compared_in_bounded_memory():
+    """All at once, and hours apart, which would be a million steps of an eighth of a second."""
+    pictures = talk(1, seconds=5).glances.pictures
+    count = len(pictures)
+    ended_late = np.append(np.arange(count - 1) / 8, 86_400).astype(np.float32)
+    tracemalloc.start()
+    for seconds in (np.zeros(count, np.float32), ended_late):
+        movement.match(pictures, seconds, pictures, seconds, np.eye(3))
+    assert tracemalloc.get_traced_memory()[1] < 100e6
+    tracemalloc.stop()
 
 
 def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
