@@ -41,6 +41,8 @@ ELSEWHERE_SECONDS = 2.0
 # matching frames that far apart, in seconds, belong to two spans; shorter spans are chance
 MAX_GAP = 2.0
 MIN_SPAN = 1.0
+# Of a picture inside of a long film fewer frames are known: such a gap is so many times their usual distance.
+MAX_GAP_FRAMES = 2.5
 # speeds of a copy that are looked for: real time first, then the nearest to it; negative ones run backwards
 SPEEDS = np.concatenate([sign * np.geomspace(0.4, 2.5, 31) for sign in (1, -1)])
 SPEEDS = SPEEDS[np.argsort(np.abs(np.log(np.abs(SPEEDS))) + (SPEEDS < 0), kind="stable")]
@@ -158,13 +160,13 @@ def wanted_keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
     return sorted(keys)
 
 
-def keys_of_insets(insets: Iterable[tuple[Fingerprint, Fingerprint]]) -> set[int]:
+def keys_of_insets(insets: Iterable[tuple[Fingerprint, Fingerprint]]) -> list[int]:
     """The keys by which the originals of what is shown inside of a video's picture are looked up."""
     keys: set[int] = set()
     for inset in insets:
         for each in inset:
             keys.update(each.sampled(LOOKED_UP_INSET).keys())
-    return keys
+    return sorted(keys)
 
 
 @dataclass(frozen=True)
@@ -193,13 +195,17 @@ class Match:
 
 
 def match(
-    plain: Fingerprint, mirrored: Fingerprint, other: Fingerprint, most_lines: int = 2 * MAX_LINES
+    plain: Fingerprint,
+    mirrored: Fingerprint,
+    other: Fingerprint,
+    most_lines: int = 2 * MAX_LINES,
+    max_gap: float = MAX_GAP,
 ) -> Match:
     """Find the spans of a video, given as it is and as its mirror image, that `other` shows too.
 
     A span is a run of frames that lie on a line of constant speed through the other video, each nearer to
-    the frame at its place than SAME_IN_ORDER and clearly nearer than to that video's other moments. At
-    most `most_lines` lines are tried.
+    the frame at its place than SAME_IN_ORDER and clearly nearer than to that video's other moments. Frames
+    more than `max_gap` seconds apart are of two spans. At most `most_lines` lines are tried.
     """
     spans: list[Span] = []
     lines = 0
@@ -222,7 +228,7 @@ def match(
             return _is_told(distances[run, places], *changes)
 
         found, tried = _find_spans(
-            distances, plain.seconds, other.seconds, open_frames, most_lines - lines, is_told
+            distances, plain.seconds, other.seconds, open_frames, most_lines - lines, max_gap, is_told
         )
         lines += tried
         spans += [replace(span, mirrored=is_mirrored) for span in found]
@@ -239,7 +245,8 @@ def match_inset(
     """
     if not any(_may_match(each.sampled(LOOKED_UP), other) for each in inset):
         return Match(frozenset(), (), 0)
-    found = match(*inset, other, most_lines)
+    usual = float(np.median(np.diff(inset[0].seconds))) if len(inset[0]) > 1 else 0.0
+    found = match(*inset, other, most_lines, max(MAX_GAP, MAX_GAP_FRAMES * usual))
     frames = [
         index
         for index, at in enumerate(seconds.tolist())
@@ -266,7 +273,7 @@ def find_spans(
         )
 
     open_frames = np.ones(len(seconds), bool)
-    spans, _ = _find_spans(distances, seconds, other_seconds, open_frames, MAX_LINES, is_told)
+    spans, _ = _find_spans(distances, seconds, other_seconds, open_frames, MAX_LINES, MAX_GAP, is_told)
     return tuple(spans)
 
 
@@ -276,12 +283,13 @@ def _find_spans(
     other_seconds: NDArray[np.float32],
     open_frames: NDArray[np.bool_],
     most_lines: int,
+    max_gap: float,
     is_told: Callable[[NDArray[np.intp], NDArray[np.intp]], bool],
 ) -> tuple[list[Span], int]:
     """Find the spans of open frames along at most `most_lines` lines; return also how many were tried.
 
-    The frames found are open no more. `is_told` says whether a run of frames, and those at their places, are
-    alike because they are of the same moments.
+    The frames found are open no more. Those more than `max_gap` seconds apart are of two spans. `is_told`
+    says whether a run of frames, and those at their places, are alike because they are of the same moments.
     """
     spans: list[Span] = []
     lines = 0
@@ -295,7 +303,7 @@ def _find_spans(
         candidates = np.flatnonzero(open_frames)
         matching = _matching(distances[candidates], seconds[candidates], other_seconds, line)
         found = 0
-        for run in _runs(seconds, candidates[matching]):
+        for run in _runs(seconds, candidates[matching], max_gap):
             told_by = run[np.linspace(0, len(run) - 1, min(len(run), MAX_TOLD)).astype(int)]
             if not is_told(told_by, _places(seconds[told_by], other_seconds, line)):
                 continue
@@ -428,11 +436,11 @@ def _is_told(distances: Distances, changes: Distances, other_changes: Distances)
     return bool(change >= LEAST_CHANGE and distances.mean() <= FIT * change)
 
 
-def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Split the matching frames where they are more than MAX_GAP apart, and leave out what is short."""
-    runs = np.split(found, np.flatnonzero(np.diff(seconds[found]) > MAX_GAP) + 1)
-    # all of a video is a span, however short it is
-    shortest = min(MIN_SPAN, float(seconds[-1] - seconds[0])) - 0.01
+def _runs(seconds: NDArray[np.float32], found: NDArray[np.intp], max_gap: float) -> list[NDArray[np.intp]]:
+    """Split the matching frames where they are more than `max_gap` apart, and leave out what is short."""
+    runs = np.split(found, np.flatnonzero(np.diff(seconds[found]) > max_gap) + 1)
+    # of as many frames wherever they are far apart; and all of a video is a span, however short it is
+    shortest = min(MIN_SPAN * max_gap / MAX_GAP, float(seconds[-1] - seconds[0])) - 0.01
     return [run for run in runs if len(run) and seconds[run[-1]] - seconds[run[0]] >= shortest]
 
 

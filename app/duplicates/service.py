@@ -28,7 +28,8 @@ COMPARED = 10
 # and so many that share most features, with half as many of the first
 COMPARED_BY_FEATURES = 4
 # lines through other videos that are tried for one video, and once more through those that were recorded
-# meanwhile, so that none takes long to judge: an honest one takes a few
+# meanwhile, so that none takes long to judge: an honest one takes a few. What is shown inside of its picture
+# has as many of its own.
 MAX_LINES = 60
 # the miner's own window: so many of his last videos within so many hours
 WINDOW = 20
@@ -101,7 +102,8 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
     features = packing.unpack(outcome.features) if outcome.features else None
-    keys = _keys(plain, mirrored, features)
+    insets = _insets(features)
+    keys, keys_inside = matching.wanted_keys(plain, mirrored), matching.keys_of_insets(insets)
     latest = queries.find_latest()
     found, own = _look(subject, plain, mirrored, keys, features)
     wanted = geometry.keys(features, geometry.WANTED_KEYS) if features else []
@@ -114,7 +116,10 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     since = [
         each for each in queries.list_sharing_since(keys, subject, latest) if each.submission_id not in seen
     ]
-    found += match_all(subject.miner_hotkey, plain, mirrored, since, _insets(features))
+    found += match_all(subject.miner_hotkey, plain, mirrored, since)
+    if insets:
+        since = queries.list_sharing_since(keys_inside, subject, latest)
+        found = _merged(found, match_insets(plain, insets, since))
     later |= set(queries.list_later_since(keys, subject, latest))
     if features:
         since = queries.list_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES)
@@ -148,7 +153,7 @@ def find_known(
         return same_file.rejection_reason
     plain, mirrored = matching.fingerprints(frames)
     unpacked = packing.unpack(features) if features else None
-    keys = _keys(plain, mirrored, unpacked)
+    keys = matching.wanted_keys(plain, mirrored)
     found, own = _look(subject, plain, mirrored, keys, unpacked)
     found_out = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not is_appeal)
     return found_out.rejection_reason
@@ -159,11 +164,6 @@ def _insets(features: Features | None) -> list[tuple[Fingerprint, Fingerprint]]:
     return [matching.fingerprints(inset) for inset in features.insets] if features else []
 
 
-def _keys(plain: Fingerprint, mirrored: Fingerprint, features: Features | None) -> list[int]:
-    """Return the keys by which originals are looked up: of the video, and of what is shown inside of it."""
-    return sorted({*matching.wanted_keys(plain, mirrored), *matching.keys_of_insets(_insets(features))})
-
-
 def _look(
     subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int], features: Features | None
 ) -> tuple[list["Compared"], list[Known]]:
@@ -171,7 +171,13 @@ def _look(
     own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
     # the likeliest first
     videos = {each.submission_id: each for each in [*queries.list_sharing(keys, subject, COMPARED), *own]}
-    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values(), _insets(features))
+    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values())
+    insets = _insets(features)
+    if insets:
+        # by a list of their own, so that what is inside hides no original of the whole
+        sharing = queries.list_sharing(matching.keys_of_insets(insets), subject, COMPARED)
+        videos = {each.submission_id: each for each in [*sharing, *own]}
+        found = _merged(found, match_insets(plain, insets, videos.values()))
     if features:
         found = _merged(found, _look_by_features(subject, plain, features, found))
     return found, own
@@ -350,14 +356,15 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     before = [each for each in queries.list_hash_assertions(subject.video_hash) if each.place < subject.place]
     originality = _find_same_file(before, subject)
     if originality is None:
-        (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known], _insets(features))
+        (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
+        by_insets = match_insets(plain, _insets(features), [known])
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
             plain, known.fingerprint
         )
         by_features = match_features(plain, features, known) if features else None
-        if not (pair.match.frames or pair.one_recording or is_take or by_features):
+        if not (pair.match.frames or pair.one_recording or is_take or by_insets or by_features):
             return True
-        keys = _keys(plain, mirrored, features)
+        keys = matching.wanted_keys(plain, mirrored)
         found, own = _look(subject, plain, mirrored, keys, features)
         originality = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=False)
     score, status = 0.0, SubmissionStatus.REJECTED
@@ -404,16 +411,9 @@ class Compared:
 
 
 def match_all(
-    hotkey: str,
-    plain: Fingerprint,
-    mirrored: Fingerprint,
-    known: Iterable[Known],
-    insets: Sequence[tuple[Fingerprint, Fingerprint]] = (),
+    hotkey: str, plain: Fingerprint, mirrored: Fingerprint, known: Iterable[Known]
 ) -> list[Compared]:
-    """Compare with the known videos, in this order, while there are lines left to try.
-
-    What is shown inside of the video's picture is compared as well.
-    """
+    """Compare with the known videos, in this order, while there are lines left to try."""
     found = []
     lines = MAX_LINES
     for video in known:
@@ -421,13 +421,27 @@ def match_all(
         match = matching.match(plain, mirrored, stored, lines)
         lines -= match.lines
         is_own = video.miner_hotkey == hotkey
-        is_one_recording = is_own and matching.one_recording(plain, stored, match)
-        for inset in insets:
-            inner = matching.match_inset(inset, plain.seconds, stored, lines)
-            lines -= inner.lines
-            match = match.joined(inner)
-        found.append(Compared(video, match, is_one_recording))
+        found.append(Compared(video, match, is_own and matching.one_recording(plain, stored, match)))
     return found
+
+
+def match_insets(
+    plain: Fingerprint, insets: Sequence[tuple[Fingerprint, Fingerprint]], known: Iterable[Known]
+) -> list[Compared]:
+    """Return those of the known videos that are shown inside of the video's picture.
+
+    They are compared in this order, while there are lines left to try.
+    """
+    found = []
+    lines = MAX_LINES
+    for video in known:
+        stored = video.fingerprint
+        for inset in insets:
+            match = matching.match_inset(inset, plain.seconds, stored, lines)
+            lines -= match.lines
+            if match.frames:
+                found.append(Compared(video, match, one_recording=False))
+    return _merged([], found)
 
 
 def conclude(

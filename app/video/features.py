@@ -42,6 +42,8 @@ CELL = 80
 # insets, and hashed frames of each
 MAX_INSETS = 6
 MAX_INSET_FRAMES = 90
+# and so many seconds the last of them may come after the last glance
+INSETS_GO_ON = 3.0
 MAX_SECONDS = 86_400.0
 
 _VERSION = 2
@@ -275,6 +277,8 @@ def unpack(packed: bytes) -> Features:
         hashes = _HASH.iter_unpack(reader.take(frames * _HASH.size))
         insets.append(tuple(FrameHash(*fields) for fields in hashes))
         _check_times([frame.seconds for frame in insets[-1]])
+        if not count or insets[-1][-1].seconds > seconds[-1] + INSETS_GO_ON:
+            raise ValueError("must hold insets that end with its glances")
     glances = Glances(levels.reshape(count, height, width), base, unit)
     return Features(seconds, glances, tuple(views[:view_count]), tuple(views[view_count:]), tuple(insets))
 

@@ -7,22 +7,27 @@ import numpy as np
 import pytest
 
 from app.assessment import pipeline
+from app.duplicates import matching
+from app.duplicates import queries as memory
 from app.evaluation import service as evaluation
 from app.video import features, insets
 from app.video.frames import FrameHash
 from app.video.probe import probe
 from app.video.scan import scan
 from tests.evaluation.conftest import BRIEF
+from tests.evaluation.footage import copied, film, hashes
 from tests.evaluation.scenes import scene, seen
 from tests.evaluation.test_duplicates import (  # noqa: F401
     ALICE,
     BOB,
     context,
+    effective,
     record,
     submit,
     take_up,
     uuid_of,
 )
+from tests.factories import miner
 from tests.videos import ENCODERS, run_ffmpeg, sha256
 
 AROUND = "[0]fps=25,scale=640:360,setsar=1[around];"
@@ -101,6 +106,91 @@ def test_the_precheck_knows_it_before_the_judge_is_paid(show, videos, evaluate, 
     assert evaluation.find_known_footage(claim, found.fingerprint, older) is None
 
 
+# of the moments of films of so many seconds the scan enlarges each so-many-th
+ENLARGED = {60: 6, 190: 17, 300: 27}
+
+
+@pytest.mark.parametrize("seconds", ENLARGED)
+def test_long_films_that_show_others_inside_are_known(seconds, context, submit):  # noqa: F811
+    """Of each second less than a frame is hashed."""
+    first, copy = submit(ALICE), submit(BOB)
+    shown = film(1, seconds)
+    record(context, first, shown)
+    inset = hashes(copied(shown))[:: ENLARGED[seconds]]
+    assert len(inset) <= features.MAX_INSET_FRAMES
+    verdict, report = record(context, copy, film(2, seconds), features=with_insets([inset], seconds))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    assert report["matched_share"] > 0.95
+
+
+def test_only_what_a_long_film_shows_inside_is_known():
+    shown = film(1, 300)
+    known, _ = matching.fingerprints(hashes(shown))
+    plain, _ = matching.fingerprints(hashes(film(2, 300)))
+    # a third of it, from 100 s on, between other footage; and two of the frames that are known
+    third, frames = film(3, 300), film(3, 300)
+    third[800:1600], frames[[810, 837]] = copied(shown)[800:1600], shown[[810, 837]]
+    for bits, share in ((third, 1 / 3), (frames, 0), (film(3, 300), 0)):
+        inset = matching.fingerprints(hashes(bits)[::27])
+        found = matching.match_inset(inset, plain.seconds, known.thinned(), matching.MAX_LINES)
+        assert len(found.frames) / len(plain) == pytest.approx(share, abs=0.03)
+        assert bool(found.spans) == bool(share)
+        assert all(span.start > 99 and span.end < 201 for span in found.spans)
+
+
+def with_insets(shown, seconds=6):
+    """The features of a film of so many seconds in which these are shown."""
+    bare = seen(scene(1))
+    times = np.linspace(0, seconds, len(bare.seconds), dtype=np.float32)
+    return features.pack(replace(bare, seconds=times, insets=tuple(shown)))
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_what_is_inside_does_not_hide_the_original_of_the_whole(count, context, submit):  # noqa: F811
+    """As many as use up the lines, and as many as there are likeliest videos."""
+    shown, orders = decoys(count)
+    ids = [submit(miner(f"decoy{number}").ss58_address) for number in range(count)]
+    first, copy = submit(ALICE), submit(BOB)
+    for id, order in zip(ids, orders, strict=True):
+        record(context, id, order)
+    record(context, first, film(1, 6))
+    verdict, report = record(context, copy, copied(film(1, 6)), features=with_insets(shown))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+    assert report["matched_share"] > 0.9
+
+
+def test_what_is_inside_hides_no_later_copy_of_the_whole(context, submit):  # noqa: F811
+    shown, orders = decoys(12)
+    first, copy = submit(ALICE), submit(BOB)
+    for number, order in enumerate(orders):
+        record(context, submit(miner(f"decoy{number}").ss58_address), order)
+    record(context, copy, copied(film(1, 6)))
+    record(context, first, film(1, 6), features=with_insets(shown))
+    assert effective(copy)[0] == "REJECTED"
+
+
+@pytest.mark.parametrize(("shown", "lookups"), [([], 1), ([film(3, 5)], 2)])
+def test_films_without_any_are_looked_up_once(shown, lookups, context, submit, monkeypatch):  # noqa: F811
+    asked = []
+    for lookup in (memory.list_sharing, memory.list_sharing_since):
+
+        def look_up(*arguments, lookup=lookup):
+            asked.append(lookup.__name__)
+            return lookup(*arguments)
+
+        monkeypatch.setattr(memory, lookup.__name__, look_up)
+    record(context, submit(BOB), film(2, 6), features=with_insets([hashes(each) for each in shown]))
+    assert [asked.count(each) for each in ("list_sharing", "list_sharing_since")] == [lookups, lookups]
+
+
+def decoys(count):
+    """What a film shows inside, and so many films that have all frames of that, in another order."""
+    shown = [film(100 + number, 5) for number in range(features.MAX_INSETS)]
+    frames = np.concatenate([way for each in shown for way in (each, each[:, ::-1])])
+    orders = [np.random.default_rng(number).permutation(frames) for number in range(count)]
+    return [hashes(each) for each in shown], orders
+
+
 def test_sides_are_found_to_a_part_of_a_pixel():
     """Inside of a scene another one is shown, smaller and leaning."""
     corners = np.array([[60.3, 40.6], [290.2, 30.4], [300.7, 190.5], [52.1, 182.8]])
@@ -157,6 +247,8 @@ def test_made_up_ones_are_refused():
         (hashes_at(*most),),
         (hashes_at(1.0),) * (features.MAX_INSETS + 1),
         (hashes_at(2.0, 1.0),),
+        # of a film of 5 s
+        (hashes_at(1.0, 9.0),),
         ((),),
     ):
         with pytest.raises(ValueError, match="must"):
