@@ -1,6 +1,7 @@
 """PostgreSQL: the engine and session, rows as frozen dataclasses, the schema and its migrations."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -154,6 +155,10 @@ class _Pool(QueuePool):
         self._is_disposed = True
         self.put_back()
         super().dispose()
+
+
+# SQLAlchemy logs in the name of the class, and is as quiet about its own ones
+logging.getLogger(f"{__name__}.{_Pool.__name__}").setLevel(logging.WARNING)
 
 
 def _prepare_connections(engine: Engine, session: str) -> None:
