@@ -115,22 +115,28 @@ def settings(postgres, valkey, seaweed):
 
 def empty_database(url):
     """Empty every table of the database at `url` and begin its identities at 1 again."""
-    _run_sql(
-        url,
-        """
-        SET lock_timeout = '10s';
-        DO $$ DECLARE used text; BEGIN
-            -- one that was not written to has no bytes, and would cost as much as one that was
-            SELECT string_agg(oid::regclass::text, ', ') INTO used FROM pg_class
-            WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'schema_migrations'
-                  AND pg_relation_size(oid) > 0;
-            IF used IS NOT NULL THEN EXECUTE 'TRUNCATE ' || used || ' CASCADE'; END IF;
-            -- a refused row draws a number as well
-            PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence
-            WHERE pg_sequence_last_value(seqrelid) IS NOT NULL;
-        END $$
-        """,
-    )
+    for _ in range(3):
+        try:
+            return _run_sql(url, EMPTY)
+        except psycopg2.errors.DeadlockDetected as error:
+            # a process of the test before was still at it, and has gone on now
+            failed = error
+    raise failed
+
+
+EMPTY = """
+    SET lock_timeout = '10s';
+    DO $$ DECLARE used text; BEGIN
+        -- one that was not written to has no bytes, and would cost as much as one that was
+        SELECT string_agg(oid::regclass::text, ', ') INTO used FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'schema_migrations'
+              AND pg_relation_size(oid) > 0;
+        IF used IS NOT NULL THEN EXECUTE 'TRUNCATE ' || used || ' CASCADE'; END IF;
+        -- a refused row draws a number as well
+        PERFORM setval(seqrelid, seqstart, false) FROM pg_sequence
+        WHERE pg_sequence_last_value(seqrelid) IS NOT NULL;
+    END $$
+"""
 
 
 @contextmanager
