@@ -3,7 +3,6 @@ import json
 import os
 import pwd
 import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -28,7 +27,7 @@ from tests import factories
 from tests.conftest import harmless_user, read_only
 from tests.pooler import pgbouncer, stand_in
 from tests.processes import environment
-from tests.tls import tls_proxy
+from tests.tls import self_sign, tls_proxy
 from tests.vlm_server import completion, refuses_when, sees_only
 
 NOWHERE = "127.0.0.1:1"
@@ -51,25 +50,7 @@ def examine(run_kibotos, settings, database, redis, vlm):
 @pytest.fixture
 def self_signed(tmp_path):
     """Puts self-signed TLS before a server: `self_signed(url)` is (certificate file, new address)."""
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-keyout",
-        key,
-        "-out",
-        certificate,
-    ]
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: it makes the certificate")
-    subprocess.run([*command, *names], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context, certificate = self_sign(tmp_path)
     with ExitStack() as proxies:
 
         def start(url):

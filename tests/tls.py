@@ -1,10 +1,14 @@
 """TLS before a server that has none."""
 
+import shutil
 import socket
 import socketserver
 import ssl
+import subprocess
 import threading
 from contextlib import contextmanager, suppress
+
+import pytest
 
 
 class _Proxy(socketserver.ThreadingTCPServer):
@@ -36,6 +40,22 @@ def _copy(source, target):
         while data := source.recv(65536):
             target.sendall(data)
         target.shutdown(socket.SHUT_RDWR)
+
+
+def self_sign(directory):
+    """Return a server's TLS context with a certificate of its own for 127.0.0.1, and that certificate's file.
+
+    Skips the test where there is no openssl.
+    """
+    certificate, key = directory / "certificate.pem", directory / "key.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: it makes the certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    return context, certificate
 
 
 @contextmanager

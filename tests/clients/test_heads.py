@@ -1,10 +1,7 @@
 """HEAD over kept connections, against servers that answer well and badly."""
 
 import dataclasses
-import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 import uuid
@@ -16,7 +13,7 @@ import pytest
 from app.clients.heads import BadAnswer, Heads
 from app.clients.storage import Storage, StoredObject
 from app.errors import Unavailable
-from tests.tls import tls_proxy
+from tests.tls import self_sign, tls_proxy
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Type: video/mp4\r\n\r\n"
 
@@ -134,30 +131,7 @@ def test_a_store_that_does_not_answer_is_not_asked_again():
 @pytest.fixture
 def secured(settings, tmp_path):
     """The settings of the store behind TLS, and the certificate that it has."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: it makes the certificate")
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                key,
-                "-out",
-                certificate,
-            ),
-            *("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context, certificate = self_sign(tmp_path)
     with tls_proxy(context, urlsplit(settings.s3_endpoint).port) as port:
         yield dataclasses.replace(settings, s3_endpoint=f"https://127.0.0.1:{port}"), certificate
 
