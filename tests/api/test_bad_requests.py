@@ -334,7 +334,14 @@ def test_bad_request(furnished, fingerprint, name):
 
 
 @pytest.mark.parametrize(
-    "content_type", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+    "content_type",
+    [
+        None,
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "application/json" + "; a=b" * 100,
+    ],
 )
 @pytest.mark.parametrize("endpoint", BODIES)
 def test_what_is_not_json_is_415(furnished, fingerprint, endpoint, content_type):

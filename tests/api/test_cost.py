@@ -1,7 +1,12 @@
-"""No request of a stranger costs more than 20 ms of processor time, as the kernel counts it."""
+"""No request of a stranger costs more processor time than Python takes to parse 250,000 numbers.
 
+That is 10 to 25 ms, as fast as the machine is.
+"""
+
+import json
 import random
 import socket
+import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -11,7 +16,7 @@ from tests.api.conftest import PRODUCTION, started
 from tests.processes import cpu_seconds
 
 MIB = 1024 * 1024
-MOST_MS = 20
+NUMBERS = json.dumps([1] * 250_000)
 # The kernel counts in ticks of 10 ms: over so many requests that is 1 ms.
 # A busy machine makes work two to three times as dear: one cheap round of so many counts.
 ROUNDS = 12
@@ -158,9 +163,16 @@ def milliseconds(web, sent):
     return (cpu_seconds(web.pid) - before) / TIMES * 1000
 
 
+def most_ms():
+    """What a request may cost now and here."""
+    before = time.process_time()
+    json.loads(NUMBERS)
+    return (time.process_time() - before) * 1000
+
+
 @pytest.mark.parametrize("name", REQUESTS)
-def test_no_stranger_costs_more_than_20_ms(web, database, name):
+def test_no_stranger_costs_much(web, database, name):
     answer = send(web.url, REQUESTS[name])
     assert answer[:9] == b"HTTP/1.1 ", answer
     assert int(answer[9:12]) in {200, 400, 401, 404, 413, 415, 422, 431}, answer[:500]
-    assert any(milliseconds(web, REQUESTS[name]) < MOST_MS for _ in range(ROUNDS))
+    assert any(milliseconds(web, REQUESTS[name]) < most_ms() for _ in range(ROUNDS))

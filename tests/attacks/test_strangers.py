@@ -1,5 +1,6 @@
 """Attacks by those who need no key: hostile bodies, slow clients, used requests, other roles' tokens."""
 
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
@@ -7,7 +8,7 @@ import redis
 import requests
 
 from tests.api.conftest import ADMIN_TOKEN, EVALUATOR_TOKEN
-from tests.api.test_cost import MOST_MS, ROUNDS, chunked, post, request, send
+from tests.api.test_cost import ROUNDS, chunked, most_ms, post, request, send
 from tests.attacks.arena import METRICS_TOKEN, ended_children
 from tests.processes import eventually
 from tests.slow_clients import SLOW, connect
@@ -57,8 +58,9 @@ def test_hostile_bodies_are_refused_cheaply(arena, chance, attack):
         whole = post(body, chance.choice(POSTS))
         sent.append(in_chunks(chance, body.encode()) if chance.random() < 0.4 else whole)
     with attack("11 bodies", ", ".join(sorted(shapes)), arena.spent) as it:
-        answers, costs = [], []
+        answers, costs, most = [], [], []
         for _ in range(ROUNDS):
+            most.append(most_ms())
             before = arena.spent()
             answers += [send(arena.url, each) for each in sent]
             costs.append((arena.spent() - before) / len(sent) * 1000)
@@ -66,7 +68,7 @@ def test_hostile_bodies_are_refused_cheaply(arena, chance, attack):
         it.outcome = f"{statuses}, {min(costs):.1f} ms each"
     assert set(statuses) <= {400, 401, 413, 422}
     # a busy machine makes work dearer: the cheapest round counts
-    assert min(costs) < MOST_MS
+    assert any(map(operator.lt, costs, most))
 
 
 def malformed_chunks(chance):
