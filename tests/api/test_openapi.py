@@ -156,7 +156,7 @@ def test_the_live_server_does_what_the_document_says(serve, app, tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", "--checks", "all"),
-            *("--phases", "examples,coverage,fuzzing", "--max-examples", "20", "--generation-deterministic"),
+            *("--phases", "examples,coverage,fuzzing", "--max-examples", "8", "--generation-deterministic"),
             *("--continue-on-failure", "--warnings", "off", "--no-color"),
             # those of admins are the same code
             *("--exclude-path-regex", "^/v1/webhooks"),
