@@ -451,22 +451,25 @@ def shows_same_place(plain: Fingerprint, other: Fingerprint) -> bool:
     return bool((_distances(plain.hashes, other.hashes).min(axis=1) <= SAME_PLACE).mean() >= 0.5)
 
 
-def one_recording(plain: Fingerprint, other: Fingerprint, found: Match) -> bool:
-    """Whether a video and `other` were cut from one recording.
+def joint(plain: Fingerprint, other: Fingerprint, found: Match) -> float | None:
+    """Return at which second a video goes on from `other`, if both were cut from one recording; or None.
 
     Either it goes on without a cut where a long span that they share begins or ends; or one begins where the
     other ends, in a view that the other does not have elsewhere (as it would if it returned to its start).
     """
     if len(plain) < 2 or not len(other):
-        return False
+        return None
     if _is_long(found, plain):
         edges = np.array([index in found.frames for index in range(len(plain))], bool)
         outward = np.flatnonzero(edges[:-1] != edges[1:])
-        if (plain.steps[outward] <= SAME_PLACE).any():
-            return True
-    return _adjoins(plain.hashes[:1], plain.steps[0], other, -1) or _adjoins(
-        plain.hashes[-1:], plain.steps[-1], other, 0
-    )
+        uncut = outward[plain.steps[outward] <= SAME_PLACE]
+        if len(uncut):
+            return float(plain.seconds[uncut[0]])
+    if _adjoins(plain.hashes[:1], plain.steps[0], other, -1):
+        return float(plain.seconds[0])
+    if _adjoins(plain.hashes[-1:], plain.steps[-1], other, 0):
+        return float(plain.seconds[-1])
+    return None
 
 
 def _is_long(found: Match, plain: Fingerprint) -> bool:

@@ -7,7 +7,6 @@ earlier video is evaluated later, the video is compared again and its result is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from app.assessment import formula
 from app.assessment.model import Claim, Outcome
@@ -216,7 +215,7 @@ def match_features(plain: Fingerprint, features: Features, video: Known) -> "Com
     ]
     if not frames:
         return None
-    return Compared(video, Match(frozenset(frames), spans, 0), one_recording=False)
+    return Compared(video, Match(frozenset(frames), spans, 0), joint=None)
 
 
 def _judge_assertion(claim: Claim) -> Originality:
@@ -362,7 +361,7 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
             plain, known.fingerprint
         )
         by_features = match_features(plain, features, known) if features else None
-        if not (pair.match.frames or pair.one_recording or is_take or by_insets or by_features):
+        if not (pair.match.frames or pair.joint is not None or is_take or by_insets or by_features):
             return True
         keys = matching.wanted_keys(plain, mirrored)
         found, own = _look(subject, plain, mirrored, keys, features)
@@ -407,7 +406,8 @@ class Compared:
 
     video: Known
     match: Match
-    one_recording: bool
+    # the second at which it goes on from another video of its miner
+    joint: float | None
 
 
 def match_all(
@@ -421,7 +421,7 @@ def match_all(
         match = matching.match(plain, mirrored, stored, lines)
         lines -= match.lines
         is_own = video.miner_hotkey == hotkey
-        found.append(Compared(video, match, is_own and matching.one_recording(plain, stored, match)))
+        found.append(Compared(video, match, matching.joint(plain, stored, match) if is_own else None))
     return found
 
 
@@ -440,7 +440,7 @@ def match_insets(
             match = matching.match_inset(inset, plain.seconds, stored, lines)
             lines -= match.lines
             if match.frames:
-                found.append(Compared(video, match, one_recording=False))
+                found.append(Compared(video, match, joint=None))
     return _merged([], found)
 
 
@@ -458,12 +458,12 @@ def conclude(
     """
     matched: set[int] = set()
     matches = []
-    whole_of: UUID | None = None
+    whole_of: Compared | None = None
     gone: Compared | None = None
     for each in sorted(found, key=lambda each: each.video.submission_id):
         video = each.video
-        if each.one_recording and whole_of is None:
-            whole_of = video.submission_uuid
+        if each.joint is not None and whole_of is None:
+            whole_of = each
         if not each.match.frames:
             continue
         if gone is None and with_takedowns and video.is_taken_down and _is_much(each.match, len(plain)):
@@ -481,7 +481,7 @@ def conclude(
             compared=True,
             matched_share=share,
             matches=matches,
-            one_recording_with=str(whole_of) if whole_of else None,
+            one_recording_with=str(whole_of.video.submission_uuid) if whole_of else None,
             taken_down=str(gone.video.submission_uuid) if gone else None,
             same_scene=SameScenePart(
                 hours=WINDOW_HOURS,
@@ -507,7 +507,7 @@ def _forbidden(gone: Compared) -> str:
     )
 
 
-def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> str | None:
+def _reason(share: float, matches: list[MatchPart], whole_of: Compared | None) -> str | None:
     if share > formula.MAX_MATCHED:
         most = max(matches, key=lambda match: match.share)
         return (
@@ -516,8 +516,9 @@ def _reason(share: float, matches: list[MatchPart], whole_of: UUID | None) -> st
         )
     if whole_of:
         return (
-            f"The video is of the same recording as your submission {whole_of}. "
-            "Submit each recording once, and uncut."
+            f"At {whole_of.joint:.1f} s the video goes on, without a cut, from or into your "
+            f"submission {whole_of.video.submission_uuid}: both are of one recording. Submit each recording "
+            "once, and uncut."
         )
     return None
 

@@ -154,7 +154,7 @@ def test_one_resting_pose_is_like_another(take):
     share, found = compare(other, one)
     assert share == 0
     plain, stored = (matching.fingerprints(hashes(bits))[0] for bits in (other, one))
-    assert not matching.one_recording(plain, stored.thinned(), found)
+    assert matching.joint(plain, stored.thinned(), found) is None
     # and yet a copy is known by what moves
     assert compare(copied(one, noise=3), one)[0] > 0.4
 
@@ -269,14 +269,14 @@ def test_nothing_matches_nothing():
     assert not matching.shows_same_place(empty[0], ten[0])
     assert not matching.shows_same_place(ten[0], empty[0])
     for one, other in ((empty, ten), (ten, empty)):
-        assert not matching.one_recording(one[0], other[0], matching.match(*one, other[0]))
+        assert matching.joint(one[0], other[0], matching.match(*one, other[0])) is None
     assert not len(empty[0].thinned())
 
 
 def _one_recording(bits, other):
     plain, mirror = matching.fingerprints(hashes(bits))
     stored = matching.fingerprints(hashes(other))[0].thinned()
-    return matching.one_recording(plain, stored, matching.match(plain, mirror, stored))
+    return matching.joint(plain, stored, matching.match(plain, mirror, stored)) is not None
 
 
 def test_pieces_of_one_recording_are_known_where_they_meet():

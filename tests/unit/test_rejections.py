@@ -112,19 +112,19 @@ KNOWN = Known(1, UUID(int=1), "a hotkey", True, [float(n) for n in range(10)], b
 
 
 @pytest.mark.parametrize(
-    ("matched", "one_recording", "told"),
+    ("matched", "joint", "told"),
     [
         (
             range(10),
-            False,
+            None,
             "100% of the video was submitted before; at most 80% may be. Most of it, from 2.0 s",
         ),
-        (range(0), True, "is of the same recording as your submission 00000000-"),
+        (range(0), 3.21, "At 3.2 s the video goes on, without a cut, from or into your submission 00000000-"),
     ],
 )
-def test_what_is_known_footage_is_told_where_how_much_and_what_to_do(matched, one_recording, told):
+def test_what_is_known_footage_is_told_where_how_much_and_what_to_do(matched, joint, told):
     spans = tuple(Span(2.0, 9.0, 0.0, 7.0, False) for _ in matched[:1])
-    found = service.Compared(KNOWN, Match(frozenset(matched), spans, 0), one_recording)
+    found = service.Compared(KNOWN, Match(frozenset(matched), spans, 0), joint)
     reason = service.conclude("a hotkey", KNOWN.fingerprint, [found], []).rejection_reason
     assert told in reason
     assert re.match(REMEDY, last_sentence(reason))
