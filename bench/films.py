@@ -74,6 +74,7 @@ SNOW = "nullsrc=s=640x360:r=25,geq=random(1)*255:128:128"
 SWAY = "crop=560:315:40+30*sin(t*5):22+18*cos(t*7),scale=640:360"
 ZOOM = "zoompan=z=1+in/250:d=1:x=iw/2-iw/zoom/2:y=ih/2-ih/zoom/2:s=640x360:fps=25"
 PAN = "zoompan=z=1.3:d=1:x=in*2:y=ih/10+in/2:s=640x360:fps=25"
+ROUND = "lt(hypot(X-320,Y-180),180)"
 LARGE = "scale=2560:1440"
 LETTERS = "drawtext=text='Lift the cup with one hand':fontsize=28:x=60:fontcolor"
 
@@ -118,6 +119,12 @@ HONEST: dict[str, Recipe] = {
     "a wide lens": filmed("lenscorrection=k1=-0.2:k2=-0.02"),
     "flickering lamps": filmed("eq=brightness=0.04*sin(2*PI*t*9):eval=frame"),
     "one flash": filmed("eq=brightness=0.6:enable=between(n\\,50\\,51)"),
+    "12 frames a second, shown as 25": filmed("fps=12", "fps=25"),
+    "portrait, between black borders": filmed("crop=202:360", "pad=640:360:219:0:black"),
+    "a wide lens, in a round picture": filmed(
+        "format=yuv444p",
+        f"geq=lum='{ROUND}*lum(X,Y)':cb='128+{ROUND}*(cb(X,Y)-128)':cr='128+{ROUND}*(cr(X,Y)-128)'"),
+    "dim and noisy": filmed("eq=brightness=-0.3:contrast=0.5", "noise=alls=12:allf=t"),
     "two cuts": graph("[0:v]SIZE,trim=0:2,setpts=PTS-STARTPTS[a];[1:v]SIZE,trim=0:1.5,setpts=PTS-STARTPTS[b];"
                       "[0:v]SIZE,trim=2:4,setpts=PTS-STARTPTS[c];[a][b][c]concat=n=3[film]", "bikes"),
 }  # fmt: skip
@@ -165,6 +172,14 @@ JUNK: dict[str, Recipe] = {
         f"[0:v]SIZE,trim=0:1,loop=-1:25,setpts=N/25/TB,{NOISE}[film]"),
     "to and fro": graph(
         "[0:v]SIZE,trim=0:1.5,split[a][b];[b]reverse[r];[a][r]concat=n=2,loop=-1:75,setpts=N/25/TB[film]"),
+    "a second, over and over, in light that changes": graph(
+        "[0:v]SIZE,trim=0:1,loop=-1:25,setpts=N/25/TB,eq=brightness=0.05*sin(t*2):contrast=0.8+0.05*t:eval=frame"
+        f",{NOISE}[film]"),
+    "a second, over and over, hand-held": graph(
+        f"[0:v]SIZE,trim=0:1,loop=-1:25,setpts=N/25/TB,{SWAY}[film]"),
+    "to, and back at twice the speed": graph(
+        "[0:v]SIZE,trim=0:1.5,split[a][b];[b]reverse,setpts=PTS/2,fps=25[r];[a][r]concat=n=2,loop=-1:56,"
+        "setpts=N/25/TB[film]"),
     "defocused throughout": filmed("gblur=sigma=8"),
     "defocused, with noise": filmed("gblur=sigma=8", NOISE),
     "contrast 0.03": filmed("eq=contrast=0.03"),

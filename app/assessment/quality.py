@@ -19,11 +19,11 @@ _RULES = (
     ("black", 0.02, 1.0, "is black", "Cut that off, or film with light"),
     # waiting is a part of many tasks
     ("frozen", 0.65, 2.0, "shows nothing that moves", "Film the action itself, and cut long waits short"),
-    ("repeated", 0.1, 1.0, "was shown before in it", "Show everything once"),
+    ("repeated", 0.1, 1.0, "shows what it showed before", "Show everything once"),
     ("brief_shots", 0.02, 1.5, "is in shots of under 1 s", "Film in one take, without inserted frames"),
     ("blurred", 0.25, 0.9, "is blurred", "Clean the lens and set the focus"),
     ("badly_exposed", 0.1, 0.15, "is too dark or burnt out", "Change the light or the exposure"),
-    ("drawn", 0.1, 0.7, "is drawn, not filmed", "Film with a camera"),
+    ("drawn", 0.1, 0.7, "is drawn, or moves like a picture that is laid over another", "Film with a camera"),
     ("unhashable", 0.1, 1.0, "has too little contrast or detail", "Film with more light and contrast"),
     ("damaged", 0.0, 1.0, "is damaged", "Record or encode it again"),
 )

@@ -67,6 +67,8 @@ REPEAT_LIVELY = 0.25
 REPEAT_TOLERANCE = 0.1
 REPEAT_RATE = 8
 REPEAT_BATCH = 64
+# a frame of less contrast, in grey levels, is not given that of the others: it would be noise
+LEAST_CONTRAST = 4.0
 
 
 def changes(small: Frames, seconds: Sequence[float], cuts: Sequence[float]) -> list[float]:
@@ -307,8 +309,7 @@ def repeated(thumbnails: Frames, seconds: NDArray[np.float64]) -> Found:
     """
     if len(seconds) < 3:
         return Found(0.0)
-    frames = thumbnails[:, _lively(thumbnails, seconds)].astype(np.float32)
-    frames -= frames.mean()
+    frames = _lit_alike(thumbnails[:, _lively(thumbnails, seconds)].astype(np.float32))
     asked = np.unique(np.searchsorted(seconds, np.arange(seconds[0], seconds[-1], 1 / REPEAT_RATE)))
     sources = np.full(len(asked), -1)
     for first in range(0, len(asked), REPEAT_BATCH):
@@ -335,6 +336,14 @@ def _lively(thumbnails: Frames, seconds: NDArray[np.float64]) -> NDArray[np.bool
     first = np.flatnonzero(later < len(seconds))[:: max(1, len(seconds) // 500)]
     changes = np.abs(thumbnails[later[first]].astype(np.int16) - thumbnails[first]).mean(axis=0)
     return np.asarray(changes >= REPEAT_LIVELY * np.percentile(changes, 98))
+
+
+def _lit_alike(frames: Picture) -> Picture:
+    """Return frames, as rows of pixels, all of one brightness and contrast: a loop may be lit otherwise."""
+    frames -= frames.mean(axis=1, keepdims=True)
+    contrasts = frames.std(axis=1, keepdims=True)
+    frames *= contrasts.mean() / np.maximum(contrasts, LEAST_CONTRAST)
+    return frames
 
 
 def _distances(some: Picture, others: Picture) -> Picture:

@@ -195,6 +195,13 @@ def test_a_loop_is_told_though_little_moves_in_it():
     assert found.share > 0.5
 
 
+def test_a_loop_is_told_though_its_light_changes():
+    frames, seconds = thumbnails([number % 25 for number in range(100)])
+    light, gain = 10 * np.sin(seconds)[:, None], np.linspace(0.7, 0.9, 100)[:, None]
+    found = motion.repeated((frames * gain + 20 + light).astype(np.uint8), seconds)
+    assert found.share == pytest.approx(motion.repeated(frames, seconds).share, abs=0.05)
+
+
 def test_a_film_that_holds_its_frames_now_and_then_has_no_short_shots():
     # a camera that moves on meanwhile: 25 frames a second, of which some are lost
     numbers = [number if number % 25 < 16 else number // 5 * 5 for number in range(100)]
