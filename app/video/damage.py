@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 # one a picture, but not for every codec and every version
 _PICTURES = ("corrupt decoded frame", " MV errors in ")
 _PACKETS = ("Error submitting packet to decoder", "Decoding error", "Error while decoding stream")
+# a picture of HEVC whose references are gone is not shown; 9 does not report its packet as well
+_LOST = "Error constructing the frame RPS"
 # a packet of which nothing is to be shown: parameters, or the end of a picture
 _NO_PICTURE = "no frame!"
 
@@ -21,8 +23,9 @@ def damaged(log: str, pictures: int, uncovered: float = 0.0) -> float:
     picture does not count: it may be a second field, a frame that is never shown, or hold parameters.
     """
     unclean = max(log.count(sign) for sign in _PICTURES)
-    failed = sum(log.count(sign) for sign in _PACKETS) - log.count(_NO_PICTURE)
-    return min(1.0, (unclean + max(failed, 0)) / pictures + max(uncovered, 0.0))
+    packets = sum(log.count(sign) for sign in _PACKETS) - log.count(_NO_PICTURE)
+    failed = max(packets, log.count(_LOST))
+    return min(1.0, (unclean + failed) / pictures + max(uncovered, 0.0))
 
 
 def undefined(differ: Iterable[float], keyframes: Sequence[float]) -> list[tuple[float, float]]:

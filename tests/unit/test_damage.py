@@ -32,6 +32,13 @@ def test_a_packet_of_parameters_is_no_damage(says):
     assert damaged("[h264 @ 0x1] [error] no frame!\n" + says["failed"], 100) == 0
 
 
+def test_a_picture_whose_references_are_gone_is_damage():
+    lost = "[hevc @ 0x1] [error] Error constructing the frame RPS.\n"
+    assert damaged(30 * lost, 100) == pytest.approx(0.3)
+    # 5.1 reports the packets as well
+    assert damaged(30 * (lost + FFMPEG_5["failed"]), 100) == pytest.approx(0.3)
+
+
 def test_what_is_never_decoded_at_the_end_is_damage():
     assert damaged(FRAMES, 100, uncovered=0.4) == pytest.approx(0.4)
     assert damaged(FRAMES, 100, uncovered=-0.1) == 0
