@@ -65,6 +65,9 @@ _OUR_ERRORS = (
     "pthread_create",
 )
 
+# how a tool's threads ended: the error before says why
+_OF_THREADS = ("Task finished with error", "Terminating thread")
+
 
 @dataclass(frozen=True)
 class ResourceLimits:
@@ -314,7 +317,7 @@ def _judge(name: str, returncode: int, log: str, limits: ResourceLimits) -> None
     if returncode != 0 and re.search(r"^(\[info\] )?Exiting normally, received signal", log, re.MULTILINE):
         raise TransientError(f"{name} was asked to stop.")
     errors = re.findall(r"^(?:\[[^\]\n]*\] ?)*\[(?:error|fatal|panic)\] ?(.*)$", log, re.MULTILINE)
-    last = _without_path(errors[-1]) if errors else ""
+    last = next((_without_path(error) for error in errors[::-1] if not error.startswith(_OF_THREADS)), "")
     if any(ours in error for ours in _OUR_ERRORS for error in errors):
         raise TransientError(f"{name}: {last}")
     if any(os.strerror(errno.ENOMEM) in error for error in errors):

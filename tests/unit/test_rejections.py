@@ -14,6 +14,7 @@ from app.assessment.model import Declared
 from app.duplicates import service
 from app.duplicates.matching import Match, Span
 from app.duplicates.queries import Known
+from app.video import ffmpeg
 from app.video.measures import Faults, Found
 from tests.unit.test_technical import make_probe
 
@@ -128,3 +129,13 @@ def test_what_is_known_footage_is_told_where_how_much_and_what_to_do(matched, jo
     reason = service.conclude("a hotkey", KNOWN.fingerprint, [found], []).rejection_reason
     assert told in reason
     assert re.match(REMEDY, last_sentence(reason))
+
+
+def test_what_a_tool_says_last_of_its_threads_is_not_the_reason():
+    log = (
+        "[dec:libdav1d @ 0x1] [fatal] Decode error rate 0.8 exceeds maximum 0.67\n"
+        "[dec:libdav1d @ 0x1] [error] Task finished with error code: -1145393733\n"
+        "[dec:libdav1d @ 0x1] [error] Terminating thread with return code -1145393733\n"
+    )
+    with pytest.raises(ffmpeg.MediaFault, match=r"it says: Decode error rate 0\.8 exceeds maximum 0\.67\."):
+        ffmpeg._judge("ffmpeg", 1, log, ffmpeg.CONTROL_LIMITS)
