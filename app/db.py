@@ -376,7 +376,23 @@ def _as_psycopg2_has_it(statement: TextClause) -> str:
 def fetch_all(row: type[Row], statement: Statement, **binds: Any) -> list[Row]:
     """Run `statement` and return its rows as instances of the dataclass `row`, by column name."""
     outcome = _run(statement, binds)
-    return [row(**dict(zip(outcome.columns, values, strict=True))) for values in outcome.rows]
+    if outcome.rows:
+        _check_columns(row, outcome.columns)  # type: ignore[arg-type]  # a class is hashable
+    return [_make(row, outcome.columns, values) for values in outcome.rows]
+
+
+@cache
+def _check_columns(row: type, columns: tuple[str, ...]) -> None:
+    """Raise TypeError unless these columns are the fields of `row`; those with a default may be missing."""
+    row(**dict.fromkeys(columns))
+    assert len(set(columns)) == len(columns), columns
+
+
+def _make(row: type[Row], columns: tuple[str, ...], values: Sequence[Any]) -> Row:
+    # a frozen dataclass's own __init__ sets each field by a call, which takes five times as long
+    made = object.__new__(row)
+    made.__dict__.update(zip(columns, values, strict=True))
+    return made
 
 
 def fetch_one(row: type[Row], statement: Statement, **binds: Any) -> Row | None:
@@ -390,6 +406,11 @@ def fetch_value(statement: Statement, **binds: Any) -> Any:
     """Run `statement` and return the first column of its first row, or None if there is no row."""
     rows = _run(statement, binds).rows
     return rows[0][0] if rows else None
+
+
+def fetch_values(statement: Statement, **binds: Any) -> list[Any]:
+    """Run `statement` and return the first column of its rows."""
+    return [values[0] for values in _run(statement, binds).rows]
 
 
 def execute(statement: Statement, **binds: Any) -> int:

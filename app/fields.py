@@ -12,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainSerializer,
     WithJsonSchema,
 )
 
@@ -83,7 +82,7 @@ def _check_object(value: dict[str, Any]) -> dict[str, Any]:
 
 def _parse_timestamp(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value
+        return value.astimezone(UTC)
     if not isinstance(value, str):
         raise ValueError("must be an RFC 3339 timestamp, e.g. 2026-01-15T10:00:00Z")
     try:
@@ -99,6 +98,7 @@ def _parse_timestamp(value: Any) -> Any:
 
 
 def show_timestamp(value: datetime) -> str:
+    """As RFC 3339 has it, in UTC."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -114,10 +114,10 @@ ShortText = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(c
 LongText = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(check_text)]
 # Free-form JSON object: bounded in depth; the body cap bounds its size.
 JsonObject = Annotated[dict[str, Any], AfterValidator(_check_object)]
+# In UTC from then on, and so pydantic writes it as show_timestamp() does.
 Timestamp = Annotated[
     datetime,
     BeforeValidator(_parse_timestamp),
-    PlainSerializer(show_timestamp, return_type=str),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 # an id that the database counts up

@@ -228,30 +228,20 @@ def _submit_to_busy(app: Any, bench: measures.Bench, options: argparse.Namespace
     return Case(app, (Request("POST", "/v1/submissions", body) for body in bodies))
 
 
-def _report(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
-    number = options.requests + 2 * WARM_UP
-    first = options.rows + 1
-    data.insert_submissions(bench.cursor, first, first + number - 1, _active(bench), pending=True)
-    bench.cursor.execute(
-        "UPDATE submissions SET status = 'EVALUATING', attempts = 1, claim_token = gen_random_uuid(), "
-        "claimed_by = 'x', lease_expires_at = now() + interval '1 hour' "
-        "WHERE status = 'PENDING' RETURNING id, claim_token"
-    )
-    scores = {"technical_score": 0.9, "relevance_score": 0.8, "quality_score": 0.7, "final_score": 0.79}
-    bodies = [
-        {
-            "submission_id": id,
-            "claim_token": token,
-            "metadata": {"model": "some-judge", "frames": 12},
-            **scores,
-        }
-        for id, token in bench.cursor.fetchall()
-    ]
-    token = bench.environ["EVALUATOR_TOKEN"]
-    return Case(
-        app,
-        (Request("POST", "/v1/evaluate/submit", json.dumps(body).encode(), token) for body in bodies),
-    )
+def _report(verified: bool) -> Callable[..., Case]:
+    def make(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
+        number = options.requests + 2 * WARM_UP
+        first = options.rows + 1 + 10_000_000 * verified
+        data.insert_submissions(bench.cursor, first, first + number - 1, _active(bench), pending=True)
+        leased = data.lease_pending(bench.cursor)
+        results = (data.make_result(id, token, video if verified else None) for id, token, video in leased)
+        token = bench.environ["EVALUATOR_TOKEN"]
+        return Case(
+            app,
+            (Request("POST", "/v1/evaluate/submit", json.dumps(each).encode(), token) for each in results),
+        )
+
+    return make
 
 
 def _fetch(app: Any, bench: measures.Bench, options: argparse.Namespace) -> Case:
@@ -272,13 +262,15 @@ def _active(bench: measures.Bench) -> int:
 CASES: dict[str, Callable[[Any, measures.Bench, argparse.Namespace], Case]] = {
     "GET /health": _get("/health"),
     "GET /v1/submissions/{uuid}": _get("/v1/submissions/{uuid}"),
+    "GET /v1/prompts/{id}": _get("/v1/prompts/prompt-1"),
     "GET /v1/prompts": _get("/v1/prompts"),
     "GET /v1/cycles/status": _get("/v1/cycles/status"),
     "GET /v1/scores/{cycle_id}": _get("/v1/scores/{cycle_id}"),
     "GET /v1/weights/latest": _get("/v1/weights/latest"),
     "POST /v1/submissions, workers wait for it": _submit_to_idle,
     "POST /v1/submissions, workers are busy": _submit_to_busy,
-    "POST /v1/evaluate/submit": _report,
+    "POST /v1/evaluate/submit, four scores": _report(verified=False),
+    "POST /v1/evaluate/submit, with a fingerprint": _report(verified=True),
     "POST /v1/evaluate/fetch": _fetch,
 }
 

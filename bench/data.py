@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import randbytes
 from typing import Any
+
+from app.assessment.wire import pack_fingerprint
+from app.video.frames import FrameHash
 
 PROMPTS = 50
 MINERS = 256
@@ -77,6 +81,30 @@ def insert_submissions(cursor: Any, first: int, last: int, cycle_id: int, pendin
     binds = {"first": first, "last": last, "cycle_id": cycle_id, "pending": pending}
     cursor.execute(_UPLOADS, binds)
     cursor.execute(_SUBMISSIONS, binds)
+
+
+def lease_pending(cursor: Any) -> list[tuple[int, str, str]]:
+    """Lease all pending submissions to one evaluator; return their ids, tokens and hashes of the video."""
+    cursor.execute(
+        "UPDATE submissions SET status = 'EVALUATING', attempts = 1, claim_token = gen_random_uuid(), "
+        "claimed_by = 'x', lease_expires_at = now() + interval '1 hour' "
+        "WHERE status = 'PENDING' RETURNING id, claim_token, video_hash"
+    )
+    return cursor.fetchall()
+
+
+def make_result(id: int, token: str, verified: str | None) -> dict[str, Any]:
+    """A result of four scores; with the hash of its `verified` bytes it has a fingerprint of 40 moments."""
+    findings: dict[str, Any] = {"model": "some-judge", "frames": 12}
+    if verified:
+        frames = tuple(FrameHash(i / 2, randbytes(32), randbytes(32)) for i in range(40))
+        findings["kibotos"] = {
+            "judge_model": "some-judge",
+            "fingerprint": pack_fingerprint(frames, 10_000),
+            "report": {"verified_sha256": verified},
+        }
+    scores = {"technical_score": 0.9, "relevance_score": 0.8, "quality_score": 0.7, "final_score": 0.79}
+    return {"submission_id": id, "claim_token": token, "metadata": findings, **scores}
 
 
 def insert_evaluations(cursor: Any, cycle_id: int) -> None:

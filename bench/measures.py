@@ -9,15 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import cycle, islice
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
+import psycopg2
 import requests
 from bittensor_core import Keypair
 
@@ -295,6 +298,64 @@ def fetch(bench: Bench, first: int, pending: int, more: int) -> None:
             f"{ours.best.rate:.0f}/s, p50 {ours.best.p50_ms:.1f} ms, p99 {ours.best.p99_ms:.1f} ms; "
             f"{len(rows):,} rows, {sum(rows.values()) - len(rows)} of them twice",
         )
+
+
+def results(bench: Bench) -> None:
+    """POST /v1/evaluate/submit over 8 and 64 connections, and for what the database's sessions wait."""
+    bench.cursor.execute("SELECT id FROM cycles WHERE status = 'ACTIVE'")
+    (cycle_id,) = bench.cursor.fetchone()
+    headers = f"Authorization: Bearer {bench.environ['EVALUATOR_TOKEN']}\r\n"
+    first = 3_000_000_000
+    for what, rate, verified in (("four scores", 900, False), ("with a fingerprint", 200, True)):
+        number = int(bench.seconds * 2 * ROUNDS * rate) + 400
+        data.insert_submissions(bench.cursor, first, first + number - 1, cycle_id, pending=True)
+        first += number
+        bodies = [
+            json.dumps(data.make_result(id, token, video if verified else None)).encode()
+            for id, token, video in data.lease_pending(bench.cursor)
+        ]
+        messages = iter([request("POST", "/v1/evaluate/submit", body, headers) for body in bodies])
+        with bench.serve("wsgi:app") as server:
+            for connections in (8, 64):
+                ours = _Loader(server, messages, connections)
+                with _watched(bench) as waits:
+                    _by_turns(bench, ours)
+                bench.tell(
+                    f"POST /v1/evaluate/submit, {what}, {connections} connections",
+                    f"{ours.best.rate:.0f}/s, {ours.cpu_ms:.2f} + {ours.best.database_ms:.2f} ms CPU, p99 "
+                    f"{ours.best.p99_ms:.0f} ms; sessions at once: "
+                    + ", ".join(f"{number:.1f} {name}" for name, number in waits.items()),
+                )
+
+
+@contextmanager
+def _watched(bench: Bench) -> Iterator[dict[str, float]]:
+    """Count how many sessions of the application wait for what, on average until the block ends."""
+    waits: Counter = Counter()
+    looks: list[None] = []
+    is_over = Event()
+
+    def watch() -> None:
+        with closing(psycopg2.connect(bench.settings.database_url.replace("+psycopg2", ""))) as connection:
+            connection.autocommit = True
+            while not is_over.wait(0.02):
+                with connection.cursor() as cursor:
+                    cursor.execute(
+                        "SELECT CASE state WHEN 'active' THEN coalesce(wait_event, 'nothing') ELSE state END "
+                        "FROM pg_stat_activity WHERE usename = 'kibotos' AND pid <> pg_backend_pid()"
+                    )
+                    waits.update(name for (name,) in cursor.fetchall())
+                looks.append(None)
+
+    found: dict[str, float] = {}
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        yield found
+    finally:
+        is_over.set()
+        watcher.join()
+    found.update((name, number / len(looks)) for name, number in waits.most_common(5))
 
 
 @dataclass

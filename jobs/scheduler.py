@@ -13,10 +13,11 @@ there is something to do.
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
+from flask import Flask
 from redis import Redis
 from redis.exceptions import RedisError
 from rq.exceptions import DuplicateJobError
@@ -55,6 +56,8 @@ from jobs.worker import work
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1
+# A question of the clock waits this long at most, e.g. behind a migration: all other jobs wait for it.
+QUESTION_SECONDS = 1.0
 RECONCILE_SECONDS = 5.0
 DELIVER_SECONDS = 2.0
 TIDY_SECONDS = 60.0
@@ -181,11 +184,17 @@ def _is_needed(entry: Periodic) -> bool:
         return True
 
 
+def clock_app(settings: Settings) -> Flask:
+    """The application in which the clock asks if a job has work; an answer takes QUESTION_SECONDS at most."""
+    patience = min(QUESTION_SECONDS, settings.database_statement_timeout_seconds)
+    return command_app(replace(settings, database_statement_timeout_seconds=patience))
+
+
 def clock(settings: Settings) -> None:
     """Queue periodic jobs until killed, through outages of Redis and PostgreSQL."""
     redis = connect(settings, socket_timeout=5)
     scheduler = HealingScheduler(redis, periodic(settings))
-    with command_app(settings).app_context():
+    with clock_app(settings).app_context():
         while True:
             try:
                 scheduler.poll()

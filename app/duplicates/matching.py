@@ -7,7 +7,7 @@ of different scenes differ by about 128, seldom by less than 90.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ Hashes = NDArray[np.uint8]
 Distances = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fingerprint:
     """Hashes (n x 32 bytes) of n frames and their times in seconds, ascending."""
 
@@ -99,6 +99,11 @@ class Fingerprint:
         """At most `count` of its frames, spread evenly."""
         kept = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(int))
         return Fingerprint(self.seconds[kept], self.hashes[kept])
+
+    @cached_property
+    def sample(self) -> "Fingerprint":
+        """The frames by which it is told at a glance that two videos have nothing in common."""
+        return self.sampled(LOOKED_UP)
 
     def half_turned(self) -> "Fingerprint":
         """That of the video turned by 180 degrees: the signs of every other frequency change."""
@@ -138,7 +143,9 @@ def fingerprints(frames: Iterable[FrameHash]) -> tuple[Fingerprint, Fingerprint]
     )
 
 
-def orientations(plain: Fingerprint, mirrored: Fingerprint) -> list[tuple[Fingerprint, bool]]:
+# of the last videos, since each is compared with many
+@lru_cache(maxsize=16)
+def orientations(plain: Fingerprint, mirrored: Fingerprint) -> tuple[tuple[Fingerprint, bool], ...]:
     """Return the fingerprints of a video in all orientations and as a negative, and which are mirrored.
 
     The first two are the given ones. A bit of a hash says whether a frequency of the picture is above the
@@ -149,7 +156,7 @@ def orientations(plain: Fingerprint, mirrored: Fingerprint) -> list[tuple[Finger
     quarter = [(each.over_diagonal(), not is_mirrored) for each, is_mirrored in upright]
     turned = [(each.half_turned(), is_mirrored) for each, is_mirrored in [*upright, *quarter]]
     positive = [*upright, *quarter, *turned]
-    return [*positive, *((each.negative(), is_mirrored) for each, is_mirrored in positive)]
+    return (*positive, *((each.negative(), is_mirrored) for each, is_mirrored in positive))
 
 
 def wanted_keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
@@ -214,7 +221,7 @@ def match(
     for number, (fingerprint, is_mirrored) in enumerate(orientations(plain, mirrored)):
         if not open_frames.any() or not len(other):
             break
-        if number >= 2 and not _may_match(fingerprint.sampled(LOOKED_UP), other):
+        if number >= 2 and not _may_match(fingerprint.sample, other):
             continue
         distances = _distances(fingerprint.hashes, other.hashes)
 
@@ -243,7 +250,7 @@ def match_inset(
 
     `seconds` are those of the frames of the video, which tell what of it that is.
     """
-    if not any(_may_match(each.sampled(LOOKED_UP), other) for each in inset):
+    if not any(_may_match(each.sample, other) for each in inset):
         return Match(frozenset(), (), 0)
     usual = float(np.median(np.diff(inset[0].seconds))) if len(inset[0]) > 1 else 0.0
     found = match(*inset, other, most_lines, max(MAX_GAP, MAX_GAP_FRAMES * usual))

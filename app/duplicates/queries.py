@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from app.corrections.queries import JOIN_LAST
-from app.db import Prepared, db, execute, fetch_all, fetch_one, fetch_value
+from app.db import Prepared, execute, fetch_all, fetch_one, fetch_value, fetch_values
 from app.locks import FINGERPRINTS, MINER_RESULTS, VIDEO_HASHES
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ _COUNTS = """
 """
 _COMES_LATER = "(f.demoted, f.submission_id) > (:demoted, :id) AND f.content_hash IS NOT NULL"
 
-_LOCK_MINER = text(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
+_LOCK_MINER = Prepared(f"SELECT pg_advisory_xact_lock(hashtextextended(:miner_hotkey, {MINER_RESULTS}))")
 _LOCK_MEMORY = text("SELECT pg_advisory_xact_lock(:key)")
 _LOCK_HASH = f"""
     SELECT pg_advisory_xact_lock(hashtextextended(:video_hash, {VIDEO_HASHES})),
            pg_advisory_xact_lock_shared({FINGERPRINTS})
 """
-_FIND_LATEST = text("SELECT coalesce(max(remembered), 0) FROM fingerprints")
+_FIND_LATEST = Prepared("SELECT coalesce(max(remembered), 0) FROM fingerprints")
 _FIND_SUBJECT = """
     SELECT id, uuid AS submission_uuid, miner_hotkey, prompt_id, video_hash, submitted_at, demoted
     FROM submissions WHERE id = :id
@@ -71,7 +72,7 @@ _FIND_COUNTING_ASSERTION = Prepared(_FIND_COUNTING)
 _LOCK_HASH_AND_FIND_COUNTING = Prepared(_LOCK_HASH, _FIND_COUNTING)
 # The likeliest, and of those that are not far behind the first submitted: decoys that look more like a copy
 # than its original does come after the original.
-_LIST_SHARING = text(f"""
+_LIST_SHARING = Prepared(f"""
     SELECT {_COLUMNS}
     FROM (
         SELECT submission_id,
@@ -87,7 +88,7 @@ _LIST_SHARING = text(f"""
     WHERE k.by_likelihood <= :limit OR k.by_time <= :limit
     ORDER BY k.by_likelihood
 """)
-_LIST_SHARING_FEATURES = text(f"""
+_LIST_SHARING_FEATURES = Prepared(f"""
     SELECT {_WITH_FEATURES}
     FROM (
         SELECT submission_id,
@@ -106,6 +107,7 @@ _LIST_SHARING_FEATURES = text(f"""
 _SHARES_FEATURES = """
     cardinality(ARRAY(SELECT unnest(f.feature_keys) INTERSECT SELECT unnest(CAST(:keys AS integer[])))) >= 4
 """
+# Those of what was remembered since are planned each time: a plan for any number would read far too much.
 _LIST_SHARING_FEATURES_SINCE = text(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.remembered > :since AND {_COUNTS} AND {_SHARES_FEATURES}
@@ -116,12 +118,12 @@ _LIST_LATER_SHARING_FEATURES_SINCE = text(f"""
     WHERE f.remembered > :since AND {_COMES_LATER} AND {_SHARES_FEATURES}
     ORDER BY f.remembered LIMIT :limit
 """)
-_LIST_LATER_SHARING_FEATURES = text("""
+_LIST_LATER_SHARING_FEATURES = Prepared("""
     SELECT submission_id
     FROM features_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
     ORDER BY likelihood DESC, submission_id LIMIT :limit
 """)
-_LIST_LATER = text("""
+_LIST_LATER = Prepared("""
     SELECT submission_id
     FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
     ORDER BY likelihood DESC, submission_id LIMIT :limit
@@ -136,38 +138,38 @@ _LIST_LATER_SINCE = text(f"""
     WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[]) AND {_COMES_LATER}
     ORDER BY f.remembered
 """)
-_LIST_OWN = text(f"""
+_LIST_OWN = Prepared(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COUNTS}
       AND s.submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours)
     ORDER BY f.submission_id DESC LIMIT :limit
 """)
-_LIST_OWN_LATER = text(f"""
+_LIST_OWN_LATER = Prepared(f"""
     SELECT f.submission_id FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COMES_LATER}
       AND s.submitted_at < CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours)
     ORDER BY f.submission_id LIMIT :limit
 """)
-_FIND_KNOWN = text(f"""
+_FIND_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.submission_id = :id
 """)
-_FIND_COMPARED = text("""
+_FIND_COMPARED = Prepared("""
     SELECT u.seconds, u.hashes, u.mirrored, u.features, u.quality_score, e.technical_score, e.relevance_score
     FROM full_fingerprints u JOIN evaluations e ON e.submission_id = u.submission_id
     WHERE u.submission_id = :id
 """)
-_INSERT = text("""
+_INSERT = Prepared("""
     INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys, demoted,
                               only_prompt, features, feature_keys)
     VALUES (:submission_id, :miner_hotkey, :content_hash, CAST(:seconds AS real[]), :hashes,
             CAST(:keys AS integer[]), :demoted, :only_prompt, :features, CAST(:feature_keys AS integer[]))
 """)
-_INSERT_FULL = text("""
+_INSERT_FULL = Prepared("""
     INSERT INTO full_fingerprints (submission_id, seconds, hashes, mirrored, quality_score, features)
     VALUES (:submission_id, CAST(:seconds AS real[]), :hashes, :mirrored, :quality_score, :features)
 """)
-_FORGET_CONTENT = text("""
+_FORGET_CONTENT = Prepared("""
     UPDATE fingerprints SET content_hash = NULL WHERE content_hash = :content_hash RETURNING submission_id
 """)
 # A new number, so that who is just comparing looks at it again.
@@ -272,6 +274,11 @@ def _fingerprint(seconds: list[float], hashes: memoryview) -> Fingerprint:
     return Fingerprint(np.array(seconds, np.float32), np.frombuffer(hashes, np.uint8).reshape(-1, 32))
 
 
+def _array(numbers: Sequence[float]) -> str:
+    """An array as text, as PostgreSQL reads it. A list is sent as ARRAY[…], which takes ten times as long."""
+    return f"{{{','.join(map(str, numbers))}}}"
+
+
 def lock_miner(miner_hotkey: str) -> None:
     """Wait for other results of this miner to be committed."""
     execute(_LOCK_MINER, miner_hotkey=miner_hotkey)
@@ -323,7 +330,8 @@ def list_sharing(keys: list[int], subject: Subject, limit: int) -> list[Known]:
 
     The `limit` likeliest, and the `limit` that were submitted first of those that are not far behind.
     """
-    return fetch_all(Known, _LIST_SHARING, keys=keys, at_most=MAX_SHARING, limit=limit, **subject.binds)
+    binds = {"keys": _array(keys), "at_most": MAX_SHARING, "limit": limit, **subject.binds}
+    return fetch_all(Known, _LIST_SHARING, **binds)
 
 
 def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[Known]:
@@ -331,42 +339,42 @@ def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list
 
     Half as many more are those submitted first of those that are not far behind.
     """
-    binds = {"keys": keys, "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
+    binds = {"keys": _array(keys), "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
     return fetch_all(Known, _LIST_SHARING_FEATURES, **binds)
 
 
 def list_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[Known]:
     """Of the videos remembered after number `since`, the first that share features and count against it."""
-    binds = {"keys": keys, "since": since, "limit": limit, **subject.binds}
+    binds = {"keys": _array(keys), "since": since, "limit": limit, **subject.binds}
     return fetch_all(Known, _LIST_SHARING_FEATURES_SINCE, **binds)
 
 
 def list_later_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[int]:
     """Of the scored videos remembered after number `since`, those that share features and came later."""
-    binds = {"keys": keys, "since": since, "limit": limit, **subject.binds}
-    return list(db.session.scalars(_LIST_LATER_SHARING_FEATURES_SINCE, binds))
+    binds = {"keys": _array(keys), "since": since, "limit": limit, **subject.binds}
+    return fetch_values(_LIST_LATER_SHARING_FEATURES_SINCE, **binds)
 
 
 def list_later_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[int]:
     """Of the scored videos that came after `subject`, the ids of those that share most features."""
-    binds = {"keys": keys, "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
-    return list(db.session.scalars(_LIST_LATER_SHARING_FEATURES, binds))
+    binds = {"keys": _array(keys), "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
+    return fetch_values(_LIST_LATER_SHARING_FEATURES, **binds)
 
 
 def list_later(keys: list[int], subject: Subject, limit: int) -> list[int]:
     """Of the scored videos that came after `subject`, the ids of those that share the rarest of `keys`."""
-    binds = {"keys": keys, "at_most": MAX_SHARING, "limit": limit, **subject.binds}
-    return list(db.session.scalars(_LIST_LATER, binds))
+    binds = {"keys": _array(keys), "at_most": MAX_SHARING, "limit": limit, **subject.binds}
+    return fetch_values(_LIST_LATER, **binds)
 
 
 def list_sharing_since(keys: list[int], subject: Subject, since: int) -> list[Known]:
     """The videos with any of `keys` that count against `subject`, remembered after number `since`."""
-    return fetch_all(Known, _LIST_SHARING_SINCE, keys=keys, since=since, **subject.binds)
+    return fetch_all(Known, _LIST_SHARING_SINCE, keys=_array(keys), since=since, **subject.binds)
 
 
 def list_later_since(keys: list[int], subject: Subject, since: int) -> list[int]:
     """The scored videos with any of `keys` that came after `subject`, remembered after number `since`."""
-    return list(db.session.scalars(_LIST_LATER_SINCE, {"keys": keys, "since": since, **subject.binds}))
+    return fetch_values(_LIST_LATER_SINCE, keys=_array(keys), since=since, **subject.binds)
 
 
 def list_own(subject: Subject, hours: int, limit: int) -> list[Known]:
@@ -376,7 +384,7 @@ def list_own(subject: Subject, hours: int, limit: int) -> list[Known]:
 
 def list_own_later(subject: Subject, hours: int, limit: int) -> list[int]:
     """The scored videos of the same miner in the hours after `subject`, the first first."""
-    return list(db.session.scalars(_LIST_OWN_LATER, _window(subject, hours, limit)))
+    return fetch_values(_LIST_OWN_LATER, **_window(subject, hours, limit))
 
 
 def _window(subject: Subject, hours: int, limit: int) -> dict[str, object]:
@@ -411,13 +419,13 @@ def insert(
         submission_id=subject.id,
         miner_hotkey=subject.miner_hotkey,
         content_hash=content_hash,
-        seconds=stored.seconds.tolist(),
+        seconds=_array(stored.seconds.tolist()),
         hashes=stored.hashes.tobytes(),
-        keys=stored.keys() if len(stored) else [],
+        keys=_array(stored.keys() if len(stored) else []),
         demoted=subject.demoted,
         only_prompt=only_prompt,
         features=features,
-        feature_keys=feature_keys,
+        feature_keys=_array(feature_keys),
     )
 
 
@@ -428,7 +436,7 @@ def insert_full(
     execute(
         _INSERT_FULL,
         submission_id=subject.id,
-        seconds=plain.seconds.tolist(),
+        seconds=_array(plain.seconds.tolist()),
         hashes=plain.hashes.tobytes(),
         mirrored=mirrored.hashes.tobytes(),
         features=features or None,

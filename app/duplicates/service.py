@@ -276,6 +276,8 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
         queries.insert_full(
             subject, comparison.plain, comparison.mirrored, judged.features, judged.quality_score
         )
+    if not later:
+        return []
     known = queries.find_known(subject.id)
     assert known is not None
     return [id for id in sorted(later) if not _compare_again(id, known, subject)]

@@ -6,6 +6,7 @@ A request reaches the route only after it was checked.
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from flask import Flask, Request, Response, request
@@ -89,7 +90,8 @@ class _Plugin(FlaskPlugin):
         **arguments: Any,
     ) -> Response:
         if query:
-            arguments["query"] = _check(query, get_multidict_items(request.args, query))
+            given = get_multidict_items(request.args, query) if request.query_string else {}
+            arguments["query"] = _check(query, given)
         if request.method in {"POST", "PUT", "PATCH"}:
             body = _read_object()
             if json:
@@ -190,6 +192,9 @@ class Ready(Response):
 
 class _Request(Request):
     """A request whose JSON is read at a bounded cost."""
+
+    # Flask asks for it four times
+    blueprints = cached_property(Request.blueprints.fget)  # type: ignore[attr-defined]
 
     def get_json(self, *args: Any, **kwargs: Any) -> Any:
         # commas inside strings are counted too: this is an upper bound, not an exact count

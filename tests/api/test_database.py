@@ -6,6 +6,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app import ticks
 from app.config import database_url
-from app.db import PING_AFTER_SECONDS, db, describe, execute, explain, init_schema, is_away
+from app.db import PING_AFTER_SECONDS, db, describe, execute, explain, fetch_all, init_schema, is_away
 from app.local.servers import Postgres
 from tests import factories
 from tests.api.conftest import signed_submission
@@ -185,6 +186,21 @@ def test_a_restart_is_503_for_its_duration_only(make_app, own_postgres, idle_sec
         assert (away.status_code, away.headers["Retry-After"]) == (503, "5")
     own_postgres.start()
     assert [client.get(URL).status_code for _ in range(4)] == [200] * 4
+
+
+@dataclass(frozen=True)
+class Row:
+    id: int
+    is_new: bool = False
+
+
+def test_a_row_has_the_columns_of_its_statement_and_the_other_fields_their_defaults(app):
+    with app.app_context():
+        assert fetch_all(Row, text("SELECT 1 AS id")) == [Row(1)]
+        assert fetch_all(Row, text("SELECT true AS is_new, 2 AS id")) == [Row(2, True)]
+        for columns in ("1 AS id, 2 AS other", "true AS is_new"):
+            with pytest.raises(TypeError):
+                fetch_all(Row, text(f"SELECT {columns}"))
 
 
 def test_only_a_get_goes_without_transactions_of_itself(app, client, put_upload):

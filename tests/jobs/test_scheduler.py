@@ -12,9 +12,9 @@ from structlog.processors import format_exc_info
 from structlog.testing import CapturingLogger
 
 from app import ticks
-from app.db import db
+from app.db import db, fetch_value
 from app.queue import JOBS, TICK_CYCLES, TICKS, ListedJob, open_queue
-from jobs.scheduler import HealingScheduler, Periodic, periodic
+from jobs.scheduler import HealingScheduler, Periodic, clock_app, periodic
 from tests.processes import eventually
 
 KEY = HealingScheduler.scheduled_jobs_key
@@ -140,6 +140,17 @@ def test_what_has_nothing_to_do_is_not_queued(redis, context, answer, jobs):
     HealingScheduler(redis, [Periodic("often", TICK_CYCLES, 5, has_work=has_work)]).poll()
     assert len(queued(redis)) == jobs
     assert redis.zscore(KEY, "often") > time.time(), "it is asked again in the next slot"
+
+
+def test_a_question_that_takes_long_holds_up_no_other_job(settings, redis):
+    """It is given up, and the job is queued as if it had work."""
+
+    def has_work():
+        return fetch_value(text("SELECT pg_sleep(5) IS NULL"))
+
+    with clock_app(settings).app_context():
+        HealingScheduler(redis, [Periodic("often", TICK_CYCLES, 5, has_work=has_work)]).poll()
+    assert len(queued(redis)) == 1
 
 
 @pytest.mark.parametrize(("name", "tick"), [("reconcile", "reconcile"), ("tend-releases", "releases")])
