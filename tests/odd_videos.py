@@ -562,7 +562,7 @@ KINDS = {
     "AVI with sound as MP3": Kind("camcorders", _filmed("mp3.avi", "-c:a", "libmp3lame", inputs=SINE)),
     "an extension that lies": Kind("everybody", _changed(_mkv, "really-mkv.avi")),
     "no extension": Kind("downloads", _changed(_mp4, "download")),
-    "few flipped bits": Kind("a failing card", _changed(_filmed("long.mp4", seconds=5), "few-flips.mp4", flip(2))),
+    "few flipped bits": Kind("a failing card", _changed(_filmed("long.mp4", seconds=5), "few-flips.mp4", flip(5))),
     # the picture's shape
     "portrait": Kind("phones", _filmed("portrait.mp4", filters="scale=144:192,setsar=1"), video={"width": 144, "height": 192}),
     "rotated by its display matrix": Kind(
@@ -579,12 +579,12 @@ KINDS = {
         _ffmpeg("wide-turned.mp4", "-display_rotation", "90", "-i", _filmed("wide-2.mp4", filters="scale=144:144,setsar=4/3"), "-c", "copy"),
         video={"width": 144, "height": 192},
     ),
-    "wide pixels by MKV's display size": Kind("mkvmerge", _copied("aspect.mkv", "-aspect", "16:9", of=_mkv), video={"width": 427}),
+    "wide pixels by MKV's display size": Kind("mkvmerge", _copied("aspect.mkv", "-aspect", "16:9", of=_mkv), video={"width": 256}),
     "high pixels": Kind("NTSC, 720 x 480", _filmed("ntsc.mp4", filters="scale=192:130,setsar=8/9"), video={"width": 192, "height": 146}),
     "absurd pixels": Kind("a liar", _filmed("absurd.mp4", filters="setsar=100/1"), video={"width": 192, "height": 144}),
     "very wide": Kind("screens of 32:9", _filmed("ultra.mp4", filters="crop=192:72,scale=320:88,setsar=1")),
-    "an odd number of pixels": Kind("screen recorders", _filmed("odd.mkv", "-pix_fmt", "yuv444p", filters="scale=321:241,setsar=1")),
-    "smaller than wanted": Kind("QCIF", _filmed("small.mp4", filters="scale=176:100,setsar=1"), technical=0.8),
+    "an odd number of pixels": Kind("screen recorders", _filmed("odd.mkv", "-pix_fmt", "yuv444p", filters="scale=193:145,setsar=1")),
+    "smaller than wanted": Kind("QCIF", _filmed("small.mp4", filters="scale=106:60,setsar=1"), technical=0.8),
 
     # what is no video, or not all of it
     "empty": Kind("a failed copy", _written("empty.mp4", b""), "It is an empty file"),
