@@ -25,8 +25,8 @@ from tests.bitstreams import matroska
 from tests.videos import FFMPEG, Videos, footage, run_ffmpeg
 
 # small, so that there may be many
-SIZE = (320, 240)
-REQUIREMENTS = {"min_width": 160, "min_height": 120}
+SIZE = (192, 144)
+REQUIREMENTS = {"min_width": 96, "min_height": 72}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _piped(name, *arguments):
 # encoded once: all others are made of it, and none shows a part of it twice; 5 s without a cut
 _footage = _ffmpeg(
     "footage.mkv", "-i", footage("bunny"), "-t", "5", "-an", "-r", "25",
-    *("-vf", "scale=320:240,setsar=1", "-crf", "10", "-g", "10", *H264),
+    *("-vf", "scale=192:144,setsar=1", "-crf", "10", "-g", "10", *H264),
 )  # fmt: skip
 
 
@@ -221,7 +221,7 @@ def _last_length_overflowed(data):
 
 def _fields(name, *options):
     """A maker of H.264 coded in fields, by `options` of a muxer."""
-    width, height = 320, 256
+    width, height = 192, 160
 
     def raw(videos):
         command = [FFMPEG, "-v", "error", "-i", _footage(videos), "-t", "2", "-vf", f"scale={width}:{height}"]
@@ -267,7 +267,7 @@ def _frames(make):
 
 
 _vp8 = _frames(_filmed("frames.ivf", codec=VP8))
-_vp8_small = _frames(_filmed("small.ivf", filters="trim=2.5,setpts=PTS-STARTPTS,scale=240:180", codec=VP8))
+_vp8_small = _frames(_filmed("small.ivf", filters="trim=2.5,setpts=PTS-STARTPTS,scale=144:108", codec=VP8))
 
 
 def _browser(name, frames=(_vp8,), first=0, gap=40, pause=0, **options):
@@ -344,7 +344,7 @@ KINDS = {
             ),
             *("-c", "copy", "-tag:v", "hvc1"),
         ),
-        video={"width": 240, "height": 320},
+        video={"width": 144, "height": 192},
     ),
     "HEVC in 10 bits, PQ": Kind(
         "Sony, Samsung HDR10",
@@ -480,14 +480,14 @@ KINDS = {
     "two video streams and sound": Kind(
         "Insta360, two lenses",
         _ffmpeg(
-            "streams.mkv", "-i", _footage, "-f", "lavfi", "-i", "testsrc2=320x240", *SINE,
+            "streams.mkv", "-i", _footage, "-f", "lavfi", "-i", "testsrc2=192x144", *SINE,
             *("-map", "0:v", "-map", "1:v", "-map", "2:a", "-t", "2"), *H264,
         ),
     ),
     "second video stream is the default": Kind(
         "GStreamer",
         _ffmpeg(
-            "second.mkv", "-f", "lavfi", "-i", "color=black:320x240", "-i", _footage, "-map", "0:v", "-map", "1:v",
+            "second.mkv", "-f", "lavfi", "-i", "color=black:192x144", "-i", _footage, "-map", "0:v", "-map", "1:v",
             *("-t", "2", *H264, "-disposition:v:0", "0", "-disposition:v:1", "default"),
         ),
         video={"stream": 1},
@@ -562,29 +562,29 @@ KINDS = {
     "AVI with sound as MP3": Kind("camcorders", _filmed("mp3.avi", "-c:a", "libmp3lame", inputs=SINE)),
     "an extension that lies": Kind("everybody", _changed(_mkv, "really-mkv.avi")),
     "no extension": Kind("downloads", _changed(_mp4, "download")),
-    "few flipped bits": Kind("a failing card", _changed(_filmed("long.mp4", seconds=5), "few-flips.mp4", flip(2))),
+    "few flipped bits": Kind("a failing card", _changed(_filmed("long.mp4", seconds=5), "few-flips.mp4", flip(5))),
     # the picture's shape
-    "portrait": Kind("phones", _filmed("portrait.mp4", filters="scale=240:320,setsar=1"), video={"width": 240, "height": 320}),
+    "portrait": Kind("phones", _filmed("portrait.mp4", filters="scale=144:192,setsar=1"), video={"width": 144, "height": 192}),
     "rotated by its display matrix": Kind(
-        "phones", _ffmpeg("rotated.mp4", "-display_rotation", "90", "-i", _mp4, "-c", "copy"), video={"width": 240, "rotation": 90}
+        "phones", _ffmpeg("rotated.mp4", "-display_rotation", "90", "-i", _mp4, "-c", "copy"), video={"width": 144, "rotation": 90}
     ),
     "upside down by its display matrix": Kind(
-        "GoPro, mounted upside down", _ffmpeg("upside.mp4", "-display_rotation", "180", "-i", _mp4, "-c", "copy"), video={"width": 320}
+        "GoPro, mounted upside down", _ffmpeg("upside.mp4", "-display_rotation", "180", "-i", _mp4, "-c", "copy"), video={"width": 192}
     ),
     "mirrored by its display matrix": Kind("front cameras", _ffmpeg("mirrored.mp4", "-display_hflip", "-i", _mp4, "-c", "copy")),
     "turned a little by its display matrix": Kind("Insta360", _ffmpeg("tilted.mp4", "-display_rotation", "3", "-i", _mp4, "-c", "copy")),
-    "wide pixels": Kind("HDV, 1440 x 1080", _filmed("wide.mp4", filters="scale=240:240,setsar=4/3"), video={"width": 320, "height": 240}),
+    "wide pixels": Kind("HDV, 1440 x 1080", _filmed("wide.mp4", filters="scale=144:144,setsar=4/3"), video={"width": 192, "height": 144}),
     "wide pixels, portrait": Kind(
         "HDV, turned",
-        _ffmpeg("wide-turned.mp4", "-display_rotation", "90", "-i", _filmed("wide-2.mp4", filters="scale=240:240,setsar=4/3"), "-c", "copy"),
-        video={"width": 240, "height": 320},
+        _ffmpeg("wide-turned.mp4", "-display_rotation", "90", "-i", _filmed("wide-2.mp4", filters="scale=144:144,setsar=4/3"), "-c", "copy"),
+        video={"width": 144, "height": 192},
     ),
-    "wide pixels by MKV's display size": Kind("mkvmerge", _copied("aspect.mkv", "-aspect", "16:9", of=_mkv), video={"width": 427}),
-    "high pixels": Kind("NTSC, 720 x 480", _filmed("ntsc.mp4", filters="scale=320:214,setsar=8/9"), video={"width": 320, "height": 241}),
-    "absurd pixels": Kind("a liar", _filmed("absurd.mp4", filters="setsar=100/1"), video={"width": 320, "height": 240}),
-    "very wide": Kind("screens of 32:9", _filmed("ultra.mp4", filters="crop=320:120,scale=480:136,setsar=1")),
-    "an odd number of pixels": Kind("screen recorders", _filmed("odd.mkv", "-pix_fmt", "yuv444p", filters="scale=321:241,setsar=1")),
-    "smaller than wanted": Kind("QCIF", _filmed("small.mp4", filters="scale=176:100,setsar=1"), technical=0.8),
+    "wide pixels by MKV's display size": Kind("mkvmerge", _copied("aspect.mkv", "-aspect", "16:9", of=_mkv), video={"width": 256}),
+    "high pixels": Kind("NTSC, 720 x 480", _filmed("ntsc.mp4", filters="scale=192:130,setsar=8/9"), video={"width": 192, "height": 146}),
+    "absurd pixels": Kind("a liar", _filmed("absurd.mp4", filters="setsar=100/1"), video={"width": 192, "height": 144}),
+    "very wide": Kind("screens of 32:9", _filmed("ultra.mp4", filters="crop=192:72,scale=320:88,setsar=1")),
+    "an odd number of pixels": Kind("screen recorders", _filmed("odd.mkv", "-pix_fmt", "yuv444p", filters="scale=193:145,setsar=1")),
+    "smaller than wanted": Kind("QCIF", _filmed("small.mp4", filters="scale=106:60,setsar=1"), technical=0.8),
 
     # what is no video, or not all of it
     "empty": Kind("a failed copy", _written("empty.mp4", b""), "It is an empty file"),
@@ -619,7 +619,7 @@ KINDS = {
     "sound with a cover picture": Kind(
         "music",
         _ffmpeg(
-            "album.mp4", *SINE, "-f", "lavfi", "-i", "testsrc2=320x240", "-t", "3",
+            "album.mp4", *SINE, "-f", "lavfi", "-i", "testsrc2=192x144", "-t", "3",
             *("-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-frames:v", "1", "-disposition:v", "attached_pic"),
         ),
         "no video stream",
@@ -687,6 +687,6 @@ KINDS = {
     "half a second": Kind("a slip of the finger", _filmed("half.mp4", seconds=0.5), r"lasts 0\.5\d? s, not between 1 and 300 s"),
     "five minutes and more": Kind(
         "a camera left on",
-        _ffmpeg("long-grey.mp4", "-f", "lavfi", "-i", "color=gray:320x240:r=15", "-t", "310", *H264), "lasts 310.00 s",
+        _ffmpeg("long-grey.mp4", "-f", "lavfi", "-i", "color=gray:192x144:r=15", "-t", "310", *H264), "lasts 310.00 s",
     ),
 }  # fmt: skip

@@ -6,7 +6,7 @@ from app.errors import TransientError
 from app.video import ffmpeg
 from app.video.ffmpeg import CONTROL_LIMITS, MediaFault
 from app.video.probe import probe
-from app.video.scan import scan
+from app.video.scan import decode
 
 # what decodes each codec that is accepted, any of them
 DECODERS = {
@@ -32,7 +32,7 @@ CLIP = (
 
 
 def check(directory: Path) -> None:
-    """Evaluate a clip of our own in `directory` by the calls that videos get. Raises TransientError.
+    """Decode a clip of our own in `directory` by the calls that videos get. Raises TransientError.
 
     Before a failure of a tool is held against a video, this tells whether any video would have failed: of a
     full disk, a broken program, or an option that this version of it does not know.
@@ -44,8 +44,8 @@ def check(directory: Path) -> None:
         )
         with making as running:
             running.stdout.read()
-        scanned = scan(clip, probe(clip), "control", directory, lambda: None)
-        if not scanned.pictures or scanned.faults.damaged.share:
+        decoded = decode(clip, probe(clip), "control", directory, lambda: None)
+        if not decoded.pictures or decoded.damaged:
             raise TransientError("The media tools do not work: a clip of our own is not decoded whole.")
     except MediaFault as fault:
         raise TransientError(f"The media tools do not work: {fault}") from fault

@@ -116,15 +116,15 @@ def blur(frame: GreyFrame) -> float:
 
 def _blur_along(frame: GreyFrame) -> float:
     """The blur along the rows of a frame, against a running mean of BLUR_SIZE pixels."""
-    # some lines tell as much as all of them
+    # Some lines tell as much as all of them. The running total overflows, but its differences do not.
     upper, middle, lower = (frame[first::BLUR_LINES][: frame.shape[0] // BLUR_LINES] for first in range(3))
-    lines = upper.astype(np.int32) + middle + lower
+    lines = upper.astype(np.int16) + middle + lower
     calmed = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
-    total = np.cumsum(calmed, axis=1, dtype=np.int32)
+    total = np.cumsum(calmed, axis=1, dtype=np.int16)
     smooth = total[:, BLUR_SIZE:] - total[:, :-BLUR_SIZE]
     margin = BLUR_SIZE // 2 + 1
-    edges = np.abs(np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1)) * BLUR_SIZE
-    edges[edges < LEAST_EDGE * 9 * BLUR_SIZE] = 0
+    edges = np.abs(np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1)) * np.int16(BLUR_SIZE)
+    edges *= edges >= LEAST_EDGE * 9 * BLUR_SIZE
     lost = np.maximum(edges - np.abs(np.diff(smooth, axis=1)), 0)
     strength = int(edges.sum())
     return 1 - int(lost.sum()) / strength if strength else 1.0

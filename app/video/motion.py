@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from statistics import fmean
 
 import numpy as np
@@ -230,7 +231,7 @@ def _fit(other: Picture, picture: Picture, near: Sequence[Picture] = ()) -> Pict
     Six numbers say by how many pixels to the right and down, each linear in place; two are contrast and
     brightness.
     """
-    basis = _basis(picture)
+    *_, basis = _grid(picture.shape)
     slope_y, slope_x = np.gradient(picture)
     # every second pixel of every second row tells enough
     slopes = np.concatenate([basis * slope_x, basis * slope_y])[:, ::2, ::2].reshape(6, -1)
@@ -261,17 +262,21 @@ def _misfit(other: Picture, picture: Picture, fit: Picture) -> float:
     return math.inf if np.isnan(rest).all() else float(np.nanmedian(rest))
 
 
-def _basis(picture: Picture) -> Picture:
-    height, width = picture.shape
+@cache
+def _grid(shape: tuple[int, int]) -> tuple[Picture, Picture, Picture]:
+    """Return the rows and columns of all pixels, and what linear changes are made of: 1, across, down."""
+    height, width = shape
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    return np.stack([np.ones_like(rows), (columns - width / 2) / width, (rows - height / 2) / height])
+    return (
+        rows,
+        columns,
+        np.stack([np.ones_like(rows), (columns - width / 2) / width, (rows - height / 2) / height]),
+    )
 
 
 def _moved(other: Picture, fit: Picture, every: int = 1) -> Picture:
     """Return `other` moved as `fit` says, of its own contrast; NaN where it ends."""
-    height, width = other.shape
-    rows, columns = np.mgrid[:height:every, :width:every].astype(np.float32)
-    basis = _basis(other)[:, ::every, ::every]
+    rows, columns, basis = (part[..., ::every, ::every] for part in _grid(other.shape))
     shift_x, shift_y = (np.tensordot(fit[at : at + 3], basis, 1) for at in (0, 3))
     return _sampled(other, rows + shift_y, columns + shift_x)
 

@@ -55,6 +55,8 @@ PIXELS = math.prod(THUMBNAIL)
 HASHED_SIDE = 64
 # PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
 MIN_HASH_QUALITY = 50
+# every second of its waves is odd from left to right: they change their sign in the mirror image
+MIRRORED_WAVES = np.where(np.arange(256) % 2, -1, 1).astype(np.float32)
 
 # Seconds of processor time that a gigapixel and a gigabit take, by codec: measured by `ffmpeg -threads 1`
 # with the filters below on 4 s of street footage at 1080p30, clean and with noise of up to 150 Mbit/s; HEVC
@@ -108,7 +110,7 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Decoded:
     """What one run of ffmpeg brought: the pictures at the moments as far as it came."""
 
     small: GreyFrame
@@ -140,6 +142,21 @@ def scan(
     limits: ResourceLimits = LIMITS,
 ) -> Scan:
     """Decode the whole video once and look at the moments that `seed` gives (see stills.moments).
+
+    The rest is as with `decode`.
+    """
+    return _evaluated(decode(path, probe, seed, directory, check_lease, limits), probe)
+
+
+def decode(
+    path: Path,
+    probe: Probe,
+    seed: str,
+    directory: Path,
+    check_lease: Callable[[], None],
+    limits: ResourceLimits = LIMITS,
+) -> Decoded:
+    """Decode the whole video once, and keep its pictures at the moments that `seed` gives.
 
     Memory grows with the number of frames, not with the picture. A video that is expected to take more than
     MOST_CPU_SECONDS is refused before it is decoded. What does not decode cleanly is decoded again with one
@@ -186,10 +203,10 @@ def scan(
         decoded = _without(undefined(differ, probe.keyframes), decoded, probe)
     if not decoded.measured:
         raise MediaFault(f"No frame of it can be decoded. {ENCODE_AGAIN}")
-    return _evaluated(decoded, probe)
+    return decoded
 
 
-def _differing(one: _Decoded, other: _Decoded, probe: Probe) -> list[float]:
+def _differing(one: Decoded, other: Decoded, probe: Probe) -> list[float]:
     """Return the times of the frames that two runs show differently, of which neither need be right."""
     pairs = zip(one.measured, one.checksums, other.checksums, strict=False)
     differ = [_shown_at(frame.seconds, probe) for frame, mine, its in pairs if mine != its]
@@ -203,7 +220,7 @@ def _shown_at(seconds: float, probe: Probe) -> float:
     return probe.times[max(0, bisect_right(probe.times, seconds) - 1)]
 
 
-def _without(spans: Sequence[Span], decoded: _Decoded, probe: Probe) -> _Decoded:
+def _without(spans: Sequence[Span], decoded: Decoded, probe: Probe) -> Decoded:
     """Leave out what lies in the spans. Raises MediaFault if that is most of the video."""
 
     def is_defined(time: float) -> bool:
@@ -237,7 +254,7 @@ def _without(spans: Sequence[Span], decoded: _Decoded, probe: Probe) -> _Decoded
     )
 
 
-def _evaluated(decoded: _Decoded, probe: Probe) -> Scan:
+def _evaluated(decoded: Decoded, probe: Probe) -> Scan:
     small, measured, kept = decoded.small, decoded.measured, decoded.shown
     seconds = [frame.seconds for frame in measured]
     split = shots.find(decoded.thumbnails, decoded.times, probe.duration)
@@ -302,7 +319,7 @@ def _decode(
     limits: ResourceLimits,
     directory: Path,
     check_lease: Callable[[], None],
-) -> _Decoded:
+) -> Decoded:
     width, height = probe.fit(LONG_SIDE)
     thumbnails = directory / "thumbnails"
     # what the filters do is little: to share it out among threads costs more than to do it
@@ -355,7 +372,7 @@ def _decode(
     share = damaged(running.log, len(probe.times), uncovered=(reached - 1 - count) / len(plan.moments))
     thumbs = every[: len(every) // PIXELS * PIXELS].reshape(-1, PIXELS)
     shown = plan.candidates[: len(pictures)]
-    return _Decoded(
+    return Decoded(
         small=small[:count],
         large=large[: math.ceil(count / every_so_many)],
         enlarged=list(range(0, count, every_so_many)),
@@ -430,7 +447,7 @@ def _hashes(
     return hashes
 
 
-def _insets(decoded: _Decoded, seconds: Sequence[float]) -> tuple[tuple[FrameHash, ...], ...]:
+def _insets(decoded: Decoded, seconds: Sequence[float]) -> tuple[tuple[FrameHash, ...], ...]:
     """Hash what is shown inside of the picture, without its borders, as the picture of a known film is."""
     found = []
     for frames in insets.cut(decoded.large):
@@ -449,12 +466,12 @@ def hash_frame(shown: GreyFrame, seconds: float) -> FrameHash | None:
         (HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX
     )
     clear = stretched(np.asarray(square))
-    # upright, turned by 90, 180 and 270 degrees, upside down, mirrored, and the two diagonals
-    orientations, quality = pdqhash.compute_dihedral(np.repeat(clear[:, :, np.newaxis], 3, axis=2))
+    waves, quality = pdqhash.compute_float(np.repeat(clear[:, :, np.newaxis], 3, axis=2))
     if quality < MIN_HASH_QUALITY:
         return None
-    return FrameHash(round(seconds, 3), _packed(orientations[0]), _packed(orientations[5]))
+    return FrameHash(round(seconds, 3), _packed(waves), _packed(waves * MIRRORED_WAVES))
 
 
-def _packed(bits: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]") -> bytes:
-    return np.packbits(bits.astype(np.uint8)).tobytes()
+def _packed(waves: NDArray[np.float32]) -> bytes:
+    """Return PDQ's hash of a picture, given its 256 waves: which of them are stronger than the median."""
+    return np.packbits(waves > np.partition(waves, 127)[127]).tobytes()

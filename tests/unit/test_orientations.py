@@ -1,6 +1,7 @@
 """Copies that are turned, mirrored or inverted are known by the hashes of the upright pictures alone."""
 
 import numpy as np
+import pdqhash
 import pytest
 from PIL import Image
 
@@ -38,3 +39,14 @@ def test_other_pictures_are_not_known_in_any(pictures):
     others = np.random.default_rng(2).integers(0, 256, (32, 12, 12), np.uint8)
     large = [np.asarray(Image.fromarray(other).resize((240, 240))) for other in others]
     assert not matching.match(*fingerprints(large), known).frames
+
+
+def test_a_hash_and_that_of_the_mirror_image_are_those_of_pdq(pictures):
+    # of this size, in all levels, it is reduced no further, nor stretched
+    for picture in pictures:
+        levels = np.array(Image.fromarray(picture).resize((64, 64)))
+        levels[:4], levels[4:8] = 0, 255
+        orientations, _ = pdqhash.compute_dihedral(np.repeat(levels[:, :, np.newaxis], 3, axis=2))
+        hashed = hash_frame(levels, 0.0)
+        assert hashed.pdq == np.packbits(orientations[0].astype(bool)).tobytes()
+        assert hashed.mirrored == np.packbits(orientations[5].astype(bool)).tobytes()
