@@ -104,12 +104,13 @@ QUALITY = 88
 class Trust:
     """When the detector is believed: a patch of pixels as likely as `likely`, with one as likely as `sure`.
 
-    It must not be thicker than a share of the picture's height.
+    It must not be thicker than a share of the picture's height, unless it is so many times as long as broad.
     """
 
     likely: float
     sure: float
     thickest: float
+    word: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,15 @@ Confirm: TypeAlias = Callable[[Patch], bool]
 
 
 IN_FULL = Trust(0.25, 0.6, 1.0)
-# what the second detector adds
+# what the second detector adds: huge words, too, of which the first one sees a few edges at best
+BY_SECOND = Trust(0.25, 0.6, 0.1, 2.5)
+# and where something is written for sure
 IN_WRITTEN = Trust(0.25, 0.6, 0.1)
 # What the small views alone show is less certain.
 IN_CONTRAST = Trust(0.3, 0.95, 0.12)
 IN_GRAIN = Trust(0.3, 0.95, 0.08)
-# A patch may be a thing. It counts if the second detector sees so much of it; if it is not thicker than a
-# share of the height, also if that much is seen in a view of it alone.
+# A patch may be a thing. It counts if the second detector sees so much of it; if it is long, or not thicker
+# than a share of the height, also if that much is seen in a view of it alone.
 THICK = 0.07
 SEEN_AGAIN = 0.3
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
@@ -235,7 +238,7 @@ class Painter:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
         half, likely, second = shrink(picture, 2), look(self._first, picture), look(self._second, picture)
         mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second, self._second))
-        by_second = grow(second, IN_WRITTEN, self._confirm(picture, half, self._second, self._first))
+        by_second = grow(second, BY_SECOND, self._confirm(picture, half, self._second, self._first))
         is_seen_by_both = mask.any() and by_second.any()
         mask |= by_second
         if mask.mean() <= SOME or not is_seen_by_both:
@@ -248,9 +251,9 @@ class Painter:
     def _confirm(self, picture: Pixels, view: Pixels, witness: Any, other: Any = None) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
-        It is, if the `witness`, a detector, sees it in `view`. What is not too thick is also looked at by the
-        `other` detector by itself, in the size of writing that the detectors know best; without another it is
-        believed. What is short must be seen so by the first detector in any case.
+        It is, if the `witness`, a detector, sees it in `view`. What is long or not too thick is also looked
+        at by the `other` detector by itself, in the size of writing that the detectors know best; without
+        another it is believed. What is short must be seen so by the first detector in any case.
         """
         again = cache(lambda: enlarge(look(witness, view), picture))
         answers: list[bool] = []
@@ -258,7 +261,7 @@ class Painter:
         def confirm(patch: Patch) -> bool:
             is_thick = patch.thickness > THICK * picture.shape[0]
             is_seen = patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN
-            if is_thick and not is_seen:
+            if is_thick and not is_seen and patch.slender < SHORT:
                 return False
             if other is None or (is_seen and patch.slender >= SHORT):
                 return True
@@ -422,10 +425,10 @@ def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: floa
             continue
         alone = np.pad(inside.astype(np.uint8), 1)
         thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
-        if thickness > trust.thickest * height:
-            continue
         centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
         length, breadth = max(sides), max(min(sides), 1.0)
+        if thickness > trust.thickest * height and length < trust.word * breadth:
+            continue
         is_line = length >= LONG * breadth
         further = min(beyond * thickness, FURTHEST * height)
         # the detector cuts off less of what is as broad as long
@@ -548,7 +551,7 @@ class Decoded(Sequence[Pixels]):
     def __len__(self) -> int:
         return len(self._jpegs)
 
-    def __getitem__(self, number: int) -> Pixels:
+    def __getitem__(self, number: Any) -> Any:
         jpeg = self._jpegs[number]
         picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
         if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
