@@ -165,13 +165,16 @@ SOME = 0.01
 
 
 class Painter:
-    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known."""
+    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known.
 
-    def __init__(self, models: Path) -> None:
+    With `alone`, the process does nothing else: numbers next to nothing may become zero in all of it.
+    """
+
+    def __init__(self, models: Path, alone: bool = False) -> None:
         cv2.setNumThreads(1)
         _share_memory()
         self._models = models
-        self._first, self._second = (_load(models, *model) for model in (FIRST, SECOND))
+        self._first, self._second = (_load(models, *model, alone) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetectorAruco()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
@@ -302,16 +305,17 @@ def _known(models: Path, name: str, digest: str) -> bytes:
     return content
 
 
-def _load(models: Path, name: str, digest: str) -> Any:
+def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
     content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
-    # Numbers next to nothing, of which the first detector has many, take a processor a hundred times as long.
-    # What the first session of a process says here holds for all.
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if alone:
+        # Numbers next to nothing, of which the first detector has many, take a processor a hundred times as
+        # long. What the first session of a process says here holds for all that it works out.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -561,7 +565,7 @@ class Decoded(Sequence[Pixels]):
 
 def main(models: str) -> None:
     """Paint the stills on stdin, and print them."""
-    painter = Painter(Path(models))
+    painter = Painter(Path(models), alone=True)
     pictures = Decoded([base64.b64decode(jpeg) for jpeg in json.load(sys.stdin)["stills"]])
     painted: list[str] = []
     covered: list[float] = []
