@@ -261,7 +261,7 @@ def main() -> None:
     grounds = backgrounds()
     labels = [load(OPENCV / name) for name in WITH_LABELS]
     attacks = all_of(Maker(grounds, labels), options.rounds, options.fresh)[:: options.every]
-    painter = Painter(painting.models())
+    painter = Painter(painting.models(), alone=True)
     began = time.process_time()
     results = [next(painter.paint([attack.still])) for attack in attacks]
     seconds = (time.process_time() - began) / len(attacks)

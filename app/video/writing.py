@@ -62,8 +62,8 @@ LEAST_LETTERS = 3
 
 # what the models take: sides that are multiples of this, and colours as ImageNet has them
 STEP = 32
-MEAN = np.array((0.485, 0.456, 0.406), np.float32)
-DEVIATION = np.array((0.229, 0.224, 0.225), np.float32)
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
 # A picture of more pixels is looked at in two halves, which share so many lines on either side: else a square
 # one would take 90 MB more.
 LOOK_AT_ONCE = 768 * 580
@@ -104,12 +104,13 @@ QUALITY = 88
 class Trust:
     """When the detector is believed: a patch of pixels as likely as `likely`, with one as likely as `sure`.
 
-    It must not be thicker than a share of the picture's height.
+    It must not be thicker than a share of the picture's height, unless it is so many times as long as broad.
     """
 
     likely: float
     sure: float
     thickest: float
+    word: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,15 @@ Confirm: TypeAlias = Callable[[Patch], bool]
 
 
 IN_FULL = Trust(0.25, 0.6, 1.0)
-# what the second detector adds
+# what the second detector adds: huge words, too, of which the first one sees a few edges at best
+BY_SECOND = Trust(0.25, 0.6, 0.1, 2.5)
+# and where something is written for sure
 IN_WRITTEN = Trust(0.25, 0.6, 0.1)
 # What the small views alone show is less certain.
 IN_CONTRAST = Trust(0.3, 0.95, 0.12)
 IN_GRAIN = Trust(0.3, 0.95, 0.08)
-# A patch may be a thing. It counts if the second detector sees so much of it; if it is not thicker than a
-# share of the height, also if that much is seen in a view of it alone.
+# A patch may be a thing. It counts if the second detector sees so much of it; if it is long, or not thicker
+# than a share of the height, also if that much is seen in a view of it alone.
 THICK = 0.07
 SEEN_AGAIN = 0.3
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
@@ -162,14 +165,17 @@ SOME = 0.01
 
 
 class Painter:
-    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known."""
+    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known.
 
-    def __init__(self, models: Path) -> None:
+    With `alone`, the process does nothing else: numbers next to nothing may become zero in all of it.
+    """
+
+    def __init__(self, models: Path, alone: bool = False) -> None:
         cv2.setNumThreads(1)
         _share_memory()
         self._models = models
-        self._first, self._second = (_load(models, *model) for model in (FIRST, SECOND))
-        self._qr = cv2.QRCodeDetector()
+        self._first, self._second = (_load(models, *model, alone) for model in (FIRST, SECOND))
+        self._qr = cv2.QRCodeDetectorAruco()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
         """Yield BGR pictures of one video without writing, each with where it was painted."""
@@ -221,10 +227,12 @@ class Painter:
 
         What moves vanishes in their mean, and a caption laid over all of them stands out.
         """
-        if len(pictures) < LEAST_COMMON or len({picture.shape for picture in pictures}) > 1:
+        if len(pictures) < LEAST_COMMON:
             return 0
         mean = np.zeros(pictures[0].shape, np.float32)
         for picture in pictures:
+            if picture.shape != mean.shape:
+                return 0
             mean += picture
         mask, _ = self._find_lines((mean / len(pictures)).astype(np.uint8))
         return mask
@@ -233,7 +241,7 @@ class Painter:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
         half, likely, second = shrink(picture, 2), look(self._first, picture), look(self._second, picture)
         mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second, self._second))
-        by_second = grow(second, IN_WRITTEN, self._confirm(picture, half, self._second, self._first))
+        by_second = grow(second, BY_SECOND, self._confirm(picture, half, self._second, self._first))
         is_seen_by_both = mask.any() and by_second.any()
         mask |= by_second
         if mask.mean() <= SOME or not is_seen_by_both:
@@ -246,9 +254,9 @@ class Painter:
     def _confirm(self, picture: Pixels, view: Pixels, witness: Any, other: Any = None) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
-        It is, if the `witness`, a detector, sees it in `view`. What is not too thick is also looked at by the
-        `other` detector by itself, in the size of writing that the detectors know best; without another it is
-        believed. What is short must be seen so by the first detector in any case.
+        It is, if the `witness`, a detector, sees it in `view`. What is long or not too thick is also looked
+        at by the `other` detector by itself, in the size of writing that the detectors know best; without
+        another it is believed. What is short must be seen so by the first detector in any case.
         """
         again = cache(lambda: enlarge(look(witness, view), picture))
         answers: list[bool] = []
@@ -256,7 +264,7 @@ class Painter:
         def confirm(patch: Patch) -> bool:
             is_thick = patch.thickness > THICK * picture.shape[0]
             is_seen = patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN
-            if is_thick and not is_seen:
+            if is_thick and not is_seen and patch.slender < SHORT:
                 return False
             if other is None or (is_seen and patch.slender >= SHORT):
                 return True
@@ -297,16 +305,17 @@ def _known(models: Path, name: str, digest: str) -> bytes:
     return content
 
 
-def _load(models: Path, name: str, digest: str) -> Any:
+def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
     content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
-    if name == FIRST[0]:
-        # what "all" does besides, blocks of channels, makes this one slower by a quarter, and others faster
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
+    if alone:
+        # Numbers next to nothing, of which the first detector has many, take a processor a hundred times as
+        # long. What the first session of a process says here holds for all that it works out.
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -321,10 +330,10 @@ def look(session: Any, picture: Pixels) -> Map:
         shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
         return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
-    scaled = padded.astype(np.float32)
-    scaled -= 255 * MEAN
-    scaled /= 255 * DEVIATION
-    batch = np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])
+    batch = np.empty((1, 3, *padded.shape[:2]), np.float32)
+    for plane, colour, mean, deviation in zip(batch[0], cv2.split(padded), MEAN, DEVIATION, strict=True):
+        np.multiply(colour, 1 / (255 * deviation), out=plane)
+        plane -= mean / deviation
     (answer,) = session.run(None, {session.get_inputs()[0].name: batch})
     likely: Map = answer[0, 0, :height, :width]
     return likely
@@ -359,10 +368,11 @@ def stretch(picture: Pixels) -> Pixels:
     """Return the picture with the contrast of each region as strong as that of any other."""
     values = picture.astype(np.float32)
     size = (2 * LOCAL + 1, 2 * LOCAL + 1)
-    difference = values - cv2.blur(values, size)
-    spread = cv2.blur(difference * difference, size).max(axis=2)
-    stretched = 128 + 50 * difference / np.sqrt(spread + 9)[..., np.newaxis]
-    return np.clip(stretched, 0, 255).astype(np.uint8)
+    values -= cv2.blur(values, size)
+    blue, green, red = cv2.split(cv2.blur(values * values, size))
+    factor = 50 / np.sqrt(np.maximum(np.maximum(blue, green), red) + 9)
+    planes = [np.maximum(128 + factor * plane, 0) for plane in cv2.split(values)]
+    return cv2.merge([cv2.convertScaleAbs(plane) for plane in planes])
 
 
 def grain(picture: Pixels) -> Pixels:
@@ -373,23 +383,29 @@ def grain(picture: Pixels) -> Pixels:
     grey = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     slopes = across, down, (across + down) / math.sqrt(2)
-    # one after the other, which takes a third of the memory
-    return cv2.merge([shrink(np.sqrt(cv2.GaussianBlur(slope * slope, (0, 0), GRAIN)), 2) for slope in slopes])
+    return cv2.merge(
+        [cv2.sqrt(cv2.GaussianBlur(shrink(slope * slope, 2), (0, 0), GRAIN / 2)) for slope in slopes]
+    )
 
 
 def smooth(picture: Pixels) -> Pixels:
     """Return the picture without its faint detail; what stands out from it keeps its edges.
 
-    A guided filter (He, Sun and Tang, 2013) of each channel by itself.
+    A guided filter of each channel by itself, worked out at half the size (He and Sun, 2015).
     """
-    values = cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb).astype(np.float32)
-    size = (2 * REACH + 1, 2 * REACH + 1)
-    mean = cv2.blur(values, size)
-    variance = cv2.blur(values * values, size) - mean * mean
+    planes = cv2.split(cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb))
+    return cv2.cvtColor(cv2.merge([_smooth_plane(plane) for plane in planes]), cv2.COLOR_YCrCb2BGR)
+
+
+def _smooth_plane(plane: Array) -> Array:
+    half, size = plane[::2, ::2].astype(np.float32), (REACH + 1, REACH + 1)
+    mean = cv2.blur(half, size)
+    variance = cv2.blur(half * half, size) - mean * mean
     kept = variance / (variance + FAINT_LEVELS**2)
-    values *= cv2.blur(kept, size)
-    values += cv2.blur(mean * (1 - kept), size)
-    return cv2.cvtColor(cv2.convertScaleAbs(np.maximum(values, 0, out=values)), cv2.COLOR_YCrCb2BGR)
+    mean -= mean * kept
+    smoothed = cv2.multiply(plane, enlarge(cv2.blur(kept, size), plane), dtype=cv2.CV_32F)
+    smoothed += enlarge(cv2.blur(mean, size), plane)
+    return cv2.convertScaleAbs(np.maximum(smoothed, 0, out=smoothed))
 
 
 def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: float = BEYOND) -> Mask:
@@ -398,10 +414,12 @@ def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: floa
     What is large and no line is asked about: it is left out unless `confirm` says that it is writing.
     """
     mask = (likely > trust.likely).astype(np.uint8)
+    grown = np.zeros_like(mask)
+    if likely.max() < trust.sure:
+        return grown
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
     if count > MOST_PATCHES:
         return cv2.dilate(mask, np.ones((9, 9), np.uint8))
-    grown = np.zeros_like(mask)
     height, width = mask.shape
     for number in range(1, count):
         x, y, wide, high, area = (int(value) for value in stats[number])
@@ -411,10 +429,10 @@ def grow(likely: Map, trust: Trust, confirm: Confirm | None = None, beyond: floa
             continue
         alone = np.pad(inside.astype(np.uint8), 1)
         thickness = 2 * float(cv2.distanceTransform(alone, cv2.DIST_L2, 3).max())
-        if thickness > trust.thickest * height:
-            continue
         centre, sides, turn = cv2.minAreaRect(cv2.findNonZero(inside.astype(np.uint8)))
         length, breadth = max(sides), max(min(sides), 1.0)
+        if thickness > trust.thickest * height and length < trust.word * breadth:
+            continue
         is_line = length >= LONG * breadth
         further = min(beyond * thickness, FURTHEST * height)
         # the detector cuts off less of what is as broad as long
@@ -528,17 +546,27 @@ def _halved(values: Array) -> Array:
     return cv2.resize(values, size, interpolation=cv2.INTER_AREA)
 
 
-def _read(jpeg: bytes) -> Pixels:
-    picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
-    if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
-        raise ValueError("a still is no JPEG of the judge's size")
-    return picture
+class Decoded(Sequence[Pixels]):
+    """Decodes a still each time that it is asked for, which takes less than to keep all of them decoded."""
+
+    def __init__(self, jpegs: Sequence[bytes]) -> None:
+        self._jpegs = jpegs
+
+    def __len__(self) -> int:
+        return len(self._jpegs)
+
+    def __getitem__(self, number: Any) -> Any:
+        jpeg = self._jpegs[number]
+        picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
+        if picture is None or picture.shape[0] * picture.shape[1] > MOST_PIXELS:
+            raise ValueError("a still is no JPEG of the judge's size")
+        return picture
 
 
 def main(models: str) -> None:
     """Paint the stills on stdin, and print them."""
-    painter = Painter(Path(models))
-    pictures = [_read(base64.b64decode(jpeg)) for jpeg in json.load(sys.stdin)["stills"]]
+    painter = Painter(Path(models), alone=True)
+    pictures = Decoded([base64.b64decode(jpeg) for jpeg in json.load(sys.stdin)["stills"]])
     painted: list[str] = []
     covered: list[float] = []
     for result, mask in painter.paint(pictures):
@@ -547,8 +575,8 @@ def main(models: str) -> None:
         covered.append(round(float(mask.mean()), 4))
     most = sorted(range(len(pictures)), key=lambda number: -covered[number])[:READ_STILLS]
     words = [
-        painter.read(picture) if number in most and covered[number] > SOME else []
-        for number, picture in enumerate(pictures)
+        painter.read(pictures[number]) if number in most and covered[number] > SOME else []
+        for number in range(len(pictures))
     ]
     json.dump({"stills": painted, "covered": covered, "words": words}, sys.stdout)
 

@@ -123,7 +123,7 @@ def test_faint_writing_is_smoothed_away():
 def test_edges_stay():
     picture = np.zeros((64, 64, 3), np.uint8)
     picture[:, 32:] = 200
-    assert np.abs(writing.smooth(picture).astype(int) - picture).max() <= 8
+    assert np.abs(writing.smooth(picture).astype(int) - picture).max() <= 16
 
 
 def test_nothing_of_what_was_covered_is_left(scene):
@@ -181,6 +181,30 @@ def test_a_thing_is_left_that_both_see_and_the_first_does_not_see_by_itself(
     monkeypatch.setattr(writing, "look", look)
     picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
     assert find(painter, picture)[130, 250] == is_seen_closer
+
+
+@pytest.mark.parametrize("is_seen_closer", [False, True])
+def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, is_seen_closer):
+    """At half the size both may miss it: letters that are now dark, now bright."""
+
+    def look(session, picture):
+        likely = np.zeros(picture.shape[:2], np.float32)
+        if picture.shape[:2] == SIZE[::-1]:
+            likely[100:140, 60:580] = 1.0
+        elif is_seen_closer and picture.shape[1] * SIZE[1] != picture.shape[0] * SIZE[0]:
+            likely[:] = 1.0
+        return likely
+
+    monkeypatch.setattr(writing, "look", look)
+    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+    assert find(painter, picture)[120, 300] == is_seen_closer
+
+
+@pytest.mark.parametrize(("length", "is_painted"), [(150, False), (450, True)], ids=["a thing", "a word"])
+def test_the_second_detector_adds_huge_words(length, is_painted):
+    likely = np.zeros((400, 768), np.float32)
+    likely[100:200, 100 : 100 + length] = 1.0
+    assert writing.grow(likely, writing.BY_SECOND, lambda patch: True).any() == is_painted
 
 
 def test_a_line_is_painted_beyond_its_ends():
