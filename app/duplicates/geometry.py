@@ -43,8 +43,8 @@ SURELY_MOVES = 0.375
 # what both show must be so long, in seconds and as a share of the video
 SHORTEST = 2.0
 LEAST_SHARE = 0.2
-# And it must be apart by less than this share of what it is where it is shifted by so many seconds; at another
-# speed or backwards by less than the second, as of many lines one may fit.
+# And it must be apart by less than this share of what it is where it is shifted by so many seconds; at other
+# speeds, or backwards, by less than the second share, as of many lines one may fit.
 ELSEWHERE_SHARE = 0.6
 ELSEWHERE_SHARE_OF_OTHERS = 0.4
 ELSEWHERE = (-2.5, -1.5, -1.0, 1.0, 1.5, 2.5)

@@ -40,11 +40,11 @@ SHIFT = 0.125
 # and not more steps than these: they are larger if somebody says that his film lasts for hours
 MOST_SHIFTS = 5000
 # Moments agree by so many standard deviations better than others. Below the first a span ends; the mean of a
-# span must be the second, and the less a span is long the more: the third, by the root of its moments. No
+# span must be the second, and the less a span is long the more: the third, by the root of its seconds. No
 # moment counts more than the fourth. So many moments tell a span.
 ENDING_EXCESS = 0.6
 LEAST_EXCESS = 1.2
-SURE_EXCESS = 8.0
+SURE_EXCESS = 4.2
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
 # Who stirs in a pot does the same every second. So moved by up to so many seconds, half of it still in the
@@ -92,7 +92,8 @@ def match(
     run = _best_run(excess, seconds, its_seconds)
     if run is None or len(run.seconds) < LEAST_MOMENTS:
         return None
-    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / len(run.seconds) ** 0.5):
+    length = len(run.seconds) * float(np.median(np.diff(its_seconds)))
+    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / max(length, 1e-3) ** 0.5):
         return None
     if _elsewhere(run, excess, seconds) > REPEATED_SHARE * run.excess:
         return None
