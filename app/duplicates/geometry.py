@@ -38,9 +38,16 @@ WANTED_KEYS = 1800
 MOST_ALIKE = 5
 # glances of which less than this share is on the other's picture say nothing
 LEAST_OVERLAP = 0.15
+# a video moves that much if it is surely not filmed by a fixed camera, see movement.py
+SURELY_MOVES = 0.375
 # what both show must be so long, in seconds and as a share of the video
 SHORTEST = 2.0
 LEAST_SHARE = 0.2
+# And it must be apart by less than this share of what it is where it is shifted by so many seconds; at other
+# speeds, or backwards, by less than the second share, as of many lines one may fit.
+ELSEWHERE_SHARE = 0.6
+ELSEWHERE_SHARE_OF_OTHERS = 0.4
+ELSEWHERE = (-2.5, -1.5, -1.0, 1.0, 1.5, 2.5)
 # nothing more is tried where so much is found
 ENOUGH = 0.9
 
@@ -112,12 +119,10 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
     mirrored = replace(one, glances=one.glances.mirrored, views=one.mirrored)
     plainly = [(one, False, placement) for placement in _placements(one.views, other.views)]
     as_mirrored = [(mirrored, True, placement) for placement in _placements(mirrored.views, other.views)]
-    # all takes before a fixed camera look alike as wholes
-    if any(movement.stands_still(each.glances.pictures) for each in (one, other)):
-        as_wholes = []
-    else:
-        as_wholes = [*plainly, *as_mirrored]
-    for shown, is_mirrored, placement in as_wholes:
+    # All takes before a fixed camera look alike as wholes. But a mark makes a copy of what moves stand still.
+    moves, its_moves = (movement.moving(each.glances.pictures) for each in (one, other))
+    is_fixed = its_moves < movement.STILL or (moves < movement.STILL and its_moves < SURELY_MOVES)
+    for shown, is_mirrored, placement in [] if is_fixed else [*plainly, *as_mirrored]:
         spans = tuple(
             replace(span, mirrored=is_mirrored)
             for span in _compare(shown, other, placement)
@@ -147,6 +152,7 @@ def _seconds(spans: tuple[Span, ...]) -> float:
 def _placements(views: tuple[View, ...], known: tuple[View, ...]) -> list[Placement]:
     """How the pictures of one video may lie on those of another: the best supported first."""
     found: list[tuple[int, Placement]] = []
+    agreeing: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING)
     for view in views:
         candidates = []
@@ -161,6 +167,7 @@ def _placements(views: tuple[View, ...], known: tuple[View, ...]) -> list[Placem
             mine, theirs = _agreeing(view, its, np.array(pairs, int).reshape(-1, 2))
             candidates.append((len(mine), view.places[mine], its.places[theirs]))
         candidates.sort(key=lambda each: -each[0])
+        agreeing += [each[1:] for each in candidates[:2]]
         for count, source, target in candidates[:2]:
             if count < LEAST_CORNERS:
                 break
@@ -172,7 +179,25 @@ def _placements(views: tuple[View, ...], known: tuple[View, ...]) -> list[Placem
             if support >= LEAST_CORNERS and _is_sound(placement):
                 found.append((support, placement))
     found.sort(key=lambda each: -each[0])
-    return _distinct([placement for _, placement in found])
+    return _distinct([*_of_all(agreeing), *(placement for _, placement in found)])
+
+
+def _of_all(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]]) -> list[Placement]:
+    """How the pictures lie if they do so in the same way all the time, by the corners of all views.
+
+    That is nearer to the truth than what one view says, and takes fewer corners of each.
+    """
+    if sum(len(source) for source, _ in pairs) < LEAST_CORNERS:
+        return []
+    source, target = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    cv2.setRNGSeed(1)
+    laid, inliers = cv2.estimateAffinePartial2D(
+        source, target, method=cv2.RANSAC, ransacReprojThreshold=PRECISION, maxIters=1000
+    )
+    if laid is None or inliers.sum() < LEAST_CORNERS:
+        return []
+    placement = np.vstack([laid, [0.0, 0.0, 1.0]])
+    return [placement] if _is_sound(placement) else []
 
 
 def _agreeing(view: View, its: View, pairs: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -231,12 +256,38 @@ def _compare(one: Features, other: Features, placement: Placement) -> tuple[Span
         ]
     )
     inside = inside & ~_covered(mine, known)
-    if inside.mean() < LEAST_OVERLAP:
+    if inside.mean() < LEAST_OVERLAP or movement.moving(mine.astype(np.float32), inside) < movement.STILL:
         return ()
     rows, its = (_normalised(glances, inside) for glances in (mine, known))
-    return matching.find_spans(
-        one.seconds, other.seconds, _apart(rows, its), _apart(rows, rows), _apart(its, its)
-    )
+    distances = _apart(rows, its)
+    spans = matching.find_spans(one.seconds, other.seconds, distances, _apart(rows, rows), _apart(its, its))
+    return tuple(span for span in spans if _is_only_here(span, distances, one.seconds, other.seconds))
+
+
+def _is_only_here(
+    span: Span,
+    distances: matching.Distances,
+    seconds: NDArray[np.float32],
+    its_seconds: NDArray[np.float32],
+) -> bool:
+    """Whether a span fits clearly better in its place than a second or two away.
+
+    A head that fills the picture moves all of it, and is in the same pose again in another take.
+    """
+    rows = np.flatnonzero((seconds >= span.start) & (seconds <= span.end))
+    share = (seconds[rows] - span.start) / (span.end - span.start)
+    forward = span.other_start + share * (span.other_end - span.other_start)
+
+    def apart(places: NDArray[np.floating]) -> float:
+        shown = (places >= its_seconds[0]) & (places <= its_seconds[-1])
+        if shown.sum() < len(places) / 3:
+            return np.inf
+        return float(distances[rows[shown], movement.nearest(its_seconds, places[shown])].mean())
+
+    places = min((forward, span.other_start + span.other_end - forward), key=apart)
+    speed = (places[-1] - places[0]) / (span.end - span.start)
+    most = ELSEWHERE_SHARE if abs(speed - 1) < 0.1 else ELSEWHERE_SHARE_OF_OTHERS
+    return apart(places) < most * min(apart(places + shift) for shift in ELSEWHERE)
 
 
 def _of_glances(placement: Placement) -> Placement:

@@ -24,6 +24,10 @@ MAX_LAID = 120
 STEPS = 3
 COARSE = 2.0
 MAX_STEP = 2.5
+# What a mark covers is found in so many steps, and is this many times as far from the other video as most of
+# the picture is.
+MARK_STEPS = 15
+MARK = 4
 # what moves at the most must do so by as many grey levels, or it is the rounding of numbers
 LEAST_MOVE = 1e-3
 # so many pixels must lie on the other picture
@@ -36,11 +40,11 @@ SHIFT = 0.125
 # and not more steps than these: they are larger if somebody says that his film lasts for hours
 MOST_SHIFTS = 5000
 # Moments agree by so many standard deviations better than others. Below the first a span ends; the mean of a
-# span must be the second, and the less a span is long the more: the third, by the root of its moments. No
+# span must be the second, and the less a span is long the more: the third, by the root of its seconds. No
 # moment counts more than the fourth. So many moments tell a span.
 ENDING_EXCESS = 0.6
 LEAST_EXCESS = 1.2
-SURE_EXCESS = 6.0
+SURE_EXCESS = 4.2
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
 # Who stirs in a pot does the same every second. So moved by up to so many seconds, half of it still in the
@@ -50,14 +54,20 @@ REPEATED_SHARE = 0.7
 # the camera stands still if half of the picture changes by less than this share of its contrast
 STILL = 0.25
 
+Picture = NDArray[np.float32]
 Pictures = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def stands_still(pictures: Pictures) -> bool:
-    """Whether a video is filmed by a fixed camera, by its glances."""
-    fine = _fine(_blurred(pictures, 0.5), np.ones(pictures.shape[1:], bool), BROAD)
-    return bool(np.median(fine.std(axis=0)) < STILL * fine.mean(axis=0).std())
+def moving(pictures: Pictures, inside: Mask | None = None) -> float:
+    """Return by how much of its contrast half of a video changes, or half of what is `inside` of it.
+
+    That is less than STILL before a fixed camera.
+    """
+    if inside is None:
+        inside = np.ones(pictures.shape[1:], bool)
+    fine = _fine(_blurred(pictures, 0.5), inside, BROAD)[:, inside]
+    return float(np.median(fine.std(axis=0)) / max(float(fine.mean(axis=0).std()), 1e-6))
 
 
 def match(
@@ -82,7 +92,8 @@ def match(
     run = _best_run(excess, seconds, its_seconds)
     if run is None or len(run.seconds) < LEAST_MOMENTS:
         return None
-    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / len(run.seconds) ** 0.5):
+    length = len(run.seconds) * float(np.median(np.diff(its_seconds)))
+    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / max(length, 1e-3) ** 0.5):
         return None
     if _elsewhere(run, excess, seconds) > REPEATED_SHARE * run.excess:
         return None
@@ -114,13 +125,16 @@ def _residuals(
     mine = _blurred(mine, 0.45 * max(0.0, scale**-2 - 0.6) ** 0.5)
     mean = its.mean(axis=0)
     placements = np.repeat(laid[None], len(mine), axis=0)
+    inside = _without(inside, _marked(_warped(mine, placements, (width, height)).mean(axis=0), its, inside))
     for coarse, broad in ((COARSE, 2 * BROAD), (0.0, BROAD)):
         fit = _Fit(_blurred(mean[None], coarse), its, inside, broad)
-        for _ in range(STEPS):
-            pixels = fit.pixels(_blurred(_warped(mine, placements, (width, height)), coarse))
-            placements = fit.moved(placements, pixels)
-        pixels = fit.pixels(_blurred(_warped(mine, placements, (width, height)), coarse))
-        inside = inside & ~fit.covered(pixels)
+        for step in range(STEPS + 1):
+            # a mark beside what is compared must not be blurred into it
+            laid_on = np.where(inside, _warped(mine, placements, (width, height)), mean)
+            pixels = fit.pixels(_blurred(laid_on, coarse))
+            if step < STEPS:
+                placements = fit.moved(placements, pixels)
+        inside = _without(inside, fit.covered(pixels))
     fit = _Fit(mean[None], its, inside, BROAD)
     moving = (
         _quick(fit.without_mean(fit.pixels(pictures)), times)
@@ -179,8 +193,45 @@ class _Fit:
         """Where the pictures never show what the mean shows: marks, borders."""
         differs = np.abs(self.without_mean(pixels).mean(axis=0)).reshape(self.shape)
         far = (differs > 4 * np.median(differs[self.inside]) + 2) & self.inside
-        covered = cv2.dilate(far.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        return covered if (self.inside & ~covered).sum() >= LEAST_PIXELS else np.zeros_like(covered)
+        return _widened(far)
+
+
+def _marked(shown: Picture, its: Pictures, inside: Mask) -> Mask:
+    """Where a picture shows something else than the other video: a mark, a border.
+
+    Found before anything is moved, as a sticker pulls the pictures to where they do not lie. The picture may
+    differ in contrast, light and a little in its place. So it is fitted, by what most pixels agree on.
+    """
+    picture, seen = (cv2.GaussianBlur(each, (0, 0), 0.7) for each in (its.mean(axis=0), shown))
+    down, across = np.gradient(picture)
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]] / max(picture.shape) - 0.5
+    moves = (across, down, across * x, across * y, down * x, down * y)
+    parts = np.stack([picture, np.ones_like(picture), x, y, *moves], axis=-1)[inside].astype(np.float64)
+    varies = its.var(axis=0)[inside]
+    weights = 1 / (varies + np.median(varies) + 1)
+    trust = np.ones_like(weights)
+    for _ in range(MARK_STEPS):
+        weighed = parts * (weights * trust)[:, None]
+        normal = weighed.T @ parts
+        normal += np.diag(1e-6 * np.diag(normal) + 1e-9)
+        differs = np.abs(seen[inside] - parts @ np.linalg.solve(normal, weighed.T @ seen[inside]))
+        usual = 1.5 * np.median(differs) + 0.5
+        trust = 1 / (1 + (differs / usual) ** 2)
+    far = np.zeros(inside.shape, bool)
+    far[inside] = differs > MARK * usual
+    # thin lines are edges that are not in their place yet
+    opened = cv2.morphologyEx(far.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    return _widened(opened.astype(bool))
+
+
+def _widened(mask: Mask) -> Mask:
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+
+
+def _without(inside: Mask, covered: Mask) -> Mask:
+    """Return what is inside and not covered; all of it, if too little would be left."""
+    left = inside & ~covered
+    return left if left.sum() >= LEAST_PIXELS else inside
 
 
 def _scale(laid: NDArray[np.float64], width: int, height: int) -> float:
@@ -291,7 +342,7 @@ def _best_run(
             break
         shifts = np.arange(first, first + reach, max(SHIFT, reach / MOST_SHIFTS))
         places = (its_seconds - shifts[:, None]) / speed
-        rows = _nearest(seconds, places)
+        rows = nearest(seconds, places)
         shown = np.abs(seconds[rows] - places) <= tolerance
         gains = np.where(shown, excess[rows, columns] - ENDING_EXCESS, -1)
         # of each line the run with the largest sum
@@ -314,12 +365,13 @@ def _elsewhere(run: _Run, excess: Pictures, seconds: NDArray[np.float32]) -> flo
         places = run.seconds + shift
         shown = (places >= seconds[0]) & (places <= seconds[-1])
         if shown.sum() >= len(places) / 2:
-            rows = _nearest(seconds, places[shown])
+            rows = nearest(seconds, places[shown])
             best = max(best, float(excess[rows, run.moments[shown]].mean()))
     return best
 
 
-def _nearest(seconds: NDArray[np.float32], places: NDArray[np.floating]) -> NDArray[np.intp]:
+def nearest(seconds: NDArray[np.float32], places: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return which of the ascending `seconds` are nearest to the places."""
     after = np.clip(np.searchsorted(seconds, places), 1, len(seconds) - 1)
     return after - (places - seconds[after - 1] < seconds[after] - places)
 

@@ -7,6 +7,7 @@ earlier video is evaluated later, the video is compared again and its result is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from app.assessment import formula
 from app.assessment.model import Claim, Outcome
@@ -82,6 +83,32 @@ class Comparison:
     unverified: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Sought:
+    """A video that is looked for among others: its fingerprints, and the keys by which it is looked up."""
+
+    plain: Fingerprint
+    mirrored: Fingerprint
+    features: Features | None
+
+    @cached_property
+    def insets(self) -> list[tuple[Fingerprint, Fingerprint]]:
+        """The fingerprints of what is shown inside of the video's picture, and of its mirror images."""
+        return [matching.fingerprints(inset) for inset in self.features.insets] if self.features else []
+
+    @cached_property
+    def keys(self) -> list[int]:
+        return matching.wanted_keys(self.plain, self.mirrored)
+
+    @cached_property
+    def keys_inside(self) -> list[int]:
+        return matching.keys_of_insets(self.insets)
+
+    @cached_property
+    def keys_of_features(self) -> list[int]:
+        return geometry.keys(self.features, geometry.WANTED_KEYS) if self.features else []
+
+
 NOT_COMPARED = Originality(1.0, None, DuplicatesPart(compared=False))
 
 
@@ -101,30 +128,38 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     queries.lock_miner(subject.miner_hotkey)
     plain, mirrored = matching.fingerprints(outcome.fingerprint)
     features = packing.unpack(outcome.features) if outcome.features else None
-    insets = _insets(features)
-    keys, keys_inside = matching.wanted_keys(plain, mirrored), matching.keys_of_insets(insets)
+    sought = _Sought(plain, mirrored, features)
     latest = queries.find_latest()
-    found, own = _look(subject, plain, mirrored, keys, features)
-    wanted = geometry.keys(features, geometry.WANTED_KEYS) if features else []
-    later = set(queries.list_later(keys, subject, COMPARED))
+    found, own = _look(subject, sought)
+    later = set(queries.list_later(sought.keys, subject, COMPARED))
     later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
     if features:
-        later |= set(queries.list_later_sharing_features(wanted, subject, COMPARED_BY_FEATURES))
+        later |= set(
+            queries.list_later_sharing_features(sought.keys_of_features, subject, COMPARED_BY_FEATURES)
+        )
     queries.lock_memory()
     seen = {each.video.submission_id for each in found}
     since = [
-        each for each in queries.list_sharing_since(keys, subject, latest) if each.submission_id not in seen
+        each
+        for each in queries.list_sharing_since(sought.keys, subject, latest)
+        if each.submission_id not in seen
     ]
     found += match_all(subject.miner_hotkey, plain, mirrored, since)
-    if insets:
-        since = queries.list_sharing_since(keys_inside, subject, latest)
-        found = _merged(found, match_insets(plain, insets, since))
-    later |= set(queries.list_later_since(keys, subject, latest))
+    if sought.insets:
+        since = queries.list_sharing_since(sought.keys_inside, subject, latest)
+        found = _merged(found, match_insets(plain, sought.insets, since))
+    later |= set(queries.list_later_since(sought.keys, subject, latest))
     if features:
-        since = queries.list_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES)
+        since = queries.list_sharing_features_since(
+            sought.keys_of_features, subject, latest, COMPARED_BY_FEATURES
+        )
         more = [each for video in since if (each := match_features(plain, features, video))]
         found = _merged(found, more)
-        later |= set(queries.list_later_sharing_features_since(wanted, subject, latest, COMPARED_BY_FEATURES))
+        later |= set(
+            queries.list_later_sharing_features_since(
+                sought.keys_of_features, subject, latest, COMPARED_BY_FEATURES
+            )
+        )
     assertions = queries.list_hash_assertions(claim.video_hash)
     same_file = _find_same_file(assertions, subject)
     return Comparison(
@@ -152,46 +187,37 @@ def find_known(
         return same_file.rejection_reason
     plain, mirrored = matching.fingerprints(frames)
     unpacked = packing.unpack(features) if features else None
-    keys = matching.wanted_keys(plain, mirrored)
-    found, own = _look(subject, plain, mirrored, keys, unpacked)
+    found, own = _look(subject, _Sought(plain, mirrored, unpacked))
     found_out = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not is_appeal)
     return found_out.rejection_reason
 
 
-def _insets(features: Features | None) -> list[tuple[Fingerprint, Fingerprint]]:
-    """Return the fingerprints of what is shown inside of a video's picture, and of its mirror images."""
-    return [matching.fingerprints(inset) for inset in features.insets] if features else []
-
-
-def _look(
-    subject: Subject, plain: Fingerprint, mirrored: Fingerprint, keys: list[int], features: Features | None
-) -> tuple[list["Compared"], list[Known]]:
+def _look(subject: Subject, sought: _Sought) -> tuple[list["Compared"], list[Known]]:
     """Compare with the likeliest videos before `subject` and with its miner's own last; return those too."""
     own = queries.list_own(subject, WINDOW_HOURS, WINDOW)
     # the likeliest first
-    videos = {each.submission_id: each for each in [*queries.list_sharing(keys, subject, COMPARED), *own]}
-    found = match_all(subject.miner_hotkey, plain, mirrored, videos.values())
-    insets = _insets(features)
-    if insets:
+    sharing = queries.list_sharing(sought.keys, subject, COMPARED)
+    videos = {each.submission_id: each for each in [*sharing, *own]}
+    found = match_all(subject.miner_hotkey, sought.plain, sought.mirrored, videos.values())
+    if sought.insets:
         # by a list of their own, so that what is inside hides no original of the whole
-        sharing = queries.list_sharing(matching.keys_of_insets(insets), subject, COMPARED)
+        sharing = queries.list_sharing(sought.keys_inside, subject, COMPARED)
         videos = {each.submission_id: each for each in [*sharing, *own]}
-        found = _merged(found, match_insets(plain, insets, videos.values()))
-    if features:
-        found = _merged(found, _look_by_features(subject, plain, features, found))
+        found = _merged(found, match_insets(sought.plain, sought.insets, videos.values()))
+    if sought.features:
+        found = _merged(found, _look_by_features(subject, sought, sought.features, found))
     return found, own
 
 
 def _look_by_features(
-    subject: Subject, plain: Fingerprint, features: Features, found: list["Compared"]
+    subject: Subject, sought: _Sought, features: Features, found: list["Compared"]
 ) -> list["Compared"]:
     """Return what is found in the videos that share most features, unless enough was found without them."""
     known = frozenset[int]().union(*(each.match.frames for each in found))
-    if len(known) > formula.MAX_MATCHED * len(plain):
+    if len(known) > formula.MAX_MATCHED * len(sought.plain):
         return []
-    wanted = geometry.keys(features, geometry.WANTED_KEYS)
-    videos = queries.list_sharing_features(wanted, subject, COMPARED_BY_FEATURES)
-    return [each for video in videos if (each := match_features(plain, features, video))]
+    videos = queries.list_sharing_features(sought.keys_of_features, subject, COMPARED_BY_FEATURES)
+    return [each for video in videos if (each := match_features(sought.plain, features, video))]
 
 
 def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]:
@@ -358,15 +384,15 @@ def _compare_again(id: int, known: Known, cause: Subject) -> bool:
     originality = _find_same_file(before, subject)
     if originality is None:
         (pair,) = match_all(subject.miner_hotkey, plain, mirrored, [known])
-        by_insets = match_insets(plain, _insets(features), [known])
+        sought = _Sought(plain, mirrored, features)
+        by_insets = match_insets(plain, sought.insets, [known])
         is_take = known.miner_hotkey == subject.miner_hotkey and matching.shows_same_place(
             plain, known.fingerprint
         )
         by_features = match_features(plain, features, known) if features else None
         if not (pair.match.frames or pair.joint is not None or is_take or by_insets or by_features):
             return True
-        keys = matching.wanted_keys(plain, mirrored)
-        found, own = _look(subject, plain, mirrored, keys, features)
+        found, own = _look(subject, sought)
         originality = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=False)
     score, status = 0.0, SubmissionStatus.REJECTED
     if originality.rejection_reason is None:

@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from app.video.frames import FrameHash, Still
 from app.video.measures import GreyFrame
 
-# glances: so many pixels on the longer side; 8 a second up to 30 s, then fewer; of known videos 2 a second
+# glances: so many pixels on the longer side; 8 a second up to 30 s, then fewer; of known videos 4 a second up
+# to 30 s, then fewer
 GLANCE_SIDE = 48
 MAX_GLANCES = 240
 MAX_STORED_GLANCES = 120
-STORED_RATE = 2
+STORED_RATE = 4
 # views, those of the mirror image, and corners of each
 MAX_VIEWS = 12
 MAX_MIRRORED = 6

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from app.assessment.wire import MAX_FEATURES_KIB
 from app.db import db
 from app.duplicates import geometry, movement
+from app.duplicates.matching import Span
 from app.evaluation import service as evaluation
 from app.evaluation.models import SubmitIn, read_outcome
 from app.video import features
@@ -118,6 +119,25 @@ def test_what_hardly_moves_is_known_again_and_told_from_another_take():
         take = talk(way, alter=askew)
         assert geometry._placements(take.views, spoken.views)
         assert not geometry.match(take, spoken)
+
+
+def test_a_copy_under_a_sticker_is_known_again():
+    def sticker(picture):
+        return cv2.circle(picture, (460, 250), 110, 250, -1)
+
+    assert share(geometry.match(talk(1, 6, sticker), features.stored(talk(1, 6)))) > 0.9
+
+
+def test_what_fits_as_well_a_second_later_is_no_copy():
+    seconds = np.arange(0, 6, 0.25, dtype=np.float32)
+    apart = np.abs(seconds[:, None] - seconds) * 40
+    span = Span(0.25, 5.5, 0.25, 5.5, False)
+    assert geometry._is_only_here(span, apart + 10, seconds, seconds)
+    assert not geometry._is_only_here(span, apart + 70, seconds, seconds)
+    # backwards, a fit must be the better
+    assert geometry._is_only_here(span, apart[::-1] + 10, seconds, seconds)
+    assert not geometry._is_only_here(span, apart[::-1] + 35, seconds, seconds)
+    assert geometry._is_only_here(span, apart + 35, seconds, seconds)
 
 
 def stirred(way, seconds=20, period=1.2):
