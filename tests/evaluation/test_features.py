@@ -128,6 +128,21 @@ def test_a_copy_under_a_sticker_is_known_again():
     assert share(geometry.match(talk(1, 6, sticker), features.stored(talk(1, 6)))) > 0.9
 
 
+def test_where_a_sticker_is_is_found_before_anything_is_moved():
+    random = np.random.default_rng(1)
+    picture = cv2.GaussianBlur(random.uniform(0, 255, (27, 48)).astype(np.float32), (0, 0), 1.5) * 3 - 250
+    known = np.array([picture + random.normal(0, 2, picture.shape) for _ in range(20)], np.float32)
+    # paler, and not quite in its place
+    moved = np.array([[1, 0, 0.4], [0, 1, -0.3]])
+    paler = cv2.warpAffine(0.8 * picture + 20, moved, (48, 27), borderMode=cv2.BORDER_REFLECT)
+    everywhere = np.ones(picture.shape, bool)
+    assert movement._marked(paler, known, everywhere).mean() < 0.1
+    covered = np.zeros(picture.shape, bool)
+    covered[8:20, 20:36] = True
+    marked = movement._marked(np.where(covered, 250, paler).astype(np.float32), known, everywhere)
+    assert marked[covered].mean() > 0.9 and marked[~covered].mean() < 0.25
+
+
 def test_what_fits_as_well_a_second_later_is_no_copy():
     seconds = np.arange(0, 6, 0.25, dtype=np.float32)
     apart = np.abs(seconds[:, None] - seconds) * 40
