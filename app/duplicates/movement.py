@@ -47,6 +47,10 @@ LEAST_EXCESS = 1.2
 SURE_EXCESS = 4.2
 MOST_EXCESS = 4.0
 LEAST_MOMENTS = 9
+# A span lasts so many seconds, or is this share of the video. An arm that leaves its home is one event that
+# many takes share, but it shows in what moves for some four seconds.
+LEAST_SECONDS = 4.4
+WHOLE_SHARE = 0.9
 # Who stirs in a pot does the same every second. So moved by up to so many seconds, half of it still in the
 # video, a span must agree less well than this share of how it agrees in its place.
 REPEATED_SECONDS = 12.0
@@ -97,7 +101,9 @@ def match(
         return None
     if _elsewhere(run, excess, seconds) > REPEATED_SHARE * run.excess:
         return None
-    return _span_of(run, seconds, its_seconds)
+    span = _span_of(run, seconds, its_seconds)
+    is_whole = span.end - span.start >= WHOLE_SHARE * float(seconds[-1] - seconds[0])
+    return span if is_whole or length >= LEAST_SECONDS else None
 
 
 def _residuals(

@@ -143,6 +143,32 @@ def test_where_a_sticker_is_is_found_before_anything_is_moved():
     assert marked[covered].mean() > 0.9 and marked[~covered].mean() < 0.25
 
 
+def test_three_seconds_of_the_same_movement_are_no_copy_unless_they_are_all_of_it():
+    random = np.random.default_rng(1)
+    picture = cv2.GaussianBlur(random.uniform(0, 255, (27, 48)).astype(np.float32), (0, 0), 1.5) * 3 - 250
+
+    def filmed(moves):
+        pictures = np.repeat(picture[None], len(moves), axis=0)
+        for number in range(40):
+            y, x = 3 + 5 * (number // 8), 3 + 6 * (number % 8)
+            pictures[:, y : y + 2, x : x + 2] += moves[:, number, None, None]
+        return (pictures + random.normal(0, 0.5, pictures.shape)).astype(np.float32)
+
+    seconds = (np.arange(80, dtype=np.float32) + 0.5) / 8
+    one, other = random.normal(0, 8, (2, 80, 40))
+
+    def found(same, shown):
+        copied = np.where((np.arange(80) < same)[:, None], one, other)
+        return movement.match(
+            filmed(copied)[:shown], seconds[:shown], filmed(one)[::2], seconds[::2], np.eye(3)
+        )
+
+    assert found(same=0, shown=80) is None
+    assert found(same=24, shown=80) is None
+    assert found(same=24, shown=24) is not None
+    assert found(same=48, shown=80) is not None
+
+
 def test_what_fits_as_well_a_second_later_is_no_copy():
     seconds = np.arange(0, 6, 0.25, dtype=np.float32)
     apart = np.abs(seconds[:, None] - seconds) * 40
