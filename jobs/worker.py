@@ -101,7 +101,8 @@ class Worker(rq.Worker):
         try:
             super().monitor_work_horse(job, queue)
         finally:
-            if self._horse_exit:
+            # None: RQ's alarm rang while it took the exit status. A horse that ended well left no claim.
+            if self._horse_exit != 0:
                 self._release()
             _clear(self._scratch)
 
