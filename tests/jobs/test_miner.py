@@ -20,10 +20,10 @@ from app.clients.hotkey import Hotkey
 from app.clients.upload import put
 from app.db import db
 from app.hotkeys import submission_statement
-from app.local.process import free_ports
 from app.miner.client import PARTS_FROM_BYTES, MinerClient
 from app.miner.journal import Journal
 from tests import factories
+from tests.api.conftest import running
 from tests.processes import ROOT, eventually
 
 UNKNOWN_KEY = "uploads/00000000-0000-0000-0000-000000000001/video.mp4"
@@ -42,20 +42,11 @@ def prompt(app):
         yield factories.make_prompt(id="mug", requirements={"min_duration": 2})
 
 
-@pytest.fixture
-def backend(processes):
-    (port,) = free_ports(1)
-    url = f"http://127.0.0.1:{port}"
-    processes("api", "--host", "127.0.0.1", "--port", str(port), **PRODUCTION)
-
-    def answers():
-        try:
-            return requests.get(f"{url}/health", timeout=2).ok
-        except requests.RequestException:
-            return False
-
-    eventually(answers)
-    return url
+@pytest.fixture(scope="module")
+def backend(settings, tmp_path_factory):
+    """The address of a backend for all tests."""
+    with running(settings, tmp_path_factory.mktemp("backend"), **PRODUCTION) as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import requests
 from sqlalchemy import text
 
 from app.db import db
-from app.local.process import free_ports
+from tests.api.conftest import started
 from tests.appeals.conftest import statement
 from tests.factories import make_prompt, miner
 from tests.processes import eventually
@@ -24,24 +24,11 @@ def _context(app):
         yield
 
 
-@pytest.fixture
-def backend(processes):
-    """A production backend over HTTP that has no judge of its own: its address, and its process."""
-    (port,) = free_ports(1)
-    process = processes("api", "--host", "127.0.0.1", "--port", str(port), vlm_api_url="", **SECRETS)
-    process.url = f"http://127.0.0.1:{port}"
-    wait_for(process)
-    return process
-
-
-def wait_for(backend):
-    def answers():
-        try:
-            return requests.get(f"{backend.url}/health", timeout=2).ok
-        except requests.RequestException:
-            return False
-
-    eventually(answers)
+@pytest.fixture(scope="module")
+def backend(settings, tmp_path_factory):
+    """The process of a production backend that has no judge of its own, with its address; for all tests."""
+    with started(settings, tmp_path_factory.mktemp("backend"), **SECRETS) as process:
+        yield process
 
 
 @pytest.fixture
