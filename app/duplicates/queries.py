@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # of the videos that have a key, so many are looked at: where there are more, the key tells nothing
 MAX_SHARING = 200
 MAX_SHARING_FEATURES = 60
+# the greatest number that a submission can have
+_LAST_ID = 2**63 - 1
 
 _COLUMNS = """
     f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
@@ -123,17 +125,39 @@ _LIST_LATER = Prepared("""
     FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
     ORDER BY likelihood DESC, submission_id LIMIT :limit
 """)
+# A row comparison bounds no index, and neither does a time in another table. So the numbers between which
+# the window lies are found by the miner's own times. Submissions have ascending numbers and times, but for
+# the moments in which several are accepted at once.
 _LIST_OWN = Prepared(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COUNTS}
+      AND f.submission_id <= CASE WHEN :demoted THEN {_LAST_ID} ELSE CAST(:id AS bigint) END
+      AND f.submission_id >= (
+        SELECT id FROM submissions
+        WHERE miner_hotkey = :miner_hotkey
+          AND submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours + 1)
+        ORDER BY submitted_at LIMIT 1)
       AND s.submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours)
     ORDER BY f.submission_id DESC LIMIT :limit
 """)
-_LIST_OWN_LATER = Prepared(f"""
+_OWN_LATER = f"""
     SELECT f.submission_id FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COMES_LATER}
+      AND f.submission_id <= coalesce((
+        SELECT id FROM submissions
+        WHERE miner_hotkey = :miner_hotkey
+          AND submitted_at > CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours + 1)
+        ORDER BY submitted_at LIMIT 1), {_LAST_ID})
       AND s.submitted_at < CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours)
-    ORDER BY f.submission_id LIMIT :limit
+"""
+# what is demoted comes after all others, whatever its number
+_LIST_OWN_LATER = Prepared(f"""
+    SELECT submission_id FROM (
+        ({_OWN_LATER} AND f.submission_id > :id ORDER BY f.submission_id LIMIT :limit)
+        UNION
+        ({_OWN_LATER} AND f.demoted ORDER BY f.submission_id LIMIT :limit)
+    ) later
+    ORDER BY submission_id LIMIT :limit
 """)
 _FIND_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
