@@ -503,6 +503,8 @@ SET enable_seqscan = off AS $$
 $$;
 -- a miner's own latest
 CREATE INDEX fingerprints_miner ON fingerprints (miner_hotkey, submission_id);
+-- those of its own that count as submitted after all others
+CREATE INDEX fingerprints_demoted ON fingerprints (miner_hotkey, submission_id) WHERE demoted;
 -- The full fingerprint of a scored video, kept while a submission is open that came before it. If that one shows
 -- the same footage, the video is compared again.
 CREATE TABLE full_fingerprints (

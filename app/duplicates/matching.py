@@ -120,13 +120,16 @@ class Fingerprint:
 
     def keys(self) -> list[int]:
         """The bands of its hashes as 32-bit numbers, each once: fingerprints that share one may match."""
-        words = self.hashes.view(">u4").astype(np.uint64)
-        tail = [words[:, index] for index in range(8 - BANDS, 8)]
-        keys = [
-            (word & np.uint64(2**BAND_BITS - 1)) | np.uint64(band << BAND_BITS)
-            for band, word in enumerate(tail)
-        ]
-        return np.unique(np.concatenate(keys).astype(np.uint32).view(np.int32)).tolist()
+        return _keys(self.hashes)
+
+
+def _keys(hashes: Hashes) -> list[int]:
+    words = hashes.view(">u4").astype(np.uint64)
+    tail = [words[:, index] for index in range(8 - BANDS, 8)]
+    keys = [
+        (word & np.uint64(2**BAND_BITS - 1)) | np.uint64(band << BAND_BITS) for band, word in enumerate(tail)
+    ]
+    return np.unique(np.concatenate(keys).astype(np.uint32).view(np.int32)).tolist()
 
 
 def fingerprints(frames: Iterable[FrameHash]) -> tuple[Fingerprint, Fingerprint]:
@@ -161,19 +164,16 @@ def orientations(plain: Fingerprint, mirrored: Fingerprint) -> tuple[tuple[Finge
 
 def wanted_keys(plain: Fingerprint, mirrored: Fingerprint) -> list[int]:
     """The keys by which a video's originals are looked up: of fewer frames in the unusual orientations."""
-    keys: set[int] = set()
-    for number, (fingerprint, _) in enumerate(orientations(plain, mirrored)):
-        keys.update(fingerprint.sampled(LOOKED_UP if number < 2 else LOOKED_UP_TURNED).keys())
-    return sorted(keys)
+    usual = (plain.sampled(LOOKED_UP), mirrored.sampled(LOOKED_UP))
+    few = orientations(plain.sampled(LOOKED_UP_TURNED), mirrored.sampled(LOOKED_UP_TURNED))
+    turned = (fingerprint for fingerprint, _ in few[2:])
+    return _keys(np.concatenate([each.hashes for each in (*usual, *turned)]))
 
 
 def keys_of_insets(insets: Iterable[tuple[Fingerprint, Fingerprint]]) -> list[int]:
     """The keys by which the originals of what is shown inside of a video's picture are looked up."""
-    keys: set[int] = set()
-    for inset in insets:
-        for each in inset:
-            keys.update(each.sampled(LOOKED_UP_INSET).keys())
-    return sorted(keys)
+    frames = [each.sampled(LOOKED_UP_INSET).hashes for inset in insets for each in inset]
+    return _keys(np.concatenate(frames)) if frames else []
 
 
 @dataclass(frozen=True)

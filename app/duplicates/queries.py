@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # of the videos that have a key, so many are looked at: where there are more, the key tells nothing
 MAX_SHARING = 200
 MAX_SHARING_FEATURES = 60
+# the greatest number that a submission can have
+_LAST_ID = 2**63 - 1
 
 _COLUMNS = """
     f.submission_id, s.uuid AS submission_uuid, f.miner_hotkey, f.only_prompt IS NULL AS is_take,
@@ -104,19 +106,14 @@ _LIST_SHARING_FEATURES = Prepared(f"""
     WHERE k.by_likelihood <= :limit OR k.by_time <= :limit / 2
     ORDER BY k.by_likelihood
 """)
-_SHARES_FEATURES = """
-    cardinality(ARRAY(SELECT unnest(f.feature_keys) INTERSECT SELECT unnest(CAST(:keys AS integer[])))) >= 4
-"""
-# Those of what was remembered since are planned each time: a plan for any number would read far too much.
-_LIST_SHARING_FEATURES_SINCE = text(f"""
-    SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.remembered > :since AND {_COUNTS} AND {_SHARES_FEATURES}
-    ORDER BY f.remembered LIMIT :limit
-""")
-_LIST_LATER_SHARING_FEATURES_SINCE = text(f"""
-    SELECT f.submission_id FROM fingerprints f
-    WHERE f.remembered > :since AND {_COMES_LATER} AND {_SHARES_FEATURES}
-    ORDER BY f.remembered LIMIT :limit
+# Planned each time: a plan for any number would read far too much. The second statement has a snapshot of its
+# own, taken when the lock is held.
+_LOCK_MEMORY_AND_LIST_SINCE = text(f"""
+    SELECT pg_advisory_xact_lock({FINGERPRINTS});
+    SELECT {_COLUMNS}, f.demoted, f.only_prompt, f.content_hash IS NOT NULL AS is_scored,
+           f.keys, f.feature_keys
+    FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.remembered > :since ORDER BY f.remembered
 """)
 _LIST_LATER_SHARING_FEATURES = Prepared("""
     SELECT submission_id
@@ -128,27 +125,39 @@ _LIST_LATER = Prepared("""
     FROM fingerprints_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, true)
     ORDER BY likelihood DESC, submission_id LIMIT :limit
 """)
-_LIST_SHARING_SINCE = text(f"""
-    SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[]) AND {_COUNTS}
-    ORDER BY f.remembered
-""")
-_LIST_LATER_SINCE = text(f"""
-    SELECT f.submission_id FROM fingerprints f
-    WHERE f.remembered > :since AND f.keys && CAST(:keys AS integer[]) AND {_COMES_LATER}
-    ORDER BY f.remembered
-""")
+# A row comparison bounds no index, and neither does a time in another table. So the numbers between which
+# the window lies are found by the miner's own times. Submissions have ascending numbers and times, but for
+# the moments in which several are accepted at once.
 _LIST_OWN = Prepared(f"""
     SELECT {_COLUMNS} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COUNTS}
+      AND f.submission_id <= CASE WHEN :demoted THEN {_LAST_ID} ELSE CAST(:id AS bigint) END
+      AND f.submission_id >= (
+        SELECT id FROM submissions
+        WHERE miner_hotkey = :miner_hotkey
+          AND submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours + 1)
+        ORDER BY submitted_at LIMIT 1)
       AND s.submitted_at > CAST(:submitted_at AS timestamptz) - make_interval(hours => :hours)
     ORDER BY f.submission_id DESC LIMIT :limit
 """)
-_LIST_OWN_LATER = Prepared(f"""
+_OWN_LATER = f"""
     SELECT f.submission_id FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.miner_hotkey = :miner_hotkey AND {_COMES_LATER}
+      AND f.submission_id <= coalesce((
+        SELECT id FROM submissions
+        WHERE miner_hotkey = :miner_hotkey
+          AND submitted_at > CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours + 1)
+        ORDER BY submitted_at LIMIT 1), {_LAST_ID})
       AND s.submitted_at < CAST(:submitted_at AS timestamptz) + make_interval(hours => :hours)
-    ORDER BY f.submission_id LIMIT :limit
+"""
+# what is demoted comes after all others, whatever its number
+_LIST_OWN_LATER = Prepared(f"""
+    SELECT submission_id FROM (
+        ({_OWN_LATER} AND f.submission_id > :id ORDER BY f.submission_id LIMIT :limit)
+        UNION
+        ({_OWN_LATER} AND f.demoted ORDER BY f.submission_id LIMIT :limit)
+    ) later
+    ORDER BY submission_id LIMIT :limit
 """)
 _FIND_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
@@ -248,6 +257,38 @@ class Known:
         return _fingerprint(self.seconds, self.hashes)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Recent(Known):
+    """One that was remembered after a search began, with all by which the search would have found it."""
+
+    demoted: bool
+    only_prompt: str | None
+    is_scored: bool
+    keys: list[int]
+    feature_keys: list[int]
+
+    def counts_against(self, subject: Subject) -> bool:
+        return (self.demoted, self.submission_id) < subject.place and self.only_prompt in (
+            None,
+            subject.prompt_id,
+        )
+
+    def is_later(self, subject: Subject) -> bool:
+        """Whether it was submitted after the subject, and is scored."""
+        return (self.demoted, self.submission_id) > subject.place and self.is_scored
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is kept of a video, as it is sent to the database."""
+
+    seconds: str
+    hashes: bytes
+    keys: str
+    features: bytes | None
+    feature_keys: str
+
+
 @dataclass(frozen=True)
 class Compared:
     """All that a scored video was compared by, and its scores before duplicates."""
@@ -290,6 +331,11 @@ def lock_memory() -> None:
     To be taken after a miner's lock, never before.
     """
     execute(_LOCK_MEMORY, key=FINGERPRINTS)
+
+
+def lock_memory_and_list_since(since: int) -> list[Recent]:
+    """Do what lock_memory() does, then list what was remembered after number `since`, the first first."""
+    return fetch_all(Recent, _LOCK_MEMORY_AND_LIST_SINCE, since=since)
 
 
 def lock_hash(video_hash: str, submission_id: int) -> HashAssertion | None:
@@ -343,18 +389,6 @@ def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list
     return fetch_all(Known, _LIST_SHARING_FEATURES, **binds)
 
 
-def list_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[Known]:
-    """Of the videos remembered after number `since`, the first that share features and count against it."""
-    binds = {"keys": _array(keys), "since": since, "limit": limit, **subject.binds}
-    return fetch_all(Known, _LIST_SHARING_FEATURES_SINCE, **binds)
-
-
-def list_later_sharing_features_since(keys: list[int], subject: Subject, since: int, limit: int) -> list[int]:
-    """Of the scored videos remembered after number `since`, those that share features and came later."""
-    binds = {"keys": _array(keys), "since": since, "limit": limit, **subject.binds}
-    return fetch_values(_LIST_LATER_SHARING_FEATURES_SINCE, **binds)
-
-
 def list_later_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[int]:
     """Of the scored videos that came after `subject`, the ids of those that share most features."""
     binds = {"keys": _array(keys), "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
@@ -365,16 +399,6 @@ def list_later(keys: list[int], subject: Subject, limit: int) -> list[int]:
     """Of the scored videos that came after `subject`, the ids of those that share the rarest of `keys`."""
     binds = {"keys": _array(keys), "at_most": MAX_SHARING, "limit": limit, **subject.binds}
     return fetch_values(_LIST_LATER, **binds)
-
-
-def list_sharing_since(keys: list[int], subject: Subject, since: int) -> list[Known]:
-    """The videos with any of `keys` that count against `subject`, remembered after number `since`."""
-    return fetch_all(Known, _LIST_SHARING_SINCE, keys=_array(keys), since=since, **subject.binds)
-
-
-def list_later_since(keys: list[int], subject: Subject, since: int) -> list[int]:
-    """The scored videos with any of `keys` that came after `subject`, remembered after number `since`."""
-    return fetch_values(_LIST_LATER_SINCE, keys=_array(keys), since=since, **subject.binds)
 
 
 def list_own(subject: Subject, hours: int, limit: int) -> list[Known]:
@@ -406,26 +430,25 @@ def find_compared(submission_id: int) -> Compared | None:
     return fetch_one(Compared, _FIND_COMPARED, id=submission_id)
 
 
-def insert(
-    subject: Subject,
-    content_hash: str | None,
-    stored: Fingerprint,
-    features: bytes | None,
-    feature_keys: list[int],
-    only_prompt: str | None = None,
-) -> None:
+def stored(thinned: Fingerprint, features: bytes | None, feature_keys: list[int]) -> Stored:
+    return Stored(
+        _array(thinned.seconds.tolist()),
+        thinned.hashes.tobytes(),
+        _array(thinned.keys() if len(thinned) else []),
+        features,
+        _array(feature_keys),
+    )
+
+
+def insert(subject: Subject, content_hash: str | None, kept: Stored, only_prompt: str | None) -> None:
     execute(
         _INSERT,
         submission_id=subject.id,
         miner_hotkey=subject.miner_hotkey,
         content_hash=content_hash,
-        seconds=_array(stored.seconds.tolist()),
-        hashes=stored.hashes.tobytes(),
-        keys=_array(stored.keys() if len(stored) else []),
         demoted=subject.demoted,
         only_prompt=only_prompt,
-        features=features,
-        feature_keys=_array(feature_keys),
+        **vars(kept),
     )
 
 

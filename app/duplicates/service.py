@@ -17,7 +17,7 @@ from app.corrections import service as correcting
 from app.corrections.models import Decision
 from app.duplicates import geometry, matching, queries
 from app.duplicates.matching import Fingerprint, Match
-from app.duplicates.queries import HashAssertion, Known, Subject
+from app.duplicates.queries import HashAssertion, Known, Recent, Stored, Subject
 from app.enums import CorrectionKind, SubmissionStatus
 from app.video import features as packing
 from app.video.features import Features
@@ -27,6 +27,8 @@ from app.video.frames import FrameHash
 COMPARED = 10
 # and so many that share most features, with half as many of the first
 COMPARED_BY_FEATURES = 4
+# those that are remembered while a video is compared have to share so many
+MIN_SHARED_FEATURES = 4
 # lines through other videos that are tried for one video, and once more through those that were recorded
 # meanwhile, so that none takes long to judge: an honest one takes a few. What is shown inside of its picture
 # has as many of its own.
@@ -77,7 +79,7 @@ class Comparison:
     subject: Subject
     plain: Fingerprint
     mirrored: Fingerprint
-    features: Features | None
+    stored: Stored
     originality: Originality
     later: tuple[int, ...] = ()
     unverified: tuple[int, ...] = ()
@@ -137,36 +139,17 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
         later |= set(
             queries.list_later_sharing_features(sought.keys_of_features, subject, COMPARED_BY_FEATURES)
         )
-    queries.lock_memory()
-    seen = {each.video.submission_id for each in found}
-    since = [
-        each
-        for each in queries.list_sharing_since(sought.keys, subject, latest)
-        if each.submission_id not in seen
-    ]
-    found += match_all(subject.miner_hotkey, plain, mirrored, since)
-    if sought.insets:
-        since = queries.list_sharing_since(sought.keys_inside, subject, latest)
-        found = _merged(found, match_insets(plain, sought.insets, since))
-    later |= set(queries.list_later_since(sought.keys, subject, latest))
-    if features:
-        since = queries.list_sharing_features_since(
-            sought.keys_of_features, subject, latest, COMPARED_BY_FEATURES
-        )
-        more = [each for video in since if (each := match_features(plain, features, video))]
-        found = _merged(found, more)
-        later |= set(
-            queries.list_later_sharing_features_since(
-                sought.keys_of_features, subject, latest, COMPARED_BY_FEATURES
-            )
-        )
+    stored = _stored(plain, features)
+    recent = queries.lock_memory_and_list_since(latest)
+    found = _look_at_recent(subject, sought, found, recent)
+    later |= _list_recent_later(subject, sought, recent)
     assertions = queries.list_hash_assertions(claim.video_hash)
     same_file = _find_same_file(assertions, subject)
     return Comparison(
         subject,
         plain,
         mirrored,
-        features,
+        stored,
         same_file or conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not claim.is_appeal),
         tuple(sorted(later)),
         () if same_file else tuple(each.submission_id for each in assertions if not each.verified),
@@ -190,6 +173,43 @@ def find_known(
     found, own = _look(subject, _Sought(plain, mirrored, unpacked))
     found_out = conclude(subject.miner_hotkey, plain, found, own, with_takedowns=not is_appeal)
     return found_out.rejection_reason
+
+
+def _look_at_recent(
+    subject: Subject, sought: _Sought, found: list["Compared"], recent: list[Recent]
+) -> list["Compared"]:
+    """Return what `_look` found, and what it would have found in the videos remembered since."""
+    before = [each for each in recent if each.counts_against(subject)]
+    seen = {each.video.submission_id for each in found}
+    sharing = [each for each in _sharing(before, sought.keys) if each.submission_id not in seen]
+    found = [*found, *match_all(subject.miner_hotkey, sought.plain, sought.mirrored, sharing)]
+    found = _merged(found, match_insets(sought.plain, sought.insets, _sharing(before, sought.keys_inside)))
+    if sought.features:
+        for each in _sharing_features(before, sought.keys_of_features):
+            video = queries.find_known(each.submission_id)
+            if video and (match := match_features(sought.plain, sought.features, video)):
+                found = _merged(found, [match])
+    return found
+
+
+def _list_recent_later(subject: Subject, sought: _Sought, recent: list[Recent]) -> set[int]:
+    """Of the videos remembered since, those that came after the subject and may show its footage."""
+    later = [each for each in recent if each.is_later(subject)]
+    sharing = [*_sharing(later, sought.keys), *_sharing_features(later, sought.keys_of_features)]
+    return {each.submission_id for each in sharing}
+
+
+def _sharing(videos: list[Recent], keys: list[int]) -> list[Recent]:
+    """Those of the videos that have any of the keys."""
+    wanted = frozenset(keys)
+    return [each for each in videos if not wanted.isdisjoint(each.keys)]
+
+
+def _sharing_features(videos: list[Recent], keys: list[int]) -> list[Recent]:
+    """The first of the videos that share features."""
+    wanted = frozenset(keys)
+    sharing = [each for each in videos if len(wanted.intersection(each.feature_keys)) >= MIN_SHARED_FEATURES]
+    return sharing[:COMPARED_BY_FEATURES]
 
 
 def _look(subject: Subject, sought: _Sought) -> tuple[list["Compared"], list[Known]]:
@@ -297,7 +317,7 @@ def remember(comparison: Comparison, judged: Outcome, status: SubmissionStatus) 
         # a later submission of the same file, which will be found to be that
         later |= {queries.forget_content(subject.video_hash) or subject.id} - {subject.id}
     only_prompt = None if scored or known_footage else subject.prompt_id
-    _keep(comparison, subject.video_hash if scored else None, only_prompt)
+    queries.insert(subject, subject.video_hash if scored else None, comparison.stored, only_prompt)
     if scored:
         queries.insert_full(
             subject, comparison.plain, comparison.mirrored, judged.features, judged.quality_score
@@ -313,28 +333,24 @@ def remember_appealed(comparison: Comparison) -> None:
     """Keep the fingerprint of a video that was evaluated anew, if the first evaluation kept none."""
     subject = comparison.subject
     if queries.find_known(subject.id) is None:
-        _keep(comparison, None, subject.prompt_id)
+        queries.insert(subject, None, comparison.stored, subject.prompt_id)
 
 
 def remember_footage(submission_id: int, frames: tuple[FrameHash, ...], features: bytes) -> None:
     """Keep the fingerprint of a video that was taken down unseen. It counts for every prompt."""
+    plain, _ = matching.fingerprints(frames)
+    stored = _stored(plain, packing.unpack(features) if features else None)
     queries.lock_memory()
-    plain, mirrored = matching.fingerprints(frames)
     if queries.find_known(submission_id) is None and len(plain):
-        subject = queries.get_subject(submission_id)
-        unpacked = packing.unpack(features) if features else None
-        _keep(Comparison(subject, plain, mirrored, unpacked, NOT_COMPARED), None, None)
+        queries.insert(queries.get_subject(submission_id), None, stored, only_prompt=None)
 
 
-def _keep(comparison: Comparison, content_hash: str | None, only_prompt: str | None) -> None:
-    features = comparison.features and packing.stored(comparison.features)
-    queries.insert(
-        comparison.subject,
-        content_hash,
-        comparison.plain.thinned(),
-        packing.pack(features) if features else None,
-        geometry.keys(features, geometry.STORED_KEYS) if features else [],
-        only_prompt,
+def _stored(plain: Fingerprint, features: Features | None) -> Stored:
+    kept = features and packing.stored(features)
+    return queries.stored(
+        plain.thinned(),
+        packing.pack(kept) if kept else None,
+        geometry.keys(kept, geometry.STORED_KEYS) if kept else [],
     )
 
 

@@ -462,6 +462,39 @@ def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit)
     assert [effective(id)[0] for id in sorted(both)] == ["SCORED", "REJECTED"]
 
 
+def record_beside(app, waiting, meanwhile):
+    """Record a result that has compared its video and waits, and another one while it waits.
+
+    Each is of (submission, bits, features).
+    """
+    results = []
+    for id, bits, packed in (waiting, meanwhile):
+        claim = take_up(id)
+        results.append((claim, outcome_of(bits, claim.video_hash, features=packed)))
+
+    def run(claim, outcome):
+        with app.app_context():
+            service.record_result(claim, outcome, "worker", app.extensions["settings"])
+
+    memory.lock_memory()
+    late = threading.Thread(target=run, args=results[0])
+    late.start()
+    eventually(lambda: db.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+    # in the transaction that has the lock
+    service.record_result(*results[1], "worker", app.extensions["settings"])
+    late.join(60)
+    assert not late.is_alive()
+
+
+@pytest.mark.parametrize("original_waits", [True, False])
+def test_a_result_is_compared_with_what_is_remembered_while_it_waits(context, submit, original_waits):
+    original, copy = (submit(ALICE), film(1, 10), b""), (submit(BOB), copied(film(1, 10)), b"")
+    both = (original, copy) if original_waits else (copy, original)
+    record_beside(context, *both)
+    assert effective(original[0])[0] == "SCORED"
+    assert effective(copy[0])[:2] == ("REJECTED", 0)
+
+
 @pytest.mark.parametrize(
     ("lock", "waits"),
     [

@@ -26,6 +26,7 @@ from tests.evaluation.test_duplicates import (  # noqa: F401
     context,
     effective,
     evaluate,
+    record_beside,
     submit,
     take_up,
     uuid_of,
@@ -346,6 +347,16 @@ def test_a_copy_askew_that_was_evaluated_first_is_corrected(submit, evaluate, co
     evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
     status, score, reason = effective(late)
     assert (status, score) == ("REJECTED", 0) and uuid_of(first) in reason
+
+
+@pytest.mark.parametrize("original_waits", [True, False])
+def test_a_copy_askew_is_found_that_is_recorded_at_the_same_time(context, submit, copy, original_waits):  # noqa: F811
+    original = (submit(ALICE), film(1, SECONDS), features.pack(seen(scene(1))))
+    late = (submit(BOB), film(9, SECONDS), features.pack(copy))
+    both = (original, late) if original_waits else (late, original)
+    record_beside(context, *both)
+    assert effective(original[0])[0] == "SCORED"
+    assert effective(late[0])[0] == "REJECTED"
 
 
 def test_few_features_are_stored(submit, evaluate, copy):  # noqa: F811
