@@ -156,6 +156,25 @@ def test_who_hardly_moves_before_a_camera_that_is_moved_is_no_photo(sways):
     assert still < 0.5 if sways else still > 0.95
 
 
+def waves(time):
+    """A picture made of waves that slowly go to and fro, each its own way."""
+    random = np.random.default_rng(4)
+    rows, columns = np.mgrid[:108, :192]
+    parts = (
+        np.sin(a * rows + b * columns + c + 0.12 * np.sin(d * time))
+        for a, b, c, d in random.uniform((-0.12, -0.12, 0, 0.5), (0.12, 0.12, 6, 1.5), (30, 4))
+    )
+    return 120 + 12 * sum(parts)
+
+
+def test_what_changes_slowly_everywhere_is_no_photo_but_a_slow_fade_is():
+    slow = [waves(number / 8) for number in range(48)]
+    assert motion.frozen(*film(slow), ()).share < 0.3
+    other = 0.25 * (scene(0) - waves(0))
+    faded = [waves(0) + number / 47 * other for number in range(48)]
+    assert motion.frozen(*film(faded), ()).share > 0.95
+
+
 def test_a_wait_counts_as_long_as_it_takes():
     frames = [with_hand(scene(0), 3 * min(number, 20)) for number in range(40)]
     small, seconds = film(frames)
