@@ -37,6 +37,16 @@ def test_noise_is_not_taken_for_sharpness():
     assert not measure(0, noisy.clip(0, 255).astype(np.uint8)).blurred
 
 
+def test_the_fall_of_light_towards_the_edge_of_a_lens_is_no_blur():
+    rows, columns = np.mgrid[:216, :384]
+    light = np.clip(1.05 - 1.3 * (((rows - 108) / 192) ** 2 + ((columns - 192) / 192) ** 2), 0.02, 1)
+    # a plain wall, and something sharp before its middle
+    wall = np.full((216, 384), 180.0)
+    wall[88:128, 172:212] = SHARP[:40, :40]
+    assert not measure(0, (wall * light).astype(np.uint8)).blurred
+    assert measure(0, (smoothed(wall, 21) * light).astype(np.uint8)).blurred
+
+
 @pytest.mark.parametrize("level", [15, 252])
 def test_dim_and_burnt_frames_are_badly_exposed(level):
     frame = np.full_like(SHARP, level)
