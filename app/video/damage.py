@@ -21,7 +21,7 @@ _LOST = "Error constructing the frame RPS"
 # a packet of which nothing is to be shown: parameters, or the end of a picture
 _NO_PICTURE = "no frame!"
 # to find where the damage begins
-LIMITS = ResourceLimits(cpu_seconds=60, wall_seconds=90)
+LIMITS = ResourceLimits(cpu_seconds=30, wall_seconds=40)
 # times of one frame by packets and by decoding differ by less
 ROUNDING = 0.001
 
