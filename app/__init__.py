@@ -1,11 +1,16 @@
 """The Kibotos backend: the web application and the domain."""
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from app.config import Settings
+
+# Our matrices are small: to share one out among threads costs more than to work it out. numpy reads this when
+# it is imported, which is after this package.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def create_app(config: "Settings | None" = None) -> "Flask":

@@ -639,7 +639,7 @@ KINDS = {
     "MKV torn": Kind("a broken upload", _changed(_mkv, "torn.mkv", _cut(0.4)), r"Only \d+ of the \d+ bytes"),
     "MKV torn, with sound": Kind("a broken upload", _changed(_sounding("whole.mkv", 2), "torn-loud.mkv", _cut(0.6)), r"Only \d+ of"),
     "AVI torn": Kind("a broken upload", _changed(_avi, "torn.avi", _cut(0.4)), r"Only \d+ of the \d+ bytes"),
-    "many flipped bits": Kind("a failing card", _changed(_mp4, "many-flips.mp4", flip(3000)), "of its frames are damaged"),
+    "many flipped bits": Kind("a failing card", _changed(_mp4, "many-flips.mp4", flip(3000)), r"of its frames are damaged, from \d+\.\d s on"),
     "zeroed in the middle": Kind("a failing card", _changed(_mkv, "zeroed.mkv", _zeroed), "of the video that the file declares|damaged"),
     "zeroed in the middle, MP4": Kind("a download of pieces", _changed(_mp4, "zeroed.mp4", _zeroed), "damaged"),
     "encrypted MP4": Kind(

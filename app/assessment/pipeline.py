@@ -312,7 +312,7 @@ class Evaluation:
 
     def _note(self, scanned: Scan) -> None:
         """Take up what the scan found. Raises MediaFault if it is no moving picture."""
-        damaged = scanned.faults.damaged.share
+        damaged = scanned.faults.damaged
         deductions = quality.deductions(scanned.faults)
         self.quality = quality.score(deductions)
         self.fingerprint = scanned.fingerprint
@@ -321,10 +321,11 @@ class Evaluation:
         self.report.frame_seed = self.frame_seed
         self.report.measures = _measured(scanned)
         self.report.quality = QualityPart(score=self.quality, deductions=deductions)
-        if damaged > technical.MAX_DAMAGED:
+        if damaged.share > technical.MAX_DAMAGED:
+            at = "" if damaged.at is None else f", from {damaged.at:.1f} s on"
             raise MediaFault(
-                f"{damaged:.0%} of its frames are damaged; at most {technical.MAX_DAMAGED:.0%} may be. "
-                "Record or encode it again."
+                f"{damaged.share:.0%} of its frames are damaged{at}; at most {technical.MAX_DAMAGED:.0%} may "
+                "be. Record or encode it again."
             )
         if reason := quality.rejection(scanned.faults):
             raise MediaFault(reason)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +31,11 @@ BLURRED = 0.75
 # a running mean of so many pixels, in one of so many groups of lines
 BLUR_SIZE = 9
 BLUR_LINES = 6
+# The fall of light towards the edge of a lens is no blurred edge. So what seems blurred is looked at again
+# without what goes up or down evenly for so many pixels, and must be as blurred as this: sharp footage lies
+# up to 0.6 then, and footage that is defocused by a 160th of its width from 0.68.
+SLOPE_SIZE = 35
+BLURRED_WITHOUT = 0.66
 # what changes by fewer levels from pixel to pixel is no edge: noise, or the steps of a smooth surface
 LEAST_EDGE = 0.45
 # Of the pixels that are neither dark nor bright, this share has neighbours of the very same level in what was
@@ -109,13 +115,22 @@ def blur(frame: GreyFrame) -> float:
     """Return how little a further blur changes the frame (Crete et al. 2007): 0 sharp, 1 featureless.
 
     Unlike the energy of edges it does not take a plain wall for a blurred one. Pixels are averaged over their
-    neighbours first, or noise would count as edges.
+    neighbours first, or noise would count as edges. What only the fall of light of a lens makes seem blurred
+    is not.
     """
-    return max(_blur_along(frame), _blur_along(frame.T))
+    value = max(_blur_along(frame), _blur_along(frame.T))
+    if value >= BLURRED:
+        without = max(_blur_along(frame, SLOPE_SIZE), _blur_along(frame.T, SLOPE_SIZE))
+        if without < BLURRED_WITHOUT:
+            return without
+    return value
 
 
-def _blur_along(frame: GreyFrame) -> float:
-    """The blur along the rows of a frame, against a running mean of BLUR_SIZE pixels."""
+def _blur_along(frame: GreyFrame, slope_size: int = 0) -> float:
+    """The blur along the rows of a frame, against a running mean of BLUR_SIZE pixels.
+
+    With a `slope_size`, what goes up or down evenly for so many pixels is taken away before.
+    """
     # Some lines tell as much as all of them. The running total overflows, but its differences do not.
     upper, middle, lower = (frame[first::BLUR_LINES][: frame.shape[0] // BLUR_LINES] for first in range(3))
     lines = upper.astype(np.int16) + middle + lower
@@ -123,9 +138,15 @@ def _blur_along(frame: GreyFrame) -> float:
     total = np.cumsum(calmed, axis=1, dtype=np.int16)
     smooth = total[:, BLUR_SIZE:] - total[:, :-BLUR_SIZE]
     margin = BLUR_SIZE // 2 + 1
-    edges = np.abs(np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1)) * np.int16(BLUR_SIZE)
+    steps: NDArray[Any] = np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1) * np.int16(BLUR_SIZE)
+    smooth_steps: NDArray[Any] = np.diff(smooth, axis=1)
+    if slope_size:
+        steps, smooth_steps = (
+            each - cv2.blur(each.astype(np.float32), (slope_size, 1)) for each in (steps, smooth_steps)
+        )
+    edges = np.abs(steps)
     edges *= edges >= LEAST_EDGE * 9 * BLUR_SIZE
-    lost = np.maximum(edges - np.abs(np.diff(smooth, axis=1)), 0)
+    lost = np.maximum(edges - np.abs(smooth_steps), 0)
     strength = int(edges.sum())
     return 1 - int(lost.sum()) / strength if strength else 1.0
 

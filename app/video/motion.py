@@ -41,11 +41,15 @@ UNALIGNED = 0.4
 WHOLE = 0.7
 # Who hardly moves does not move within SPACING. So where much of a video seems still, its moments are
 # compared with those so many seconds away, by steps. Something moves of itself if so many blocks are left
-# that differ, and not most of the picture: that would be another one, or not aligned.
+# that differ. If that is most of the picture, it may be another one, or not aligned. Then it must differ by a
+# small share of its contrast; and the picture between must be no blend of the two, but neither far from both:
+# what it differs by from a blend has such a share of the energy of what they differ by.
 FAR_STEPS = (0.8, 1.6, 2.5)
 SEEMS_STILL = 0.5
 FAR_BLOCKS = 3
 FAR_MOST_BLOCKS = 22
+FAR_SAME = 0.2
+FAR_BETWEEN = (0.03, 0.3)
 # at so many moments at least: by chance a photo is not aligned now and then
 FAR_SHARE = 0.35
 # levels that a sensor or a player cuts off tell nothing
@@ -118,7 +122,7 @@ def _moves_slowly(
             continue
         if not _cut_within(min(seconds[index], times[-1]), max(seconds[index], times[-1]), cuts):
             steps = [small[min(bisect_left(seconds, time), len(small) - 1)] for time in times]
-            return FAR_BLOCKS <= eye.left_blocks(small[index], steps) <= FAR_MOST_BLOCKS
+            return eye.has_moved(small[index], steps)
     return False
 
 
@@ -156,25 +160,40 @@ class _Eye:
                 break
         return int(np.count_nonzero(live))
 
-    def left_blocks(self, frame: Frames, steps: Sequence[Frames]) -> int:
-        """Return how many of 64 blocks of a frame differ from the last of `steps`, the whole picture aligned.
+    def has_moved(self, frame: Frames, steps: Sequence[Frames]) -> bool:
+        """Whether the last of `steps` differs from a frame by more than a movement of the whole picture.
 
         The steps lead away from the frame in time, since pictures far apart are aligned by those between.
         """
         picture = self._reduced(frame)
         fits: list[Picture] = []
-        for step in steps:
-            other = self._reduced(step)
+        others = [self._reduced(step) for step in steps]
+        for other in others:
             # as the step before, or on at the same speed
             near = [fits[-1], 2 * fits[-1] - fits[-2]] if fits else []
             fits = [*(fits or [_AS_IT_IS]), _fit(other, picture, near)]
-        fit, moved = fits[-1], _moved(other, fits[-1])
-        low, high = (np.float32(level) * self._gain for level in CUT_OFF)
-        told = (moved > low) & (moved < high) & (picture > low) & (picture < high)
+        between, last = (
+            fit[6] * self._told(_moved(other, fit)) + fit[7]
+            for other, fit in zip(others[-2:], fits[-2:], strict=True)
+        )
+        rest = self._told(picture) - last
+        told = ~np.isnan(rest)
         # a picture that was made larger lacks what is fine in it
-        rest = _smoothed(np.where(told, picture - fit[6] * moved - fit[7], 0).astype(np.float32))
-        rest[_smoothed(told.astype(np.float32)) < 1] = 0
-        return int(np.count_nonzero(_levels(rest) >= self._unaligned(picture)))
+        calm = _smoothed(np.where(told, rest, 0).astype(np.float32))
+        calm[_smoothed(told.astype(np.float32)) < 1] = 0
+        left = np.count_nonzero(_levels(calm) >= self._unaligned(picture))
+        if left <= FAR_MOST_BLOCKS:
+            return bool(left >= FAR_BLOCKS)
+        energy = float(np.nanmean(rest**2))
+        bent = float(np.nanmean((between - _blend(picture, between, last)) ** 2))
+        return bool(
+            energy <= FAR_SAME**2 * picture.var() and FAR_BETWEEN[0] <= bent / energy <= FAR_BETWEEN[1]
+        )
+
+    def _told(self, picture: Picture) -> Picture:
+        """Return the picture, NaN where it is cut off."""
+        low, high = (np.float32(level) * self._gain for level in CUT_OFF)
+        return np.where((picture > low) & (picture < high), picture, np.nan).astype(np.float32)
 
     def _reduced(self, frame: Frames) -> Picture:
         height, width = (side // self._factor for side in frame.shape)

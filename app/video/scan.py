@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.video import borders, features, insets, layers, motion, shots, stills
-from app.video.damage import damaged, undefined
+from app.video.damage import begins, damaged, undefined
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
 from app.video.measures import (
@@ -145,7 +145,9 @@ def scan(
 
     The rest is as with `decode`.
     """
-    return _evaluated(decode(path, probe, seed, directory, check_lease, limits), probe)
+    decoded = decode(path, probe, seed, directory, check_lease, limits)
+    at = begins(path, probe) if decoded.damaged else None
+    return _evaluated(decoded, probe, Found(decoded.damaged, at))
 
 
 def decode(
@@ -254,7 +256,7 @@ def _without(spans: Sequence[Span], decoded: Decoded, probe: Probe) -> Decoded:
     )
 
 
-def _evaluated(decoded: Decoded, probe: Probe) -> Scan:
+def _evaluated(decoded: Decoded, probe: Probe, damage: Found) -> Scan:
     small, measured, kept = decoded.small, decoded.measured, decoded.shown
     seconds = [frame.seconds for frame in measured]
     split = shots.find(decoded.thumbnails, decoded.times, probe.duration)
@@ -286,7 +288,7 @@ def _evaluated(decoded: Decoded, probe: Probe) -> Scan:
                 ],
                 [seconds[index] for index in hashes],
             ),
-            damaged=Found(decoded.damaged),
+            damaged=damage,
         ),
         fingerprint=tuple(each for each in hashes.values() if each),
         features=features.pack(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 
 from app.assessment import quality
 from app.errors import TransientError
-from app.video.ffmpeg import MediaFault
+from app.video import damage
+from app.video.ffmpeg import CONTROL_LIMITS, MediaFault, run
 from app.video.probe import Probe, probe
 from app.video.scan import (
     FILE_BYTES,
@@ -135,6 +137,24 @@ def test_a_damaged_film_is_always_seen_alike(videos):
     one, other = scanned(path), scanned(path)
     assert one.faults.damaged.share > 0
     assert one == other
+
+
+@pytest.mark.parametrize(("codec", "spared"), [("h264", 12), ("h265", 4)])
+def test_the_second_at_which_damage_begins_is_told(videos, codec, spared):
+    """Pictures of H.264 without the most of their bytes come with an error, those of HEVC without any do not
+    come."""
+    whole = videos.make(seconds=4, size="320x240", codec=codec, container="mkv", options=("-g", 100))
+    assert damage.begins(whole, probe(whole)) is None
+    entries = ["-select_streams", "v", "-show_entries", "packet=pts_time,pos,size", "-of", "json"]
+    packets = json.loads(run("ffprobe", [*entries, str(whole)], CONTROL_LIMITS, 2**20, whole))["packets"]
+    content = bytearray(whole.read_bytes())
+    for packet in packets:
+        if 2 <= float(packet["pts_time"]) < 2.5:
+            size, first = int(packet["size"]), int(packet["pos"])
+            content[first + spared : first + size] = np.random.default_rng(1).bytes(size - spared)
+    path = whole.with_name(f"damaged-{codec}.mkv")
+    path.write_bytes(content)
+    assert damage.begins(path, probe(path)) == pytest.approx(2, abs=0.3)
 
 
 def test_a_picture_that_changes_its_size_is_scanned_on(videos, tmp_path):

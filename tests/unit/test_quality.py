@@ -37,6 +37,16 @@ def test_noise_is_not_taken_for_sharpness():
     assert not measure(0, noisy.clip(0, 255).astype(np.uint8)).blurred
 
 
+def test_the_fall_of_light_towards_the_edge_of_a_lens_is_no_blur():
+    rows, columns = np.mgrid[:216, :384]
+    light = np.clip(1.05 - 1.3 * (((rows - 108) / 192) ** 2 + ((columns - 192) / 192) ** 2), 0.02, 1)
+    # a plain wall, and something sharp before its middle
+    wall = np.full((216, 384), 180.0)
+    wall[88:128, 172:212] = SHARP[:40, :40]
+    assert not measure(0, (wall * light).astype(np.uint8)).blurred
+    assert measure(0, (smoothed(wall, 21) * light).astype(np.uint8)).blurred
+
+
 @pytest.mark.parametrize("level", [15, 252])
 def test_dim_and_burnt_frames_are_badly_exposed(level):
     frame = np.full_like(SHARP, level)
@@ -153,6 +163,25 @@ def test_who_hardly_moves_before_a_camera_that_is_moved_is_no_photo(sways):
         frames.append(cv2.warpAffine(picture, moved, (192, 108), borderMode=cv2.BORDER_REFLECT))
     still = motion.frozen(*film(frames), ()).share
     assert still < 0.5 if sways else still > 0.95
+
+
+def waves(time):
+    """A picture made of waves that slowly go to and fro, each its own way."""
+    random = np.random.default_rng(4)
+    rows, columns = np.mgrid[:108, :192]
+    parts = (
+        np.sin(a * rows + b * columns + c + 0.12 * np.sin(d * time))
+        for a, b, c, d in random.uniform((-0.12, -0.12, 0, 0.5), (0.12, 0.12, 6, 1.5), (30, 4))
+    )
+    return 120 + 12 * sum(parts)
+
+
+def test_what_changes_slowly_everywhere_is_no_photo_but_a_slow_fade_is():
+    slow = [waves(number / 8) for number in range(48)]
+    assert motion.frozen(*film(slow), ()).share < 0.3
+    other = 0.25 * (scene(0) - waves(0))
+    faded = [waves(0) + number / 47 * other for number in range(48)]
+    assert motion.frozen(*film(faded), ()).share > 0.95
 
 
 def test_a_wait_counts_as_long_as_it_takes():
