@@ -6,6 +6,7 @@ What is left must agree at the same moments, and better than at all others: a co
 another take only now and then.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -35,7 +36,7 @@ LEAST_PIXELS = 60
 # moments as far apart are other moments, in seconds
 ELSEWHERE_SECONDS = 1.0
 # speeds of a copy that are looked for, and the steps in which it may be shifted, in seconds
-SPEEDS = (1, 0.95, 1.05)
+SPEEDS = (1.0, 0.95, 1.05)
 SHIFT = 0.125
 # and not more steps than these: they are larger if somebody says that his film lasts for hours
 MOST_SHIFTS = 5000
@@ -55,6 +56,17 @@ WHOLE_SHARE = 0.9
 # video, a span must agree less well than this share of how it agrees in its place.
 REPEATED_SECONDS = 12.0
 REPEATED_SHARE = 0.7
+# In another take something agrees now and then, in a copy all the time. So at full speed, if such a share of
+# a video agrees, for LEAST_SECONDS at least, the second does instead of SURE_EXCESS. Then each third of the
+# span must agree by the third number, and by this share of how it does where it is moved by some tenths of a
+# second: nobody does a thing twice at quite the same pace. Elsewhere the span must agree by less than the
+# last share.
+EVEN_SHARE = 0.8
+EVEN_EXCESS = 3.7
+EVEN_THIRD = 0.6
+PACE_SHARE = 0.8
+PACE_SECONDS = 0.75
+EVEN_REPEATED_SHARE = 0.35
 # the camera stands still if half of the picture changes by less than this share of its contrast
 STILL = 0.25
 
@@ -93,17 +105,16 @@ def match(
         return None
     parts = [_excess(each, seconds, its_seconds) for each in _agreements(*residuals)]
     excess = np.mean(parts, axis=0)
-    run = _best_run(excess, seconds, its_seconds)
-    if run is None or len(run.seconds) < LEAST_MOMENTS:
-        return None
-    length = len(run.seconds) * float(np.median(np.diff(its_seconds)))
-    if run.excess < max(LEAST_EXCESS, SURE_EXCESS / max(length, 1e-3) ** 0.5):
-        return None
-    if _elsewhere(run, excess, seconds) > REPEATED_SHARE * run.excess:
-        return None
-    span = _span_of(run, seconds, its_seconds)
-    is_whole = span.end - span.start >= WHOLE_SHARE * float(seconds[-1] - seconds[0])
-    return span if is_whole or length >= LEAST_SECONDS else None
+    for speeds, is_told in ((SPEEDS, _is_sure), (SPEEDS[:1], _is_even)):
+        run = _best_run(excess, seconds, its_seconds, speeds)
+        if run is None or len(run.seconds) < LEAST_MOMENTS:
+            continue
+        span = _span_of(run, seconds, its_seconds)
+        length = len(run.seconds) * float(np.median(np.diff(its_seconds)))
+        share = (span.end - span.start) / max(float(seconds[-1] - seconds[0]), 1e-3)
+        if is_told(run, length, share, excess, seconds):
+            return span
+    return None
 
 
 def _residuals(
@@ -335,13 +346,16 @@ class _Run:
 
 
 def _best_run(
-    excess: Pictures, seconds: NDArray[np.float32], its_seconds: NDArray[np.float32]
+    excess: Pictures,
+    seconds: NDArray[np.float32],
+    its_seconds: NDArray[np.float32],
+    speeds: Sequence[float],
 ) -> _Run | None:
-    """Find the run of moments on a line of constant speed in which most agree."""
+    """Find the run of moments on a line of one of the speeds in which most agree."""
     tolerance = max(SHIFT, float(np.median(np.diff(seconds))) / 2) + 0.01
     columns = np.arange(len(its_seconds))
     best, found = 0.0, None
-    for speed in SPEEDS:
+    for speed in speeds:
         first = float(its_seconds[0] - speed * seconds[-1])
         reach = float(its_seconds[-1] - speed * seconds[0]) - first
         if reach <= 0:
@@ -365,14 +379,50 @@ def _best_run(
 
 def _elsewhere(run: _Run, excess: Pictures, seconds: NDArray[np.float32]) -> float:
     """Return the mean excess of a run where it agrees best among other places in the video."""
-    best = 0.0
     shifts = np.arange(ELSEWHERE_SECONDS, REPEATED_SECONDS, SHIFT)
-    for shift in (*-shifts, *shifts):
-        places = run.seconds + shift
-        shown = (places >= seconds[0]) & (places <= seconds[-1])
+    return _best_moved(run.moments, run.seconds, (*-shifts, *shifts), excess, seconds)
+
+
+def _is_sure(run: _Run, length: float, share: float, excess: Pictures, seconds: NDArray[np.float32]) -> bool:
+    """Whether a run of so many seconds, and such a share of a video, agrees so well that it is no chance."""
+    return (
+        (length >= LEAST_SECONDS or share >= WHOLE_SHARE)
+        and run.excess >= _least_excess(SURE_EXCESS, length)
+        and _elsewhere(run, excess, seconds) <= REPEATED_SHARE * run.excess
+    )
+
+
+def _is_even(run: _Run, length: float, share: float, excess: Pictures, seconds: NDArray[np.float32]) -> bool:
+    """Whether nearly all of a video agrees, each third of it, and better than a little earlier or later."""
+    if length < LEAST_SECONDS or share < EVEN_SHARE or run.excess < _least_excess(EVEN_EXCESS, length):
+        return False
+    shifts = np.arange(-PACE_SECONDS, PACE_SECONDS + SHIFT, SHIFT)
+    for moments, places in zip(np.array_split(run.moments, 3), np.array_split(run.seconds, 3), strict=True):
+        here = float(excess[nearest(seconds, places), moments].mean())
+        if here < max(EVEN_THIRD, PACE_SHARE * _best_moved(moments, places, shifts, excess, seconds)):
+            return False
+    return _elsewhere(run, excess, seconds) <= EVEN_REPEATED_SHARE * run.excess
+
+
+def _least_excess(of_a_second: float, length: float) -> float:
+    """Return by how much a run of so many seconds must agree."""
+    return max(LEAST_EXCESS, of_a_second / max(length, 1e-3) ** 0.5)
+
+
+def _best_moved(
+    moments: NDArray[np.intp],
+    places: NDArray[np.floating],
+    shifts: Iterable[float],
+    excess: Pictures,
+    seconds: NDArray[np.float32],
+) -> float:
+    """Return the mean excess of moments where they agree best if moved, half of them still in the video."""
+    best = 0.0
+    for shift in shifts:
+        moved = places + shift
+        shown = (moved >= seconds[0]) & (moved <= seconds[-1])
         if shown.sum() >= len(places) / 2:
-            rows = nearest(seconds, places[shown])
-            best = max(best, float(excess[rows, run.moments[shown]].mean()))
+            best = max(best, float(excess[nearest(seconds, moved[shown]), moments[shown]].mean()))
     return best
 
 

@@ -144,30 +144,66 @@ def test_where_a_sticker_is_is_found_before_anything_is_moved():
     assert marked[covered].mean() > 0.9 and marked[~covered].mean() < 0.25
 
 
+def spotted(moves, random):
+    """Glances of a picture with forty spots that move each in its own way."""
+    picture = np.random.default_rng(1).uniform(0, 255, (27, 48)).astype(np.float32)
+    pictures = np.repeat(cv2.GaussianBlur(picture, (0, 0), 1.5)[None] * 3 - 250, len(moves), axis=0)
+    for number in range(40):
+        y, x = 3 + 5 * (number // 8), 3 + 6 * (number % 8)
+        pictures[:, y : y + 2, x : x + 2] += moves[:, number, None, None]
+    return (pictures + random.normal(0, 0.5, pictures.shape)).astype(np.float32)
+
+
 def test_three_seconds_of_the_same_movement_are_no_copy_unless_they_are_all_of_it():
     random = np.random.default_rng(1)
-    picture = cv2.GaussianBlur(random.uniform(0, 255, (27, 48)).astype(np.float32), (0, 0), 1.5) * 3 - 250
-
-    def filmed(moves):
-        pictures = np.repeat(picture[None], len(moves), axis=0)
-        for number in range(40):
-            y, x = 3 + 5 * (number // 8), 3 + 6 * (number % 8)
-            pictures[:, y : y + 2, x : x + 2] += moves[:, number, None, None]
-        return (pictures + random.normal(0, 0.5, pictures.shape)).astype(np.float32)
-
-    seconds = (np.arange(80, dtype=np.float32) + 0.5) / 8
+    seconds = (np.arange(80, dtype=np.float32) + 0.5) / RATE
     one, other = random.normal(0, 8, (2, 80, 40))
+    known = spotted(one, random)[::2]
 
     def found(same, shown):
-        copied = np.where((np.arange(80) < same)[:, None], one, other)
-        return movement.match(
-            filmed(copied)[:shown], seconds[:shown], filmed(one)[::2], seconds[::2], np.eye(3)
-        )
+        copied = np.where((np.arange(80) < same)[:, None], one, other)[:shown]
+        return movement.match(spotted(copied, random), seconds[:shown], known, seconds[::2], np.eye(3))
 
     assert found(same=0, shown=80) is None
     assert found(same=24, shown=80) is None
     assert found(same=24, shown=24) is not None
     assert found(same=48, shown=80) is not None
+
+
+def test_what_agrees_a_little_all_the_time_is_a_copy():
+    random = np.random.default_rng(2)
+    seconds = (np.arange(80, dtype=np.float32) + 0.5) / RATE
+    one, other = random.normal(0, 8, (2, 80, 40))
+    one[1:] += one[:-1]
+    known = spotted(one, random)[::2]
+
+    def found(moves):
+        return movement.match(spotted(moves, random), seconds[:48], known, seconds[::2], np.eye(3))
+
+    weak = 0.43 * one + other
+    assert found(weak[16:64]) is not None
+    assert found(np.concatenate([other[16:32], weak[32:64]])) is None
+    # at another pace in the middle
+    assert found(np.concatenate([weak[16:32], weak[30:46], weak[48:64]])) is None
+
+
+def test_what_agrees_is_even_if_each_third_does_and_best_in_its_place():
+    seconds = (np.arange(48, dtype=np.float32) + 0.5) / RATE
+    moments = np.arange(24)
+    run = movement._Run(1, moments, seconds[::2], 1.6)
+    excess = np.zeros((48, 24), np.float32)
+    excess[2 * moments, moments] = 1.6
+    assert movement._is_even(run, 6.0, 1.0, excess, seconds)
+    assert not movement._is_even(run, 6.0, 0.7, excess, seconds)
+    uneven = excess.copy()
+    uneven[2 * moments[8:16], moments[8:16]] = 0.5
+    assert not movement._is_even(run, 6.0, 1.0, uneven, seconds)
+    repeated = excess.copy()
+    repeated[2 * moments[:16] + 12, moments[:16]] = 0.8
+    assert not movement._is_even(run, 6.0, 1.0, repeated, seconds)
+    # a quarter of a second later it agrees better
+    excess[2 * moments[8:16] + 2, moments[8:16]] = 2.4
+    assert not movement._is_even(run, 6.0, 1.0, excess, seconds)
 
 
 def test_what_fits_as_well_a_second_later_is_no_copy():
