@@ -64,9 +64,9 @@ LEAST_LETTERS = 3
 STEP = 32
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-# A picture of more pixels is looked at in two halves, which share so many lines on either side: else a square
-# one would take 90 MB more.
-LOOK_AT_ONCE = 768 * 580
+# A picture of more pixels is looked at in two halves, which share so many lines on either side: else one of
+# 4:3 would take 25 MB more, and a square one 90.
+LOOK_AT_ONCE = 768 * 448
 OVERLAP = 32
 # larger pictures would cost more time and memory than a still may
 MOST_PIXELS = 768 * 768
