@@ -22,7 +22,8 @@ from app.assessment.report import JudgeAnswer
 EVERY_SECONDS = 0.1
 # a mapping of a file in smaps: where in the file it begins, the file, and its kilobytes, also of no file
 MAPPING = re.compile(
-    r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) \S+ \d+ +(/.*)\n(?:.*\n)*?Rss: +(\d+) kB\n(?:.*\n)*?Anonymous: +(\d+) kB$",
+    r"^[0-9a-f]+-[0-9a-f]+ \S+ ([0-9a-f]+) \S+ \d+ +(/.*)\n"
+    r"(?:.*\n)*?Rss: +(\d+) kB\n(?:.*\n)*?Anonymous: +(\d+) kB$",
     re.MULTILINE,
 )
 

@@ -200,6 +200,26 @@ def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, 
     assert find(painter, picture)[120, 300] == is_seen_closer
 
 
+@pytest.mark.parametrize(
+    ("length", "seen_at", "is_painted"),
+    [(150, (1, 2, 3), True), (150, (1, 2), False), (80, (1, 2, 3), False)],
+    ids=["a word", "seen at half the size only", "a thing"],
+)
+def test_a_short_word_counts_that_both_see_at_three_sizes(painter, monkeypatch, length, seen_at, is_painted):
+    """By itself the first detector may be blind to one: the head line of Hindi joins its letters."""
+
+    def look(session, picture):
+        likely = np.zeros(picture.shape[:2], np.float32)
+        times = SIZE[0] // picture.shape[1]
+        if picture.shape[:2] == (SIZE[1] // times, SIZE[0] // times) and times in seen_at:
+            likely[100 // times : 150 // times, 200 // times : (200 + length) // times] = 1.0
+        return likely
+
+    monkeypatch.setattr(writing, "look", look)
+    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+    assert find(painter, picture)[125, 240] == is_painted
+
+
 @pytest.mark.parametrize(("length", "is_painted"), [(150, False), (450, True)], ids=["a thing", "a word"])
 def test_the_second_detector_adds_huge_words(length, is_painted):
     likely = np.zeros((400, 768), np.float32)
