@@ -64,9 +64,9 @@ LEAST_LETTERS = 3
 STEP = 32
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-# A picture of more pixels is shrunk to so many for a look, which one of 4:3 would else need 25 MB more for. A
-# square one would lose small letters by it: what has more than MOST_SHRUNK is looked at in two halves, which
-# share so many lines on either side.
+# A picture of more pixels is shrunk to about so many for a look, for which one of 4:3 would else take 25 MB
+# more. A square one would lose small letters by it: what has more than MOST_SHRUNK is looked at in two
+# halves, which share so many lines on either side.
 LOOK_AT_ONCE = 768 * 448
 MOST_SHRUNK = 768 * 580
 OVERLAP = 32
@@ -364,14 +364,19 @@ def look(session: Any, picture: Pixels) -> Map:
     height, width = picture.shape[:2]
     if LOOK_AT_ONCE < height * width <= MOST_SHRUNK:
         scale = math.sqrt(LOOK_AT_ONCE / (height * width))
-        size = [int(side * scale) // STEP * STEP for side in (width, height)]
-        return enlarge(look(session, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), picture)
+        size = [round(side * scale / STEP) * STEP for side in (width, height)]
+        return enlarge(_run(session, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), picture)
     if height * width > MOST_SHRUNK:
         middle = height // 2
         upper = look(session, picture[: middle + OVERLAP])
         lower = look(session, picture[middle - OVERLAP :])
         shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
         return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
+    return _run(session, picture)
+
+
+def _run(session: Any, picture: Pixels) -> Map:
+    height, width = picture.shape[:2]
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
     batch = np.empty((1, 3, *padded.shape[:2]), np.float32)
     for plane, colour, mean, deviation in zip(batch[0], cv2.split(padded), MEAN, DEVIATION, strict=True):
