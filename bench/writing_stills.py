@@ -890,6 +890,139 @@ def _segments(attack: Attack, rng: random.Random) -> None:
     )
 
 
+def _numbers(rng: random.Random) -> np.random.Generator:
+    return np.random.default_rng(rng.randrange(2**31))
+
+
+def _dots(attack: Attack, rng: random.Random) -> None:
+    """Dots of many colours over the whole still; those of the letters are of other colours."""
+    alpha = _write(attack, rng, low=0.15, high=0.3)
+    numbers = _numbers(rng)
+    height, width = alpha.shape
+    ground = attack.still.astype(np.float32)
+    size = rng.choice((4, 5, 7))
+    for y in range(0, height, 2 * size):
+        for x in range(0, width, 2 * size):
+            at = int(y + numbers.integers(-2, 3)), int(x + numbers.integers(-2, 3))
+            inside = alpha[min(max(at[0], 0), height - 1), min(max(at[1], 0), width - 1)] > 0.5
+            colour = numbers.normal((60, 90, 200) if inside else (90, 170, 110), 35)
+            radius = int(numbers.integers(size // 2 + 1, size + 1))
+            cv2.circle(ground, at[::-1], radius, tuple(colour), -1, cv2.LINE_AA)
+    attack.still = np.clip(ground, 0, 255).astype(np.uint8)
+
+
+def _strokes(attack: Attack, rng: random.Random) -> None:
+    """Letters of many short strokes, each of another colour and turn."""
+    alpha = _write(attack, rng, low=0.1, high=0.25)
+    numbers = _numbers(rng)
+    drawn = attack.still.copy()
+    ys, xs = np.nonzero(alpha > 0.5)
+    for each in numbers.integers(0, max(len(ys), 1), len(ys) // 8):
+        turn, length = numbers.uniform(0, math.pi), numbers.uniform(2, 5)
+        dx, dy = length * math.cos(turn), length * math.sin(turn)
+        ends = [(round(xs[each] + way * dx), round(ys[each] + way * dy)) for way in (-1, 1)]
+        cv2.line(drawn, ends[0], ends[1], tuple(int(c) for c in numbers.integers(0, 256, 3)), 1, cv2.LINE_AA)
+    attack.still = drawn
+
+
+def _hairlines(attack: Attack, rng: random.Random) -> None:
+    """Outlines one pixel thick, of words that fill the still."""
+    word = max(_sentence(attack, rng).split(), key=len)[:8]
+    alpha = _write(attack, rng, low=0.3, high=0.6, text=word)
+    fill = (alpha > 0.5).astype(np.uint8)
+    thin = (fill - cv2.erode(fill, np.ones((3, 3), np.uint8))).astype(np.float32)
+    numbers = cv2.dilate(attack.letters.astype(np.float32), np.ones((3, 3), np.uint8))
+    attack.letters = np.where(thin > 0, numbers, 0).astype(np.int32)
+    _colour(attack, thin, _bright(rng))
+
+
+def _corners(attack: Attack, rng: random.Random) -> None:
+    """A word, of which each letter stands in another part of the still."""
+    height, width = attack.still.shape[:2]
+    word = max(_sentence(attack, rng).split(), key=len)[:6]
+    font = font_of(attack.script, _pixels(attack, rng, 0.08, 0.2))
+    spots = [(x, y) for y in (0.17, 0.83) for x in (0.12, 0.5, 0.88)]
+    ink = _scattered(
+        word, font, lambda n, of, _: (spots[n][0] * width, spots[n][1] * height, 0), (width, height)
+    )
+    attack.letters = ink.letters
+    _under(attack, ink.alpha, rng)
+    _colour(attack, ink.alpha, _bright(rng))
+
+
+def _cut_out(attack: Attack, rng: random.Random) -> None:
+    """Letters of noise as bright and as coarse as the noise around them, only finer across than along."""
+    alpha = _write(attack, rng, low=0.12, high=0.3)
+    noise = _numbers(rng).normal(0, 1, (2, *alpha.shape)).astype(np.float32)
+    layers = [
+        cv2.GaussianBlur(each, (0, 0), *sides)
+        for each, sides in zip(noise, ((3, 0.7), (0.7, 3)), strict=True)
+    ]
+    across, along = (35 * each / each.std() for each in layers)
+    ground = cv2.GaussianBlur(attack.still, (0, 0), 15).astype(np.float32)
+    attack.still = np.clip(ground + np.where(alpha > 0.5, along, across)[..., np.newaxis], 0, 255).astype(
+        np.uint8
+    )
+
+
+def _art(attack: Attack, rng: random.Random) -> None:
+    """Large letters made of small ones."""
+    alpha = _write(attack, rng, low=0.2, high=0.4, text=max(_sentence(attack, rng).split(), key=len)[:8])
+    font = ImageFont.truetype(str(FONTS / "truetype/dejavu/DejaVuSansMono.ttf"), rng.choice((9, 11, 14)))
+    height, width = alpha.shape
+    page = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(page)
+    for y in range(0, height - font.size, font.size):
+        for x in range(0, width - font.size, round(font.size * 0.62)):
+            if alpha[y + font.size // 2, x + font.size // 3] > 0.5:
+                draw.text((x, y), rng.choice("#@%&8WM"), 255, font)
+    _colour(attack, np.asarray(page, np.float32) / 255, _bright(rng))
+
+
+def _captcha(attack: Attack, rng: random.Random) -> None:
+    """Waved letters with lines through them."""
+    alpha = _write(attack, rng, jittered, low=0.07, high=0.14)
+    height, width = alpha.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    swing, period = rng.uniform(3, 9), rng.uniform(40, 120)
+    y = y + np.float32(swing) * np.sin(x * np.float32(2 * math.pi / period))
+    attack.letters = cv2.remap(attack.letters.astype(np.float32), x, y, cv2.INTER_NEAREST).astype(np.int32)
+    _colour(attack, cv2.remap(alpha, x, y, cv2.INTER_LINEAR), _bright(rng))
+    ys, xs = np.nonzero(attack.letters)
+    for _ in range(rng.randint(3, 8)):
+        ends = [
+            (int(xs.min()), rng.randint(int(ys.min()), int(ys.max()))),
+            (int(xs.max()), rng.randint(int(ys.min()), int(ys.max()))),
+        ]
+        cv2.line(attack.still, ends[0], ends[1], _bright(rng), rng.randint(1, 2), cv2.LINE_AA)
+
+
+def _neon(attack: Attack, rng: random.Random) -> None:
+    """Tubes of light that glow."""
+    alpha = _write(attack, rng, outline, low=0.1, high=0.25)
+    tint = np.asarray(rng.choice(((255, 80, 255), (255, 220, 60), (80, 255, 120), (60, 60, 255))), np.float32)
+    glow = (
+        cv2.GaussianBlur(alpha, (0, 0), 7)[..., np.newaxis] * 1.6
+        + cv2.GaussianBlur(alpha, (0, 0), 2)[..., np.newaxis]
+    )
+    light = attack.still * 0.6 + glow * tint
+    attack.still = np.clip(
+        light * (1 - alpha[..., np.newaxis]) + 250 * alpha[..., np.newaxis], 0, 255
+    ).astype(np.uint8)
+
+
+def _scrawl(attack: Attack, rng: random.Random) -> None:
+    """Written by a shaking hand: every line of the letters is bent."""
+    alpha = _write(attack, rng, jittered, low=0.05, high=0.12, turn=rng.uniform(-20, 20))
+    numbers = _numbers(rng)
+    height, width = alpha.shape
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    bent = [cv2.GaussianBlur(numbers.normal(0, 1, alpha.shape).astype(np.float32), (0, 0), 6) for _ in (0, 1)]
+    x, y = (axis + 2.2 * each / each.std() for axis, each in zip((x, y), bent, strict=True))
+    attack.letters = cv2.remap(attack.letters.astype(np.float32), x, y, cv2.INTER_NEAREST).astype(np.int32)
+    _colour(attack, cv2.remap(alpha, x, y, cv2.INTER_LINEAR), _bright(rng))
+
+
 # tried on the other letters and words, besides
 OTHER_KINDS: dict[str, Callable[[Attack, random.Random], None]] = {
     "motley": _motley,
@@ -907,6 +1040,15 @@ OTHER_KINDS: dict[str, Callable[[Attack, random.Random], None]] = {
     "shadow": _shadow,
     "two scripts": _two_scripts,
     "seven segments": _segments,
+    "dots of many colours": _dots,
+    "strokes of many colours": _strokes,
+    "hairlines": _hairlines,
+    "a letter a corner": _corners,
+    "cut out of noise": _cut_out,
+    "letters of letters": _art,
+    "captcha": _captcha,
+    "neon": _neon,
+    "scrawl": _scrawl,
 }
 
 

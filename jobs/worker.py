@@ -6,6 +6,7 @@ that platforms allow. The claim of a killed work horse is released at once.
 """
 
 import fcntl
+import gc
 import os
 import shutil
 import signal
@@ -194,9 +195,20 @@ def _lock(directory: Path) -> int:
     return descriptor
 
 
+def keep_shared() -> None:
+    """Make this process small, and hide what is there from the garbage collector.
+
+    Work horses share it with this process as long as neither writes to it, and the collector writes.
+    """
+    gc.collect()
+    gc.freeze()
+    painting.give_back_memory()
+
+
 def work(settings: Settings, queue: str) -> None:
     """Work on `queue` in this process until SIGTERM or SIGINT."""
     app = create_app(settings)
+    keep_shared()
     # a stop may be requested between two workers
     with scratch_directory(Path(tempfile.gettempdir())) as scratch, suppress(StopRequested):
         while not _work_once(app, settings, queue, scratch):

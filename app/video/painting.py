@@ -128,7 +128,8 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
 
     Files, not pipes: the limit on what it writes holds for them.
     """
-    _give_back()
+    # of what the scan has left the painter needs as much
+    give_back_memory()
     with contextlib.ExitStack() as stack:
         question, answer, log, status = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(4))
         question.write(request)
@@ -163,8 +164,8 @@ def _run(request: bytes, limits: ResourceLimits) -> bytes:
         return answer.read()
 
 
-def _give_back() -> None:
-    """Return what the scan left free to the kernel, if the C library can: the painter needs as much."""
+def give_back_memory() -> None:
+    """Return what this process has freed to the kernel, if the C library can."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

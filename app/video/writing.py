@@ -22,7 +22,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -64,9 +64,11 @@ LEAST_LETTERS = 3
 STEP = 32
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-# A picture of more pixels is looked at in two halves, which share so many lines on either side: else a square
-# one would take 90 MB more.
-LOOK_AT_ONCE = 768 * 580
+# A picture of more pixels is shrunk to about so many for a look, for which one of 4:3 would else take 25 MB
+# more. A square one would lose small letters by it: what has more than MOST_SHRUNK is looked at in two
+# halves, which share so many lines on either side.
+LOOK_AT_ONCE = 768 * 448
+MOST_SHRUNK = 768 * 580
 OVERLAP = 32
 # larger pictures would cost more time and memory than a still may
 MOST_PIXELS = 768 * 768
@@ -153,6 +155,12 @@ THIN = 0.04
 # it in a view of it alone, too, and more of it if it is thick.
 SHORT = 5.0
 SEEN_FOR_SURE = 0.7
+# The first detector may be blind to a word by itself. What is so many times as long as broad counts if both
+# see so much of it at each of these parts of the size. The first one must see that of what is thick and short
+# in any case.
+WORD = 2.2
+SEEN_OFTEN = 0.6
+OFTEN = (2, 3)
 # In a view of it alone a patch is made so many pixels thick, with so many times its thickness around it, but
 # the view has no more pixels. So many are looked at for one map; more are believed if half of
 # those were writing.
@@ -190,7 +198,8 @@ class Painter:
                 (grain(picture), IN_GRAIN, self._second, self._first),
             ):
                 view = stretch(view)
-                confirm = None if is_written else self._confirm(picture, view, witness, self._first)
+                is_seen = _seen(witness, view, picture)
+                confirm = None if is_written else self._confirm(picture, is_seen, self._first)
                 mask |= grow(enlarge(look(finder, view), picture), trust, confirm)
             self._add_codes(picture, mask)
             yield fill(smoothed, mask), mask
@@ -239,38 +248,68 @@ class Painter:
 
     def _find_lines(self, picture: Pixels) -> tuple[Mask, bool]:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
-        half, likely, second = shrink(picture, 2), look(self._first, picture), look(self._second, picture)
-        mask = grow(likely, IN_FULL, self._confirm(picture, half, self._second, self._second))
-        by_second = grow(second, BY_SECOND, self._confirm(picture, half, self._second, self._first))
-        is_seen_by_both = mask.any() and by_second.any()
+        at = _looks(picture)
+        likely, second = at(self._first, 1), at(self._second, 1)
+
+        def sees(session: Any, times: int, patch: Patch, needed: float = SEEN_AGAIN) -> bool:
+            return patch.share_seen(at(session, times), patch.y, patch.x) >= needed
+
+        def sees_often(session: Any, patch: Patch) -> bool:
+            return all(sees(session, times, patch, SEEN_OFTEN) for times in OFTEN)
+
+        def is_seen(patch: Patch) -> bool:
+            is_thing = patch.thickness > THICK * picture.shape[0] and patch.slender < SHORT
+            return sees(self._second, 2, patch) and (not is_thing or sees_often(self._first, patch))
+
+        def is_seen_by_both(patch: Patch) -> bool:
+            return sees(self._second, 2, patch) and any(sees(self._first, times, patch) for times in (1, 2))
+
+        def is_word(patch: Patch) -> bool:
+            return (
+                patch.slender >= WORD and sees_often(self._second, patch) and sees_often(self._first, patch)
+            )
+
+        mask = grow(likely, IN_FULL, self._confirm(picture, is_seen, self._second, is_word))
+        # The bars of a shelf or a fence are lines to the second one, but to the first one they are nothing.
+        by_second = grow(second, BY_SECOND, self._confirm(picture, is_seen_by_both, self._first, is_word))
+        is_found_by_both = mask.any() and by_second.any()
         mask |= by_second
-        if mask.mean() <= SOME or not is_seen_by_both:
+        if mask.mean() <= SOME or not is_found_by_both:
             return mask, False
         # Where something is written there is more: less is asked about, and lines go on for longer.
-        mask |= grow(likely, IN_FULL, self._confirm(picture, half, self._second), FAR_BEYOND)
+        mask |= grow(likely, IN_FULL, self._confirm(picture, partial(sees, self._second, 2)), FAR_BEYOND)
         mask |= grow(second, IN_WRITTEN, None, FAR_BEYOND)
         return mask, True
 
-    def _confirm(self, picture: Pixels, view: Pixels, witness: Any, other: Any = None) -> Confirm:
+    def _confirm(
+        self,
+        picture: Pixels,
+        is_seen: Confirm,
+        other: Any = None,
+        is_word: Confirm = lambda patch: False,
+    ) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
-        It is, if the `witness`, a detector, sees it in `view`. What is long or not too thick is also looked
+        It is, if `is_seen` says that another view shows it, too. What is long or not too thick is also looked
         at by the `other` detector by itself, in the size of writing that the detectors know best; without
-        another it is believed. What is short must be seen so by the first detector in any case.
+        another it is believed. What is short must be seen so by the first detector in any case. But what
+        `is_word` says is one is believed, whatever the detectors see in it by itself.
         """
-        again = cache(lambda: enlarge(look(witness, view), picture))
         answers: list[bool] = []
 
         def confirm(patch: Patch) -> bool:
+            return is_seen_enough(patch) or is_word(patch)
+
+        def is_seen_enough(patch: Patch) -> bool:
             is_thick = patch.thickness > THICK * picture.shape[0]
-            is_seen = patch.share_seen(again(), patch.y, patch.x) >= SEEN_AGAIN
-            if is_thick and not is_seen and patch.slender < SHORT:
+            is_seen_again = is_seen(patch)
+            if is_thick and not is_seen_again and patch.slender < SHORT:
                 return False
-            if other is None or (is_seen and patch.slender >= SHORT):
+            if other is None or (is_seen_again and patch.slender >= SHORT):
                 return True
             if len(answers) == MOST_LOOKS:
                 return 2 * sum(answers) >= MOST_LOOKS
-            is_writing = is_seen or see_closer(other, picture, patch) >= SEEN_AGAIN
+            is_writing = is_seen_again or see_closer(other, picture, patch) >= SEEN_AGAIN
             if is_writing and patch.slender < SHORT:
                 needed = SEEN_FOR_SURE if is_thick else SEEN_AGAIN
                 is_writing = see_closer(self._first, picture, patch) >= needed
@@ -323,12 +362,21 @@ def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
 def look(session: Any, picture: Pixels) -> Map:
     """Return how likely each pixel is of writing, by a model."""
     height, width = picture.shape[:2]
-    if height * width > LOOK_AT_ONCE:
+    if LOOK_AT_ONCE < height * width <= MOST_SHRUNK:
+        scale = math.sqrt(LOOK_AT_ONCE / (height * width))
+        size = [round(side * scale / STEP) * STEP for side in (width, height)]
+        return enlarge(_run(session, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), picture)
+    if height * width > MOST_SHRUNK:
         middle = height // 2
         upper = look(session, picture[: middle + OVERLAP])
         lower = look(session, picture[middle - OVERLAP :])
         shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
         return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
+    return _run(session, picture)
+
+
+def _run(session: Any, picture: Pixels) -> Map:
+    height, width = picture.shape[:2]
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
     batch = np.empty((1, 3, *padded.shape[:2]), np.float32)
     for plane, colour, mean, deviation in zip(batch[0], cv2.split(padded), MEAN, DEVIATION, strict=True):
@@ -352,6 +400,24 @@ def see_closer(session: Any, picture: Pixels, patch: Patch) -> float:
     closer = cv2.resize(view, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     likely = enlarge(look(session, closer), view)
     return patch.share_seen(likely, patch.y - top, patch.x - left)
+
+
+def _looks(picture: Pixels) -> Callable[[Any, int], Map]:
+    """Return what looks at a picture by a model, shrunk so many times. Each look is taken once."""
+
+    @cache
+    def at(session: Any, times: int) -> Map:
+        return (
+            enlarge(look(session, shrink(picture, times)), picture) if times > 1 else look(session, picture)
+        )
+
+    return at
+
+
+def _seen(witness: Any, view: Pixels, picture: Pixels) -> Confirm:
+    """Return what tells whether a detector sees a patch of `picture` in a view of it."""
+    likely = cache(lambda: enlarge(look(witness, view), picture))
+    return lambda patch: patch.share_seen(likely(), patch.y, patch.x) >= SEEN_AGAIN
 
 
 def shrink(picture: Pixels, times: int) -> Pixels:

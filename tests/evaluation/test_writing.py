@@ -112,6 +112,35 @@ def test_a_scene_without_writing_is_left(painter, scene):
     assert find(painter, scene).mean() < 0.01
 
 
+def test_a_fence_is_left(painter):
+    """To the second detector, bars side by side are lines of letters."""
+    picture = np.full((432, 768, 3), (200, 180, 150), np.uint8)
+    picture[216:] = (60, 140, 80)
+    for left in range(0, 768, 28):
+        picture[86:389, left : left + 12] = (20, 90, 20)
+    for top in (130, 324):
+        picture[top : top + 12] = (20, 90, 20)
+    assert find(painter, cv2.GaussianBlur(picture, (0, 0), 0.7)).mean() < 0.05
+
+
+@pytest.mark.parametrize("size", [(768, 576), (576, 768), (740, 600)])
+def test_what_has_more_pixels_than_a_look_takes_is_shrunk(painter, size):
+    looked_at = []
+
+    class Session:
+        def get_inputs(self):
+            return painter._first.get_inputs()
+
+        def run(self, names, batches):
+            (batch,) = batches.values()
+            looked_at.append(batch.shape[2] * batch.shape[3])
+            return [batch[:, :1]]
+
+    likely = writing.look(Session(), np.zeros((*size[::-1], 3), np.uint8))
+    assert likely.shape == size[::-1]
+    assert len(looked_at) == 1 and looked_at[0] <= 1.05 * writing.LOOK_AT_ONCE
+
+
 def test_faint_writing_is_smoothed_away():
     ink = np.asarray(written(24)) > 128
     wall = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
@@ -198,6 +227,26 @@ def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, 
     monkeypatch.setattr(writing, "look", look)
     picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
     assert find(painter, picture)[120, 300] == is_seen_closer
+
+
+@pytest.mark.parametrize(
+    ("length", "seen_at", "is_painted"),
+    [(150, (1, 2, 3), True), (150, (1, 2), False), (80, (1, 2, 3), False)],
+    ids=["a word", "seen at half the size only", "a thing"],
+)
+def test_a_short_word_counts_that_both_see_at_three_sizes(painter, monkeypatch, length, seen_at, is_painted):
+    """By itself the first detector may be blind to one: the head line of Hindi joins its letters."""
+
+    def look(session, picture):
+        likely = np.zeros(picture.shape[:2], np.float32)
+        times = SIZE[0] // picture.shape[1]
+        if picture.shape[:2] == (SIZE[1] // times, SIZE[0] // times) and times in seen_at:
+            likely[100 // times : 150 // times, 200 // times : (200 + length) // times] = 1.0
+        return likely
+
+    monkeypatch.setattr(writing, "look", look)
+    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+    assert find(painter, picture)[125, 240] == is_painted
 
 
 @pytest.mark.parametrize(("length", "is_painted"), [(150, False), (450, True)], ids=["a thing", "a word"])
