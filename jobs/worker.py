@@ -39,7 +39,6 @@ from app.db import db
 from app.errors import Deferred, TransientError
 from app.evaluation import service
 from app.queue import EVALUATIONS, RELEASES, ListedJob, connect
-from app.releases import building
 from app.video import control, painting
 from jobs.processes import Child, die_with_parent, supervise
 
@@ -111,6 +110,9 @@ class Worker(rq.Worker):
             _clear(self._scratch)
 
     def _release(self) -> None:
+        # not before it is needed: its models take 14 MB and a third of a second
+        from app.releases import building
+
         fault: TransientError = TransientError(f"The work horse ended with {self._horse_exit}.")
         if self.stopping:
             fault = Deferred("The worker was asked to stop.", retry_after=0)
@@ -235,6 +237,8 @@ def run(settings: Settings, count: int = 1, queue: str = EVALUATIONS) -> None:
     with tempfile.TemporaryDirectory() as directory:
         control.check_tools(Path(directory))
     if queue == RELEASES:
+        from app.releases import building
+
         building.check_tools()
     else:
         if settings.paint_writing:

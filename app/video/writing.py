@@ -64,11 +64,9 @@ LEAST_LETTERS = 3
 STEP = 32
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
-# A picture of more pixels is shrunk to about so many for a look, for which one of 4:3 would else take 25 MB
-# more. A square one would lose small letters by it: what has more than MOST_SHRUNK is looked at in two
-# halves, which share so many lines on either side.
-LOOK_AT_ONCE = 768 * 448
-MOST_SHRUNK = 768 * 580
+# A picture of more pixels is looked at in two halves, which share so many lines on either side: else a square
+# one would take 90 MB more.
+LOOK_AT_ONCE = 768 * 580
 OVERLAP = 32
 # larger pictures would cost more time and memory than a still may
 MOST_PIXELS = 768 * 768
@@ -126,11 +124,10 @@ class Patch:
     # how many times as long as broad
     slender: float
 
-    def share_seen(self, likely: Map, top: int, left: int) -> float:
-        """Return of how much of the patch `likely` says that it is writing, if its box begins there."""
+    def share_of(self, written: Mask, top: int, left: int) -> float:
+        """Return of how much of the patch `written` says that it is, if its box begins there."""
         high, wide = self.inside.shape
-        seen: Array = likely[top : top + high, left : left + wide][self.inside] > IN_FULL.likely
-        return float(seen.mean())
+        return float(written[top : top + high, left : left + wide][self.inside].mean())
 
 
 Confirm: TypeAlias = Callable[[Patch], bool]
@@ -248,11 +245,16 @@ class Painter:
 
     def _find_lines(self, picture: Pixels) -> tuple[Mask, bool]:
         """Return where writing is: 1, else 0; and whether something is written there for sure."""
-        at = _looks(picture)
-        likely, second = at(self._first, 1), at(self._second, 1)
+        likely, second = look(self._first, picture), look(self._second, picture)
+
+        by_first = is_writing(likely)
+
+        @cache
+        def written(session: Any, times: int) -> Mask:
+            return find_in_view(session, shrink(picture, times), picture)
 
         def sees(session: Any, times: int, patch: Patch, needed: float = SEEN_AGAIN) -> bool:
-            return patch.share_seen(at(session, times), patch.y, patch.x) >= needed
+            return patch.share_of(written(session, times), patch.y, patch.x) >= needed
 
         def sees_often(session: Any, patch: Patch) -> bool:
             return all(sees(session, times, patch, SEEN_OFTEN) for times in OFTEN)
@@ -262,7 +264,9 @@ class Painter:
             return sees(self._second, 2, patch) and (not is_thing or sees_often(self._first, patch))
 
         def is_seen_by_both(patch: Patch) -> bool:
-            return sees(self._second, 2, patch) and any(sees(self._first, times, patch) for times in (1, 2))
+            return sees(self._second, 2, patch) and (
+                patch.share_of(by_first, patch.y, patch.x) >= SEEN_AGAIN or sees(self._first, 2, patch)
+            )
 
         def is_word(patch: Patch) -> bool:
             return (
@@ -362,21 +366,12 @@ def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
 def look(session: Any, picture: Pixels) -> Map:
     """Return how likely each pixel is of writing, by a model."""
     height, width = picture.shape[:2]
-    if LOOK_AT_ONCE < height * width <= MOST_SHRUNK:
-        scale = math.sqrt(LOOK_AT_ONCE / (height * width))
-        size = [round(side * scale / STEP) * STEP for side in (width, height)]
-        return enlarge(_run(session, cv2.resize(picture, size, interpolation=cv2.INTER_AREA)), picture)
-    if height * width > MOST_SHRUNK:
+    if height * width > LOOK_AT_ONCE:
         middle = height // 2
         upper = look(session, picture[: middle + OVERLAP])
         lower = look(session, picture[middle - OVERLAP :])
         shared = np.maximum(upper[middle - OVERLAP :], lower[: 2 * OVERLAP])
         return np.concatenate((upper[: middle - OVERLAP], shared, lower[2 * OVERLAP :]))
-    return _run(session, picture)
-
-
-def _run(session: Any, picture: Pixels) -> Map:
-    height, width = picture.shape[:2]
     padded = cv2.copyMakeBorder(picture, 0, -height % STEP, 0, -width % STEP, cv2.BORDER_REPLICATE)
     batch = np.empty((1, 3, *padded.shape[:2]), np.float32)
     for plane, colour, mean, deviation in zip(batch[0], cv2.split(padded), MEAN, DEVIATION, strict=True):
@@ -398,26 +393,22 @@ def see_closer(session: Any, picture: Pixels, patch: Patch) -> float:
     scale = min(KNOWN_BEST / patch.thickness, math.sqrt(LOOK_PIXELS / (view.shape[0] * view.shape[1])), 3.0)
     size = tuple(max(int(side * scale), STEP) for side in view.shape[1::-1])
     closer = cv2.resize(view, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    likely = enlarge(look(session, closer), view)
-    return patch.share_seen(likely, patch.y - top, patch.x - left)
+    return patch.share_of(find_in_view(session, closer, view), patch.y - top, patch.x - left)
 
 
-def _looks(picture: Pixels) -> Callable[[Any, int], Map]:
-    """Return what looks at a picture by a model, shrunk so many times. Each look is taken once."""
+def find_in_view(session: Any, view: Pixels, picture: Pixels) -> Mask:
+    """Return where a model sees writing in `view`, which shows `picture` in another size or contrast."""
+    return is_writing(enlarge(look(session, view), picture))
 
-    @cache
-    def at(session: Any, times: int) -> Map:
-        return (
-            enlarge(look(session, shrink(picture, times)), picture) if times > 1 else look(session, picture)
-        )
 
-    return at
+def is_writing(likely: Map) -> Mask:
+    return likely > IN_FULL.likely
 
 
 def _seen(witness: Any, view: Pixels, picture: Pixels) -> Confirm:
     """Return what tells whether a detector sees a patch of `picture` in a view of it."""
-    likely = cache(lambda: enlarge(look(witness, view), picture))
-    return lambda patch: patch.share_seen(likely(), patch.y, patch.x) >= SEEN_AGAIN
+    written = cache(lambda: find_in_view(witness, view, picture))
+    return lambda patch: patch.share_of(written(), patch.y, patch.x) >= SEEN_AGAIN
 
 
 def shrink(picture: Pixels, times: int) -> Pixels:

@@ -123,24 +123,6 @@ def test_a_fence_is_left(painter):
     assert find(painter, cv2.GaussianBlur(picture, (0, 0), 0.7)).mean() < 0.05
 
 
-@pytest.mark.parametrize("size", [(768, 576), (576, 768), (740, 600)])
-def test_what_has_more_pixels_than_a_look_takes_is_shrunk(painter, size):
-    looked_at = []
-
-    class Session:
-        def get_inputs(self):
-            return painter._first.get_inputs()
-
-        def run(self, names, batches):
-            (batch,) = batches.values()
-            looked_at.append(batch.shape[2] * batch.shape[3])
-            return [batch[:, :1]]
-
-    likely = writing.look(Session(), np.zeros((*size[::-1], 3), np.uint8))
-    assert likely.shape == size[::-1]
-    assert len(looked_at) == 1 and looked_at[0] <= 1.05 * writing.LOOK_AT_ONCE
-
-
 def test_faint_writing_is_smoothed_away():
     ink = np.asarray(written(24)) > 128
     wall = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
