@@ -126,7 +126,7 @@ def evaluate(store, judge, workdir):
 
 @pytest.fixture(scope="module")
 def good(videos):
-    return videos.make("bunny", seconds=8, size="320x240")
+    return videos.make("bunny", seconds=3, size="320x240")
 
 
 @pytest.fixture(scope="module")
