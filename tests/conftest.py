@@ -1,6 +1,7 @@
 """Fixtures: real PostgreSQL, Valkey and SeaweedFS, started once a session and emptied for each test."""
 
 import dataclasses
+import gc
 import os
 import shutil
 import tempfile
@@ -48,6 +49,12 @@ hypothesis.settings.load_profile("kibotos")
 
 # the servers of the tests are on this machine, whatever proxy leads out of it
 spare_loopback_the_proxy()
+
+
+def pytest_collection_finish():
+    """What is there now stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
