@@ -34,7 +34,7 @@ def pytest_addoption(parser):
     )
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
     parser.addoption(
-        "--all-kinds", action="store_true", help="compare the ffmpegs at hand on all odd files, not a third"
+        "--all-kinds", action="store_true", help="compare the ffmpegs at hand on all odd files, not a quarter"
     )
     parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
     parser.addoption(

@@ -67,7 +67,7 @@ def test_every_kind_gets_its_verdict(name, evaluated, videos):
 
 def pytest_generate_tests(metafunc):
     if metafunc.function is test_all_tools_at_hand_agree:
-        every = 1 if metafunc.config.getoption("all_kinds") else 3
+        every = 1 if metafunc.config.getoption("all_kinds") else 4
         metafunc.parametrize("name", EACH_KIND[::every])
 
 
