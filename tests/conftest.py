@@ -34,7 +34,9 @@ def pytest_addoption(parser):
     )
     parser.addoption("--fault-seed", type=int, default=1, help="the order in which faults strike")
     parser.addoption(
-        "--all-kinds", action="store_true", help="compare the ffmpegs at hand on all odd files, not a quarter"
+        "--all-kinds",
+        action="store_true",
+        help="evaluate all odd files, not half, and compare the ffmpegs at hand on all, not a quarter",
     )
     parser.addoption("--attack-seed", type=int, default=12, help="which variations of attacks are tried")
     parser.addoption(

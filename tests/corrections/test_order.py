@@ -18,6 +18,7 @@ from tests.evaluation.test_duplicates import outcome_of, take_up
 from tests.factories import make_cycle, make_prompt, make_result, make_submission, miner
 
 STORIES = 4
+RUNS = 100
 
 
 def tell(number, base):
@@ -132,11 +133,11 @@ def record(app, work):
 
 def test_the_order_of_evaluation_decides_nothing(app):
     expected = [play(app, 500 + number, number, shuffled=False) for number in range(STORIES)]
-    played = [play(app, run, run % STORIES, shuffled=True) for run in range(200)]
+    played = [play(app, run, run % STORIES, shuffled=True) for run in range(RUNS)]
     # once for all: what a cycle settles has a share in none of the stories
     pay_back([hotkey for hotkeys in [*expected, *played] for hotkey in hotkeys])
     points = read_points()
-    assert len(points) == 3 * (STORIES + 200)
+    assert len(points) == 3 * (STORIES + RUNS)
     for run, hotkeys in enumerate(played):
         found, due = ([points[hotkey] for hotkey in each] for each in (hotkeys, expected[run % STORIES]))
         assert found == due, f"run {run} of story {run % STORIES}"

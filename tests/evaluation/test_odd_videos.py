@@ -38,7 +38,6 @@ def evaluated(videos, tmp_path_factory):
     return evaluate
 
 
-@pytest.mark.parametrize("name", EACH_KIND)
 def test_every_kind_gets_its_verdict(name, evaluated, videos):
     kind = KINDS[name]
     outcome, questions = evaluated(name, PREFERRED)
@@ -66,9 +65,9 @@ def test_every_kind_gets_its_verdict(name, evaluated, videos):
 
 
 def pytest_generate_tests(metafunc):
-    if metafunc.function is test_all_tools_at_hand_agree:
-        every = 1 if metafunc.config.getoption("all_kinds") else 4
-        metafunc.parametrize("name", EACH_KIND[::every])
+    every = {test_every_kind_gets_its_verdict: 2, test_all_tools_at_hand_agree: 4}.get(metafunc.function)
+    if every:
+        metafunc.parametrize("name", EACH_KIND[:: 1 if metafunc.config.getoption("all_kinds") else every])
 
 
 def test_all_tools_at_hand_agree(name, evaluated):
