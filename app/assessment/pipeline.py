@@ -322,10 +322,9 @@ class Evaluation:
         self.report.measures = _measured(scanned)
         self.report.quality = QualityPart(score=self.quality, deductions=deductions)
         if damaged.share > technical.MAX_DAMAGED:
-            at = "" if damaged.at is None else f", from {damaged.at:.1f} s on"
             raise MediaFault(
-                f"{damaged.share:.0%} of its frames are damaged{at}; at most {technical.MAX_DAMAGED:.0%} may "
-                "be. Record or encode it again."
+                f"{damaged.share:.0%} of its frames are damaged{damaged.onset}; "
+                f"at most {technical.MAX_DAMAGED:.0%} may be. Record or encode it again."
             )
         if reason := quality.rejection(scanned.faults):
             raise MediaFault(reason)

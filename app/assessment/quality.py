@@ -46,8 +46,7 @@ def deductions(faults: Faults) -> list[Deduction]:
 
 
 def _reason(found: Found, what: str, threshold: float, remedy: str) -> str:
-    at = "" if found.at is None else f", from {found.at:.1f} s on"
-    told = f"{found.share:.0%} of the video {what}{at}; {threshold:.0%} is allowed."
+    told = f"{found.share:.0%} of the video {what}{found.onset}; {threshold:.0%} is allowed."
     return f"{told} {remedy}." if found.share > threshold else told
 
 
@@ -105,6 +104,5 @@ def rejection(faults: Faults) -> str | None:
         ),
     ):
         if found.share >= limit:
-            at = "" if found.at is None else f", from {found.at:.1f} s on"
-            return f"{what} ({found.share:.0%} of it{at}; under {limit:.0%} is accepted). {remedy}."
+            return f"{what} ({found.share:.0%} of it{found.onset}; under {limit:.0%} is accepted). {remedy}."
     return None

@@ -177,6 +177,11 @@ class Found:
     at: float | None = None
     spans: tuple[Span, ...] = ()
 
+    @property
+    def onset(self) -> str:
+        """Where it begins, as a part of a sentence; nothing if that is unknown."""
+        return "" if self.at is None else f", from {self.at:.1f} s on"
+
 
 def found(is_so: Sequence[bool], seconds: Sequence[float]) -> Found:
     """Return how many of the moments are so, and the spans of them.
