@@ -5,12 +5,11 @@ import random
 
 import bittensor
 import pytest
-import requests
 from sqlalchemy import text
 
 from app.db import db
-from app.local.process import free_ports
 from app.uploads.models import PART_BYTES
+from tests.api.conftest import serve  # noqa: F401
 from tests.faults.proxy import FaultyProxy
 from tests.jobs.test_miner import PRODUCTION
 from tests.processes import eventually
@@ -40,7 +39,7 @@ def file(tmp_path):
 
 
 @pytest.fixture
-def upload(processes, app, tmp_path, monkeypatch):
+def upload(processes, serve, tmp_path, monkeypatch):  # noqa: F811
     """Starts `kibotos miner upload FILE` against a backend whose presigned addresses lead to `proxy`."""
     bittensor.Wallet("filmer", "camera", str(tmp_path / "wallets")).create_new_hotkey(suppress=True)
     # where the command keeps its journal
@@ -49,22 +48,12 @@ def upload(processes, app, tmp_path, monkeypatch):
 
     def upload(file, proxy):
         if proxy.url not in backends:
-            (port,) = free_ports(1)
-            backends[proxy.url] = f"http://127.0.0.1:{port}"
-            processes("api", "--port", str(port), s3_public_endpoint=proxy.url, **PRODUCTION)
-            eventually(lambda: is_up(backends[proxy.url]))
+            backends[proxy.url] = serve(s3_public_endpoint=proxy.url, **PRODUCTION)
         keys = ("--wallet-name", "filmer", "--hotkey-name", "camera")
         keys += ("--wallet-path", str(tmp_path / "wallets"), "--api-url", backends[proxy.url])
         return processes("miner", "upload", str(file), *keys, "--json")
 
     return upload
-
-
-def is_up(url):
-    try:
-        return requests.get(f"{url}/health", timeout=2).ok
-    except requests.RequestException:
-        return False
 
 
 def finish(process):
