@@ -82,7 +82,7 @@ def measure(seconds: float, frame: GreyFrame) -> FrameMeasures:
     low, high = ends(frame[::4, ::4])
     return FrameMeasures(
         seconds=seconds,
-        mean=float(frame.mean()) / 255,
+        mean=cv2.sumElems(frame)[0] / frame.size / 255,
         black_share=np.count_nonzero(frame < BLACK_LEVEL) / frame.size,
         burnt_share=np.count_nonzero(frame >= BURNT_LEVEL) / frame.size,
         blur=blur(frame),
@@ -105,10 +105,11 @@ def ends(levels: NDArray[Any]) -> tuple[float, float]:
 def is_drawn(frame: GreyFrame) -> bool:
     """Whether the frame is made of areas of one level, as no camera's is."""
     inner = frame[:-1, :-1]
-    told = (inner > DRAWN_LEVELS[0]) & (inner < DRAWN_LEVELS[1])
-    flat = (inner == frame[:-1, 1:]) & (inner == frame[1:, :-1])
-    count = np.count_nonzero(told)
-    return bool(count >= DRAWN_TOLD * told.size and np.count_nonzero(flat & told) >= DRAWN_FLAT * count)
+    told = cv2.inRange(inner, DRAWN_LEVELS[0] + 1, DRAWN_LEVELS[1] - 1)
+    beside, below = (cv2.compare(inner, other, cv2.CMP_EQ) for other in (frame[:-1, 1:], frame[1:, :-1]))
+    flat = cv2.bitwise_and(cv2.bitwise_and(beside, below), told)
+    count = cv2.countNonZero(told)
+    return count >= DRAWN_TOLD * told.size and cv2.countNonZero(flat) >= DRAWN_FLAT * count
 
 
 def blur(frame: GreyFrame) -> float:
@@ -118,9 +119,10 @@ def blur(frame: GreyFrame) -> float:
     neighbours first, or noise would count as edges. What only the fall of light of a lens makes seem blurred
     is not.
     """
-    value = max(_blur_along(frame), _blur_along(frame.T))
+    turned = np.asarray(cv2.transpose(frame), np.uint8)
+    value = max(_blur_along(frame), _blur_along(turned))
     if value >= BLURRED:
-        without = max(_blur_along(frame, SLOPE_SIZE), _blur_along(frame.T, SLOPE_SIZE))
+        without = max(_blur_along(frame, SLOPE_SIZE), _blur_along(turned, SLOPE_SIZE))
         if without < BLURRED_WITHOUT:
             return without
     return value
@@ -131,32 +133,36 @@ def _blur_along(frame: GreyFrame, slope_size: int = 0) -> float:
 
     With a `slope_size`, what goes up or down evenly for so many pixels is taken away before.
     """
-    # Some lines tell as much as all of them. The running total overflows, but its differences do not.
+    # Some lines tell as much as all of them.
     upper, middle, lower = (frame[first::BLUR_LINES][: frame.shape[0] // BLUR_LINES] for first in range(3))
     lines = upper.astype(np.int16) + middle + lower
     calmed = lines[:, :-2] + lines[:, 1:-1] + lines[:, 2:]
-    total = np.cumsum(calmed, axis=1, dtype=np.int16)
-    smooth = total[:, BLUR_SIZE:] - total[:, :-BLUR_SIZE]
-    margin = BLUR_SIZE // 2 + 1
-    steps: NDArray[Any] = np.diff(calmed[:, margin : margin + smooth.shape[1]], axis=1) * np.int16(BLUR_SIZE)
-    smooth_steps: NDArray[Any] = np.diff(smooth, axis=1)
+    # at each step to the next pixel, the running total takes up one and loses another
+    count = calmed.shape[1] - BLUR_SIZE - 1
+    lost, here, following, taken = (
+        calmed[:, at : at + count] for at in (1, BLUR_SIZE // 2 + 1, BLUR_SIZE // 2 + 2, BLUR_SIZE + 1)
+    )
     if slope_size:
-        steps, smooth_steps = (
-            each - cv2.blur(each.astype(np.float32), (slope_size, 1)) for each in (steps, smooth_steps)
+        steps, smooth_steps = (following - here) * np.int16(BLUR_SIZE), taken - lost
+        edges, smooth_edges = (
+            np.abs(each - cv2.blur(each.astype(np.float32), (slope_size, 1)))
+            for each in (steps, smooth_steps)
         )
-    edges = np.abs(steps)
-    edges *= edges >= LEAST_EDGE * 9 * BLUR_SIZE
-    lost = np.maximum(edges - np.abs(smooth_steps), 0)
-    strength = int(edges.sum())
-    return 1 - int(lost.sum()) / strength if strength else 1.0
+    else:
+        edges, smooth_edges = cv2.absdiff(following, here) * np.int16(BLUR_SIZE), cv2.absdiff(taken, lost)
+    edges = cv2.threshold(edges, LEAST_EDGE * 9 * BLUR_SIZE, 0, cv2.THRESH_TOZERO)[1]
+    strength = int(cv2.sumElems(edges)[0])
+    gone = np.maximum(cv2.subtract(edges, smooth_edges), 0)
+    return 1 - int(cv2.sumElems(gone)[0]) / strength if strength else 1.0
 
 
 def halved(frame: GreyFrame) -> GreyFrame:
     """Return the frame in half its size."""
     height, width = (side // 2 * 2 for side in frame.shape)
-    quads = frame[:height, :width].astype(np.uint16)
-    total = quads[::2, ::2] + quads[1::2, ::2] + quads[::2, 1::2] + quads[1::2, 1::2]
-    return (total >> 2).astype(np.uint8)
+    rows = np.add(frame[:height:2, :width], frame[1:height:2, :width], dtype=np.uint16)
+    # two pixels at once: their sum stands in the upper half, and a quarter of it is left
+    pairs = rows.view(np.uint32)
+    return (((pairs << 16) + pairs) >> 18).astype(np.uint8)
 
 
 def stretched(picture: NDArray[np.float32]) -> GreyFrame:

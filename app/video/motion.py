@@ -9,9 +9,10 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from statistics import fmean
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,6 +60,10 @@ CUT_OFF = (16, 235)
 ALIGN_STEPS = 6
 ALIGN_END = 0.02
 ALIGN_PIXELS = 200
+# of pictures that are aligned, every so many pixels of every so many rows are looked at
+EVERY = 2
+# added to what is solved, which may be of no effect at all
+_STEADY = 1e-3 * np.eye(8, dtype=np.float32)
 _AS_IT_IS = np.array([0, 0, 0, 0, 0, 0, 1, 0], np.float32)
 # A moment was shown before if an earlier one, at least so many seconds away, differs by less than this
 # share of what it differs by from the moments so many seconds around it, which it must do by some levels.
@@ -149,13 +154,14 @@ class _Eye:
         blended = picture - _blend(before, picture, after)
         if float((blended**2).mean()) <= LEFT_BY_BLEND * energy:
             live &= _levels(blended) >= self._least
-        if not live.any() or not self._is_whole(change, picture):
+        target = _Target(picture)
+        if not live.any() or not self._is_whole(change, target):
             return int(np.count_nonzero(live))
-        moved = _aligned(before, picture)
-        for explained in (lambda: moved, lambda: _blend(moved, picture, _aligned(after, picture))):
-            rest = np.nan_to_num(picture - explained())
+        moved = _aligned(before, target)
+        for explained in (lambda: moved, lambda: _blend(moved, picture, _aligned(after, target))):
+            rest = _filled(picture - explained())
             if float((rest**2).mean()) <= LEFT_BY_MOVE * energy:
-                live &= _levels(rest) >= self._unaligned(picture)
+                live &= _levels(rest) >= self._unaligned(target)
             if not live.any():
                 break
         return int(np.count_nonzero(live))
@@ -166,12 +172,13 @@ class _Eye:
         The steps lead away from the frame in time, since pictures far apart are aligned by those between.
         """
         picture = self._reduced(frame)
+        target = _Target(picture)
         fits: list[Picture] = []
         others = [self._reduced(step) for step in steps]
         for other in others:
             # as the step before, or on at the same speed
             near = [fits[-1], 2 * fits[-1] - fits[-2]] if fits else []
-            fits = [*(fits or [_AS_IT_IS]), _fit(other, picture, near)]
+            fits = [*(fits or [_AS_IT_IS]), _fit(other, target, near)]
         between, last = (
             fit[6] * self._told(_moved(other, fit)) + fit[7]
             for other, fit in zip(others[-2:], fits[-2:], strict=True)
@@ -181,7 +188,7 @@ class _Eye:
         # a picture that was made larger lacks what is fine in it
         calm = _smoothed(np.where(told, rest, 0).astype(np.float32))
         calm[_smoothed(told.astype(np.float32)) < 1] = 0
-        left = np.count_nonzero(_levels(calm) >= self._unaligned(picture))
+        left = np.count_nonzero(_levels(calm) >= self._unaligned(target))
         if left <= FAR_MOST_BLOCKS:
             return bool(left >= FAR_BLOCKS)
         energy = float(np.nanmean(rest**2))
@@ -197,30 +204,71 @@ class _Eye:
 
     def _reduced(self, frame: Frames) -> Picture:
         height, width = (side // self._factor for side in frame.shape)
-        cut = frame[: height * self._factor, : width * self._factor].astype(np.float32)
-        means = cut.reshape(height, self._factor, width, self._factor).mean(axis=(1, 3)) * self._gain
+        total = np.zeros((height, width), np.float32)
+        for down, across in np.ndindex(self._factor, self._factor):
+            total += frame[down :: self._factor, across :: self._factor][:height, :width]
+        total /= self._factor**2
+        total *= self._gain
         # smooth pictures are aligned better, and have less noise
-        return _smoothed(means)
+        return _smoothed(total)
 
-    def _unaligned(self, picture: Picture) -> Picture:
+    def _unaligned(self, target: "_Target") -> Picture:
         """Return by how much each block may differ though it is the same."""
-        return np.maximum(np.float32(self._least), UNALIGNED * _slopes(picture))
+        return np.maximum(np.float32(self._least), UNALIGNED * target.slopes)
 
-    def _is_whole(self, change: Picture, picture: Picture) -> bool:
+    def _is_whole(self, change: Picture, target: "_Target") -> bool:
         """Whether the picture changes wherever it could, and not just in a part."""
-        told = _slopes(picture) >= self._least
+        told = target.slopes >= self._least
         moves = told & (_levels(change) >= self._least / 2)
         return bool(np.count_nonzero(moves) >= WHOLE * np.count_nonzero(told))
 
 
+class _Target:
+    """A picture that others are aligned with, and what is computed of it for that, once."""
+
+    def __init__(self, picture: Picture):
+        self.picture = picture
+        self.points = picture[::EVERY, ::EVERY].ravel()
+
+    @cached_property
+    def _gradient(self) -> tuple[Picture, Picture]:
+        """By how much it rises down and across."""
+        return _rise(self.picture), np.ascontiguousarray(_rise(self.picture.T).T)
+
+    @cached_property
+    def slopes(self) -> Picture:
+        """How steep each block is."""
+        return _levels(np.hypot(*self._gradient).astype(np.float32))
+
+    @cached_property
+    def terms(self) -> Picture:
+        """By how much each of the points changes with each of the numbers that move the picture."""
+        basis = _grid(self.picture.shape, EVERY)[2]
+        down, across = (rise[::EVERY, ::EVERY].ravel() for rise in self._gradient)
+        return np.concatenate([basis * across, basis * down])
+
+    @cached_property
+    def spectrum(self) -> NDArray[np.complex128]:
+        return _spectrum(self.picture)
+
+
 def _smoothed(picture: Picture) -> Picture:
-    padded = np.pad(picture, 1, mode="edge")
+    padded = cv2.copyMakeBorder(picture, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     across = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
-    return (across[:-2] + 2 * across[1:-1] + across[2:]) / np.float32(16)
+    return np.asarray((across[:-2] + 2 * across[1:-1] + across[2:]) / np.float32(16), np.float32)
 
 
-def _slopes(picture: Picture) -> Picture:
-    return _levels(np.hypot(*np.gradient(picture)).astype(np.float32))
+def _rise(picture: Picture) -> Picture:
+    """Return by how much the picture rises from row to row, in the middle of each two."""
+    rise = np.empty_like(picture)
+    rise[1:-1] = (picture[2:] - picture[:-2]) / 2
+    rise[0], rise[-1] = picture[1] - picture[0], picture[-1] - picture[-2]
+    return rise
+
+
+def _filled(picture: Picture) -> Picture:
+    """Return the picture, 0 where it is NaN."""
+    return np.where(np.isnan(picture), np.float32(0), picture)
 
 
 def _levels(difference: Picture) -> Picture:
@@ -233,59 +281,60 @@ def _levels(difference: Picture) -> Picture:
 
 def _blend(before: Picture, picture: Picture, after: Picture) -> Picture:
     """Return the part of `picture` that is a blend of the other two, as when one fades into the other."""
-    way, gone = np.nan_to_num(after - before), np.nan_to_num(picture - before)
+    way, gone = _filled(after - before), _filled(picture - before)
     share = float((way * gone).sum()) / max(float((way * way).sum()), 1e-6)
     return before + np.float32(min(max(share, 0.0), 1.0)) * (after - before)
 
 
-def _aligned(other: Picture, picture: Picture) -> Picture:
+def _aligned(other: Picture, target: _Target) -> Picture:
     """Return `other` moved, turned, zoomed, sheared and lit as a whole so that it fits; NaN where it ends."""
-    fit = _fit(other, picture)
+    fit = _fit(other, target)
     return fit[6] * _moved(other, fit) + fit[7]
 
 
-def _fit(other: Picture, picture: Picture, near: Sequence[Picture] = ()) -> Picture:
+def _fit(other: Picture, target: _Target, near: Sequence[Picture] = ()) -> Picture:
     """Return how `other` has to be moved to fit: from where it fits by a shift, or from one `near` that.
 
     Six numbers say by how many pixels to the right and down, each linear in place; two are contrast and
     brightness.
     """
-    *_, basis = _grid(picture.shape)
-    slope_y, slope_x = np.gradient(picture)
-    # every second pixel of every second row tells enough
-    slopes = np.concatenate([basis * slope_x, basis * slope_y])[:, ::2, ::2].reshape(6, -1)
-    down, right = _shift(other, picture)
+    down, right = _shift(other, target)
     fit = np.array([-right, 0, 0, -down, 0, 0, 1, 0], np.float32)
     if near:
-        fit = min([fit, *near], key=lambda each: _misfit(other, picture, each)).copy()
+        fit = min([fit, *near], key=lambda each: _misfit(other, target, each)).copy()
     for _ in range(ALIGN_STEPS):
-        values = _moved(other, fit, 2).ravel()
-        known = ~np.isnan(values)
-        values = values[known]
-        if len(values) < ALIGN_PIXELS:
+        values = _moved(other, fit, EVERY).ravel()
+        known = np.flatnonzero(~np.isnan(values))
+        if len(known) < ALIGN_PIXELS:
             break
-        errors = picture[::2, ::2].ravel()[known] - fit[6] * values - fit[7]
+        values = values[known]
+        errors = target.points[known] - fit[6] * values - fit[7]
         # what moves of itself must not pull the rest along
         weights = 1 / (1 + (errors / (3 * np.median(np.abs(errors)) + 1)) ** 2)
-        terms = np.concatenate([slopes[:, known], [values, np.ones_like(values)]])
-        normal = (terms * weights) @ terms.T + 1e-3 * np.eye(8, dtype=np.float32)
-        step = np.linalg.solve(normal, (terms * weights) @ errors)
+        terms = np.ones((8, len(known)), np.float32)
+        terms[:6] = target.terms.take(known, axis=1)
+        terms[6] = values
+        weighted = terms * weights
+        step = np.linalg.solve(weighted @ terms.T + _STEADY, weighted @ errors)
         fit += step
         if np.abs(step[:6]).max() < ALIGN_END:
             break
     return fit
 
 
-def _misfit(other: Picture, picture: Picture, fit: Picture) -> float:
-    rest = np.abs(picture[::2, ::2] - fit[6] * _moved(other, fit, 2) - fit[7])
+def _misfit(other: Picture, target: _Target, fit: Picture) -> float:
+    rest = np.abs(target.points - fit[6] * _moved(other, fit, EVERY).ravel() - fit[7])
     return math.inf if np.isnan(rest).all() else float(np.nanmedian(rest))
 
 
 @cache
-def _grid(shape: tuple[int, int]) -> tuple[Picture, Picture, Picture]:
-    """Return the rows and columns of all pixels, and what linear changes are made of: 1, across, down."""
+def _grid(shape: tuple[int, int], every: int) -> tuple[Picture, Picture, Picture]:
+    """Return the rows and columns of every so many pixels, and of what linear changes are made there.
+
+    That is 1, across and down, each a row of numbers.
+    """
     height, width = shape
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    rows, columns = (each[::every, ::every].ravel() for each in np.mgrid[:height, :width].astype(np.float32))
     return (
         rows,
         columns,
@@ -294,17 +343,16 @@ def _grid(shape: tuple[int, int]) -> tuple[Picture, Picture, Picture]:
 
 
 def _moved(other: Picture, fit: Picture, every: int = 1) -> Picture:
-    """Return `other` moved as `fit` says, of its own contrast; NaN where it ends."""
-    rows, columns, basis = (part[..., ::every, ::every] for part in _grid(other.shape))
-    shift_x, shift_y = (np.tensordot(fit[at : at + 3], basis, 1) for at in (0, 3))
-    return _sampled(other, rows + shift_y, columns + shift_x)
+    """Return every so many pixels of `other`, moved as `fit` says, of its own contrast; NaN where it ends."""
+    rows, columns, basis = _grid(other.shape, every)
+    across, down = fit[:6].reshape(2, 3) @ basis
+    height, width = (-(-side // every) for side in other.shape)
+    return _sampled(other, rows + down, columns + across).reshape(height, width)
 
 
-def _shift(before: Picture, picture: Picture) -> tuple[float, float]:
+def _shift(before: Picture, target: _Target) -> tuple[float, float]:
     """Return by how many pixels down and right `before` has to be moved to fit best (phase correlation)."""
-    window = np.outer(np.hanning(before.shape[0]), np.hanning(before.shape[1]))
-    one, other = (np.fft.rfft2((image - image.mean()) * window) for image in (before, picture))
-    product = other * one.conj()
+    product = target.spectrum * _spectrum(before).conj()
     peaks = np.fft.irfft2(product / (np.abs(product) + 1e-3), before.shape)
     found = np.unravel_index(int(peaks.argmax()), peaks.shape)
     down, right = (
@@ -314,16 +362,31 @@ def _shift(before: Picture, picture: Picture) -> tuple[float, float]:
     return down, right
 
 
+def _spectrum(picture: Picture) -> NDArray[np.complex128]:
+    return np.fft.rfft2((picture - picture.mean()) * _window(picture.shape))
+
+
+@cache
+def _window(shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return by how much each pixel counts, so that the edges of a picture are none."""
+    return np.outer(np.hanning(shape[0]), np.hanning(shape[1]))
+
+
 def _sampled(image: Picture, rows: Picture, columns: Picture) -> Picture:
     """Return the image at the given places, between its pixels; NaN outside."""
     height, width = image.shape
-    inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
-    top = np.clip(rows, 0, height - 1.001).astype(np.intp)
-    left = np.clip(columns, 0, width - 1.001).astype(np.intp)
+    outside = (rows < 0) | (rows > height - 1) | (columns < 0) | (columns > width - 1)
+    top = np.minimum(np.maximum(rows, 0), height - 1.001).astype(np.intp)
+    left = np.minimum(np.maximum(columns, 0), width - 1.001).astype(np.intp)
     down, right = rows - top, columns - left
-    upper = image[top, left] * (1 - right) + image[top, left + 1] * right
-    lower = image[top + 1, left] * (1 - right) + image[top + 1, left + 1] * right
-    return np.where(inside, upper * (1 - down) + lower * down, np.nan).astype(np.float32)
+    pixels = image.ravel()
+    at = top * width + left
+    upper = pixels.take(at) * (1 - right) + pixels.take(at + 1) * right
+    at += width
+    lower = pixels.take(at) * (1 - right) + pixels.take(at + 1) * right
+    sampled = (upper * (1 - down) + lower * down).astype(np.float32)
+    sampled[outside] = np.nan
+    return sampled
 
 
 def repeated(thumbnails: Frames, seconds: NDArray[np.float64]) -> Found:
