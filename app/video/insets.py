@@ -6,7 +6,7 @@ window, a table, a box) may be taken for one: then hashes of a part of the pictu
 Pure, over numpy arrays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -79,7 +79,9 @@ def find(frames: GreyFrame) -> list[Places]:
         return []
     some = frames[:: -(-len(frames) // LOOKED_AT)]
     small = np.stack([halved(frame) for frame in some])
-    return [_fitted(some, 2 * corners) for corners in _quadrilaterals(small)]
+    found = _quadrilaterals(small)
+    ridges = (_ridges(some, 0), _ridges(some, 1)) if found else ()
+    return [_fitted(ridges, 2 * corners) for corners in found]
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,11 @@ def _lines(shares: Shares) -> _Lines:
     padded = np.pad(shares, ((0, 0), (margin, margin)))
     length = max(2, int(LEAST_SIDE * height))
     strength = np.empty((len(SLOPES), width), np.float32)
+    sums = np.zeros((height + 1, width), np.float32)
     for number, slope in enumerate(SLOPES):
         across = np.round(slope * (rows - height / 2)).astype(int)
-        along = padded[rows[:, None], np.arange(width) + margin + across[:, None]]
-        sums = np.vstack([np.zeros((1, width), np.float32), np.cumsum(along, axis=0)])
+        along = padded.take((rows * padded.shape[1] + margin + across)[:, None] + np.arange(width))
+        np.cumsum(along, axis=0, out=sums[1:])
         strength[number] = (sums[length:] - sums[:-length]).max(axis=0) / length
     # beside the frame's own sides there is nothing to be shown
     strength[:, :EDGE] = strength[:, width - EDGE :] = 0
@@ -138,11 +141,11 @@ def _lines(shares: Shares) -> _Lines:
         totals.append(np.cumsum(padded[rows, np.clip(across, 0, padded.shape[1] - 1)]))
         # what lies beside and leans as much is the same line
         strength[max(0, number - 2) : number + 3, max(0, place - 2) : place + 3] = 0
-    sums = np.zeros((len(at) + 2, height + 1))
+    sides = np.zeros((len(at) + 2, height + 1))
     if totals:
-        sums[:-2, 1:] = totals
-    sums[-2:] = np.arange(height + 1) * OF_FRAME
-    return _Lines(np.array([*at, 0.0, width]), np.array([*slopes, 0.0, 0.0]), sums)
+        sides[:-2, 1:] = totals
+    sides[-2:] = np.arange(height + 1) * OF_FRAME
+    return _Lines(np.array([*at, 0.0, width]), np.array([*slopes, 0.0, 0.0]), sides)
 
 
 def _quadrilaterals(frames: GreyFrame) -> list[Places]:
@@ -214,10 +217,9 @@ def _between(sums: Places, place: NDArray[np.intp], inside: NDArray[np.bool_], l
     return shares
 
 
-def _fitted(frames: GreyFrame, corners: Places) -> Places:
-    """Return the corners such that each side lies where the step is the largest."""
-    height, width = frames.shape[1:]
-    steps = [_ridges(frames, axis) for axis in (0, 1)]
+def _fitted(steps: Sequence[Shares], corners: Places) -> Places:
+    """Return the corners such that each side lies where the step, across and down, is the largest."""
+    height, width = steps[0].shape
     corners = corners.copy()
     along = np.linspace(0.03, 0.97, SAMPLES)
     for reach, step in SEARCHES:
