@@ -56,6 +56,8 @@ CUT_SIDE = 192
 # And smaller by such shares: the pixels on its sides are half of what is around, and some have an edge of
 # their own. What ends where the frame does is cut by the first only.
 SHRUNK = (0.004, 0.02)
+# frames that are cut at once
+TOGETHER = 4
 
 Places = NDArray[np.float64]
 Shares = NDArray[np.float32]
@@ -163,28 +165,30 @@ def _quadrilaterals(frames: GreyFrame) -> list[Places]:
     # how much of each line between any two of the others is a side
     upright = _between(np.take_along_axis(down.sums, row, 1), row, inside, LEAST_SIDE * height)
     level = _between(np.take_along_axis(across.sums, column.T, 1), column.T, inside.T, LEAST_SIDE * width)
-    # left, right, top, bottom
-    left, right = upright[:, None], upright[None]
-    top, bottom = level.transpose(1, 2, 0)[..., None], level.transpose(1, 2, 0)[:, :, None]
+    # left, right, top, bottom: all fours of which each is a side
+    is_upright, is_level = upright >= LEAST_SHARE, (level >= LEAST_SHARE).transpose(1, 2, 0)
+    fours = np.nonzero(is_upright[:, None] & is_upright & is_level[..., None] & is_level[:, :, None])
+    a, b, c, d = fours
+    left, right, top, bottom = upright[a, c, d], upright[b, c, d], level[c, a, b], level[d, a, b]
     least = np.minimum(np.minimum(left, right), np.minimum(top, bottom))
-    bent = np.abs(down.slope[:, None] - down.slope)[..., None, None] + np.abs(
-        across.slope[:, None] - across.slope
-    )
+    bent = np.abs(down.slope[a] - down.slope[b]) + np.abs(across.slope[c] - across.slope[d])
     wide = (column[None] - column[:, None]).max(axis=2) / width
     high = (row[:, None] - row[:, :, None]).max(axis=0) / height
     likelihood = least + BY_ALL * (left + right + top + bottom) - BY_SLOPE * bent
-    likelihood += BY_AREA * wide[..., None, None] * high
-    likelihood[least < LEAST_SHARE] = -1
-    within = likelihood[:-2, :-2, :-2, :-2].copy()
-    likelihood[:-2, :-2, :-2, :-2] = -1
-    found = _likeliest(within, x, y, [], MOST_WITHIN, height, width)
-    return found + _likeliest(likelihood, x, y, found, MOST_AT_EDGE, height, width)
+    likelihood += BY_AREA * wide[a, b] * high[c, d]
+    # the last two lines of each direction are the frame's own sides
+    within = (np.maximum(a, b) < len(down.at) - 2) & (np.maximum(c, d) < len(across.at) - 2)
+    corners = np.array([[x[line, other], y[line, other]] for line, other in ((a, c), (b, c), (b, d), (a, d))])
+    found: list[Places] = []
+    for some, most in ((within, MOST_WITHIN), (~within, MOST_AT_EDGE)):
+        possible = np.flatnonzero(some & (likelihood > 0))
+        ranked = possible[np.argsort(-likelihood[possible])][:TRIED]
+        found += _likeliest(corners[..., ranked].transpose(2, 0, 1), found, most, height, width)
+    return found
 
 
-def _likeliest(
-    likelihood: Places, x: Places, y: Places, before: list[Places], most: int, height: int, width: int
-) -> list[Places]:
-    """Return the likeliest quadrilaterals, by where their lines meet, that are not those found before."""
+def _likeliest(ranked: Places, before: list[Places], most: int, height: int, width: int) -> list[Places]:
+    """Return the first so many quadrilaterals of a fair size that are not those found before."""
 
     def filled(corners: Places) -> NDArray[np.bool_]:
         mask = np.zeros((height, width), np.uint8)
@@ -192,14 +196,9 @@ def _likeliest(
 
     found: list[Places] = []
     masks = [filled(corners) for corners in before]
-    possible = np.flatnonzero(likelihood > 0)
-    for place in possible[np.argsort(-likelihood.flat[possible])][:TRIED]:
+    for corners in ranked:
         if len(found) == most:
             break
-        a, b, c, d = np.unravel_index(place, likelihood.shape)
-        corners = np.array(
-            [[x[line, other], y[line, other]] for line, other in ((a, c), (b, c), (b, d), (a, d))]
-        )
         mask = filled(corners)
         if LEAST_AREA <= mask.mean() <= MOST_AREA and all(
             (mask & other).sum() <= SAME * (mask | other).sum() for other in masks
@@ -268,4 +267,9 @@ def _cut(frames: GreyFrame, corners: Places, shrunk: float) -> GreyFrame:
     rectangle = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     # a pixel's middle is its place
     laid = cv2.getPerspectiveTransform((corners - 0.5).astype(np.float32), rectangle - np.float32(0.5))
-    return np.array([cv2.warpPerspective(frame, laid, (width, height)) for frame in frames], np.uint8)
+    shown: list[GreyFrame] = []
+    # as channels of one picture, so many share what is computed of each place
+    for first in range(0, len(frames), TOGETHER):
+        channels = cv2.merge(list(frames[first : first + TOGETHER]))
+        shown += cv2.split(cv2.warpPerspective(channels, laid, (width, height)))  # type: ignore[arg-type]
+    return np.array(shown, np.uint8)
