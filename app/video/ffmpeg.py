@@ -8,6 +8,7 @@ enough wall time for all of its CPU time, the video is suspect.
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -31,6 +32,8 @@ OLDEST = (5, 1)
 # a picture of 8192 x 4320: more cannot be decoded within the memory allowed
 MAX_PIXELS = 8192 * 4320
 LOG_BYTES = 2**20
+# what a tool may write before it is read; Linux allows every user as much
+PIPE_BYTES = 2**20
 
 # Containers that ffprobe may recognise and so name in a report. None of them refers to other files, as
 # playlists do; anything else is not opened at all.
@@ -217,6 +220,9 @@ def start(
         raise TransientError(f"{name} could not be started: {error}") from error
     finally:
         os.close(status_of_child)
+    # So that it seldom waits for us. A user may have only so much of this, and only Linux has it.
+    with contextlib.suppress(OSError, AttributeError):
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[arg-type]
 
     stopwatch = _Stopwatch(process.pid)
     late: list[TransientError] = []

@@ -98,8 +98,8 @@ def ends(levels: NDArray[Any]) -> tuple[float, float]:
     """
     flat = levels.ravel()
     rank = round(0.01 * (flat.size - 1))
-    sorted_there = np.partition(flat, (rank, flat.size - 1 - rank))
-    return float(sorted_there[rank]), float(sorted_there[-1 - rank])
+    low, high = (np.partition(flat, place)[place] for place in (rank, flat.size - 1 - rank))
+    return float(low), float(high)
 
 
 def is_drawn(frame: GreyFrame) -> bool:

@@ -15,11 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
-from PIL import Image
 
-from app.video import borders, features, insets, layers, motion, shots, stills
+from app.video import borders, features, insets, layers, motion, pdq, shots, stills
 from app.video.damage import begins, damaged, undefined
 from app.video.ffmpeg import ENCODE_AGAIN, INPUT_OPTIONS, LIGHTER, MediaFault, ResourceLimits, start
 from app.video.frames import FrameHash, Still
@@ -33,7 +31,6 @@ from app.video.measures import (
     found,
     halved,
     measure,
-    stretched,
     summarise,
 )
 from app.video.probe import Probe
@@ -51,12 +48,6 @@ STILL_SIDE = 768
 POINTS = (128, 72)
 THUMBNAIL = (32, 18)
 PIXELS = math.prod(THUMBNAIL)
-# the square that PDQ reduces every picture to; reduced before, it hashes six times as fast
-HASHED_SIDE = 64
-# PDQ's own measure of how much there is in a picture, of 100: a hash of less says nothing
-MIN_HASH_QUALITY = 50
-# every second of its waves is odd from left to right: they change their sign in the mirror image
-MIRRORED_WAVES = np.where(np.arange(256) % 2, -1, 1).astype(np.float32)
 
 # Seconds of processor time that a gigapixel and a gigabit take, by codec: measured by `ffmpeg -threads 1`
 # with the filters below on 4 s of street footage at 1080p30, clean and with noise of up to 150 Mbit/s; HEVC
@@ -66,6 +57,8 @@ HIGHEST_COST = (3.7, 14.0)
 # What decoding may be expected to take: 5 minutes of 4K at 60 frames a second in H.264, of 500 MB, take 451.
 MOST_CPU_SECONDS = 460
 
+# pictures that are measured one after the other: between ffmpeg's own work each would take twice as long
+TOGETHER = 8
 # each holds frames of its own: more would not fit 8K into the memory allowed
 THREADS = 4
 # For both runs of a scan together. Half as much again as is expected, for a slow machine; on the wall some
@@ -339,24 +332,24 @@ def _decode(
     small = np.empty((len(plan.moments), height // 2, width // 2), np.uint8)
     every_so_many = math.ceil(len(plan.moments) / features.MAX_INSET_FRAMES)
     large = np.empty((math.ceil(len(plan.moments) / every_so_many), height, width), np.uint8)
+    together = np.empty((TOGETHER, height, width), np.uint8)
     measured: list[FrameMeasures] = []
     checksums: list[int] = []
     count = 0
     try:
         # the log tells which of them are damaged
         with start("ffmpeg", arguments, limits, log_level="verbose", reads=path, writes=directory) as running:
-            while len(raw := running.stdout.read(width * height)) == width * height:
-                if count == len(small):
-                    raise MediaFault(f"It goes on for longer than its frames are timed. {ENCODE_AGAIN}")
-                frame = np.frombuffer(raw, np.uint8).reshape(height, width)
-                small[count] = halved(frame)
-                if count % every_so_many == 0:
-                    large[count // every_so_many] = frame
-                measured.append(measure(plan.moments[count], frame))
-                checksums.append(zlib.crc32(raw))
-                count += 1
-                if count % 40 == 0:
-                    check_lease()
+            while came := running.stdout.readinto(together.data) // (width * height):  # type: ignore[attr-defined]
+                for frame in together[:came]:
+                    if count == len(small):
+                        raise MediaFault(f"It goes on for longer than its frames are timed. {ENCODE_AGAIN}")
+                    small[count] = halved(frame)
+                    if count % every_so_many == 0:
+                        large[count // every_so_many] = frame
+                    measured.append(measure(plan.moments[count], frame))
+                    checksums.append(zlib.crc32(frame))
+                    count += 1
+                check_lease()
         every = np.fromfile(thumbnails, np.uint8)
         if len(every) >= PIXELS * plan.most_frames:
             raise MediaFault(
@@ -441,39 +434,19 @@ def _hashes(
     starts = {int(index) for index in np.searchsorted(seconds, split.starts[:MAX_SHOTS])}
     edges = sorted({0, *starts, len(frames)})
     wanted = {*range(0, len(frames), math.ceil(len(frames) / MAX_HASHES)), *edges[:-1], *kept}
-    hashes = {}
+    hashes: dict[int, FrameHash | None] = {}
     for first, past in pairwise(edges):
-        inner = borders.find(frames[first:past])
-        for index in sorted(wanted.intersection(range(first, past))):
-            hashes[index] = hash_frame(inner.of(frames[index]), seconds[index])
+        shown = borders.find(frames[first:past]).of(frames)
+        indexes = sorted(wanted.intersection(range(first, past)))
+        hashes |= zip(indexes, pdq.hashes(shown[indexes], [seconds[index] for index in indexes]), strict=True)
     return hashes
 
 
 def _insets(decoded: Decoded, seconds: Sequence[float]) -> tuple[tuple[FrameHash, ...], ...]:
     """Hash what is shown inside of the picture, without its borders, as the picture of a known film is."""
+    times = [seconds[index] for index in decoded.enlarged]
     found = []
     for frames in insets.cut(decoded.large):
-        inner = borders.find(frames)
-        hashes = (
-            hash_frame(inner.of(frame), seconds[index])
-            for frame, index in zip(frames, decoded.enlarged, strict=True)
-        )
+        hashes = pdq.hashes(borders.find(frames).of(frames), times)
         found.append(tuple(each for each in hashes if each))
     return tuple(each for each in found if each)
-
-
-def hash_frame(shown: GreyFrame, seconds: float) -> FrameHash | None:
-    """Return the hash of a picture, its contrast stretched, or None if there is too little in it."""
-    square = Image.fromarray(shown.astype(np.float32)).resize(
-        (HASHED_SIDE, HASHED_SIDE), Image.Resampling.BOX
-    )
-    clear = stretched(np.asarray(square))
-    waves, quality = pdqhash.compute_float(np.repeat(clear[:, :, np.newaxis], 3, axis=2))
-    if quality < MIN_HASH_QUALITY:
-        return None
-    return FrameHash(round(seconds, 3), _packed(waves), _packed(waves * MIRRORED_WAVES))
-
-
-def _packed(waves: NDArray[np.float32]) -> bytes:
-    """Return PDQ's hash of a picture, given its 256 waves: which of them are stronger than the median."""
-    return np.packbits(waves > np.partition(waves, 127)[127]).tobytes()

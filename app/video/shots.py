@@ -28,6 +28,8 @@ REPEATS = 5
 LONGEST_WAIT = 6
 # Frames that a picture may be away: the shot goes on when it is back.
 AWAY_FRAMES = 5
+# frames that are compared at once
+BATCH = 256
 # grey levels that count as contrast in the plainest picture
 LEAST_CONTRAST = 6.0
 # Shots shorter than this, in seconds, are no shots. The film cuts the first and the last short.
@@ -91,16 +93,21 @@ class _Ways:
     """How far frames are from each other, in parts of the larger contrast of both."""
 
     def __init__(self, thumbnails: Thumbnails, seconds: NDArray[np.float64]):
-        # in place: a video may have hundreds of thousands of frames
-        self._frames = thumbnails.astype(np.float32)
-        # lamps that flicker make no other picture
-        self._frames -= self._frames.mean(axis=1, keepdims=True)
-        self._contrast = np.maximum(np.abs(self._frames).mean(axis=1), LEAST_CONTRAST)
+        self._thumbnails = thumbnails
+        self._contrast = np.empty(len(thumbnails), np.float32)
         # the step to each frame from the one before; none to the first, and none behind the last
         self._steps = np.zeros(len(thumbnails) + 1, np.float32)
-        changes = np.diff(self._frames, axis=0)
-        np.abs(changes, out=changes)
-        self._steps[1:-1] = changes.mean(axis=1) / np.maximum(self._contrast[1:], self._contrast[:-1])
+        # some at once: a video may have hundreds of thousands of frames
+        for first in range(0, len(thumbnails), BATCH):
+            frames = self._levels(slice(max(0, first - 1), first + BATCH))
+            after_one_before = min(first, 1)
+            past = first + len(frames) - after_one_before
+            contrast = np.maximum(np.abs(frames).mean(axis=1), LEAST_CONTRAST)
+            self._contrast[first:past] = contrast[after_one_before:]
+            changes = np.diff(frames, axis=0)
+            np.abs(changes, out=changes)
+            steps = changes.mean(axis=1) / np.maximum(contrast[1:], contrast[:-1])
+            self._steps[past - len(steps) : past] = steps
         # For how many usual frames the picture before each step was shown: a camera moves on meanwhile.
         changed = np.flatnonzero(self._steps > REPEATED)
         since = np.concatenate([seconds[:1], seconds[changed]])
@@ -109,8 +116,15 @@ class _Ways:
         if len(waits):
             self._waits[changed] = np.clip(waits / max(float(np.median(waits)), 1e-3), 1, LONGEST_WAIT)
 
+    def _levels(self, some: slice) -> NDArray[np.float32]:
+        """Return frames, each without its mean: lamps that flicker make no other picture."""
+        frames = self._thumbnails[some].astype(np.float32)
+        frames -= frames.mean(axis=1, keepdims=True)
+        return frames
+
     def _between(self, one: int, other: int) -> float:
-        change = np.abs(self._frames[one] - self._frames[other]).mean()
+        before, after = (self._levels(slice(index, index + 1)) for index in (one, other))
+        change = np.abs(before - after).mean()
         return float(change / max(self._contrast[one], self._contrast[other]))
 
     def jumps(self, index: int) -> bool:
@@ -137,7 +151,7 @@ class _Ways:
         if step >= JUMP:
             for away in range(1, most + 1):
                 back = index + away
-                if back == len(self._frames):
+                if back == len(self._thumbnails):
                     break
                 if self._steps[back] >= JUMP and self._between(index - 1, back) <= BACK * min(
                     step, self._steps[back]
