@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.measures import GreyFrame
+from app.video.measures import GreyFrame, median
 
 # A pixel is as the border if it is never lighter than this in a black one, and in one of another colour never
 # further from that than this.
@@ -60,28 +60,26 @@ class Inner:
 
 def find(frames: GreyFrame) -> Inner:
     """Return the part of the frames of a shot (n x height x width) that is no border."""
-    found = _without_black(frames)
-    for find_inner in (_without_colour, _without_blur):
-        found = find_inner(found.of(frames)).within(found)
-    return found
+    brightest, darkest = frames.max(axis=0), frames.min(axis=0)
+    found = _without_black(brightest, darkest)
+    found = _without_colour(*map(found.of, (frames, brightest, darkest))).within(found)
+    return _without_blur(found.of(frames)).within(found)
 
 
 def _whole(frames: GreyFrame) -> Inner:
-    height, width = frames.shape[1:]
+    height, width = frames.shape[-2:]
     return Inner(0, height, 0, width)
 
 
-def _without_black(frames: GreyFrame) -> Inner:
-    brightest = frames.max(axis=0)
+def _without_black(brightest: GreyFrame, darkest: GreyFrame) -> Inner:
     lit = brightest >= BLACK_LEVEL
-    rows, columns = _taken(lit, lit & (brightest - frames.min(axis=0) >= CHANGE))
-    return _between(rows, columns, _whole(frames), LEAST_BLACK)
+    rows, columns = _taken(lit, lit & (brightest - darkest >= CHANGE))
+    return _between(rows, columns, _whole(brightest), LEAST_BLACK)
 
 
-def _without_colour(frames: GreyFrame) -> Inner:
-    brightest, darkest = frames.max(axis=0), frames.min(axis=0)
+def _without_colour(frames: GreyFrame, brightest: GreyFrame, darkest: GreyFrame) -> Inner:
     ring = np.concatenate([frames[0, 0], frames[0, -1], frames[0, :, 0], frames[0, :, -1]])
-    level = int(np.median(ring))
+    level = int(median(ring.ravel()))
     other = (brightest > level + LEVEL_AWAY) | (darkest < level - LEVEL_AWAY)
     rows, columns = _taken(other, other & (brightest - darkest >= CHANGE))
     rows, columns = _sharp_edged(rows, other.mean(axis=1)), _sharp_edged(columns, other.mean(axis=0))
@@ -111,9 +109,16 @@ def _sharp_edged(lines: NDArray[np.intp], shares: NDArray[np.float64]) -> NDArra
 
 def _without_blur(frames: GreyFrame) -> Inner:
     whole = _whole(frames)
-    some = frames[:: max(1, len(frames) // 24)].astype(np.int16)
-    down = np.abs(np.diff(some, axis=1)).mean(axis=(0, 2))
-    across = np.abs(np.diff(some, axis=2)).mean(axis=(0, 1))
+    height, width = frames.shape[1:]
+    if min(height, width) < 2:
+        return whole
+    down, across = np.zeros(height - 1), np.zeros(width - 1)
+    some = frames[:: max(1, len(frames) // 24)]
+    for frame in some:
+        down += cv2.absdiff(frame[1:], frame[:-1]).sum(axis=1)
+        across += cv2.absdiff(frame[:, 1:], frame[:, :-1]).sum(axis=0)
+    down /= len(some) * width
+    across /= len(some) * height
     top, bottom, left, right = (_smooth(steps) for steps in (down, down[::-1], across, across[::-1]))
     found = [
         Inner(top + more, whole.bottom - bottom - more, 0, whole.right)

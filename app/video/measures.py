@@ -102,6 +102,13 @@ def ends(levels: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def median(values: NDArray[Any]) -> Any:
+    """Return the medians along the first axis, as np.median does, which loads numpy.ma first, for 0.1 s."""
+    middle = len(values) // 2
+    both = slice(middle - 1 + len(values) % 2, middle + 1)
+    return np.partition(values, (max(0, middle - 1), middle), axis=0)[both].mean(axis=0)
+
+
 def is_drawn(frame: GreyFrame) -> bool:
     """Whether the frame is made of areas of one level, as no camera's is."""
     inner = frame[:-1, :-1]
