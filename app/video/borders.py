@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.measures import GreyFrame, median
+from app.video.measures import GreyFrame
 
 # A pixel is as the border if it is never lighter than this in a black one, and in one of another colour never
 # further from that than this.
@@ -79,7 +79,7 @@ def _without_black(brightest: GreyFrame, darkest: GreyFrame) -> Inner:
 
 def _without_colour(frames: GreyFrame, brightest: GreyFrame, darkest: GreyFrame) -> Inner:
     ring = np.concatenate([frames[0, 0], frames[0, -1], frames[0, :, 0], frames[0, :, -1]])
-    level = int(median(ring.ravel()))
+    level = int(np.median(ring))
     other = (brightest > level + LEVEL_AWAY) | (darkest < level - LEVEL_AWAY)
     rows, columns = _taken(other, other & (brightest - darkest >= CHANGE))
     rows, columns = _sharp_edged(rows, other.mean(axis=1)), _sharp_edged(columns, other.mean(axis=0))

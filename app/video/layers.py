@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.measures import Found, GreyFrame, found, median
+from app.video.measures import Found, GreyFrame, found
 from app.video.motion import SPACING
 
 Picture = NDArray[np.float32]
@@ -60,8 +60,8 @@ def find(small: GreyFrame, seconds: Sequence[float], cuts: Sequence[float]) -> F
     if not pairs:
         return Found(0.0)
     some = np.linspace(0, len(small) - 1, min(MOST_PICTURES, len(small))).round().astype(int)
-    below = median(small[some]).astype(np.float32)
-    noise = 1.48 * float(median(np.abs(small[some] - below).ravel()))
+    below = np.median(small[some], axis=0).astype(np.float32)
+    noise = 1.48 * float(np.median(np.abs(small[some] - below)))
     for most in (FIRST_PAIRS, MOST_PAIRS):
         looked_at = _spread(pairs, most)
         told = [_is_moved(small[before], small[after], below, noise) for before, after in looked_at]

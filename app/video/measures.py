@@ -11,6 +11,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+
+# np.median and np.unique load masked arrays when they first run: now, or each job would take 0.1 s for it
+import numpy.fft
+import numpy.ma
 from numpy.typing import NDArray
 
 GreyFrame = NDArray[np.uint8]
@@ -100,13 +104,6 @@ def ends(levels: NDArray[Any]) -> tuple[float, float]:
     rank = round(0.01 * (flat.size - 1))
     low, high = (np.partition(flat, place)[place] for place in (rank, flat.size - 1 - rank))
     return float(low), float(high)
-
-
-def median(values: NDArray[Any]) -> Any:
-    """Return the medians along the first axis, as np.median does, which loads numpy.ma first, for 0.1 s."""
-    middle = len(values) // 2
-    both = slice(middle - 1 + len(values) % 2, middle + 1)
-    return np.partition(values, (max(0, middle - 1), middle), axis=0)[both].mean(axis=0)
 
 
 def is_drawn(frame: GreyFrame) -> bool:

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.measures import Found, found, median
+from app.video.measures import Found, found
 
 Frames = NDArray[np.uint8]
 Picture = NDArray[np.float32]
@@ -310,7 +310,7 @@ def _fit(other: Picture, target: _Target, near: Sequence[Picture] = ()) -> Pictu
         values = values[known]
         errors = target.points[known] - fit[6] * values - fit[7]
         # what moves of itself must not pull the rest along
-        weights = 1 / (1 + (errors / (3 * median(np.abs(errors)) + 1)) ** 2)
+        weights = 1 / (1 + (errors / (3 * np.median(np.abs(errors)) + 1)) ** 2)
         terms = np.ones((8, len(known)), np.float32)
         terms[:6] = target.terms.take(known, axis=1)
         terms[6] = values
@@ -324,8 +324,7 @@ def _fit(other: Picture, target: _Target, near: Sequence[Picture] = ()) -> Pictu
 
 def _misfit(other: Picture, target: _Target, fit: Picture) -> float:
     rest = np.abs(target.points - fit[6] * _moved(other, fit, EVERY).ravel() - fit[7])
-    known = rest[~np.isnan(rest)]
-    return float(median(known)) if len(known) else math.inf
+    return math.inf if np.isnan(rest).all() else float(np.nanmedian(rest))
 
 
 @cache

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from app.video.measures import Found, median
+from app.video.measures import Found
 
 Thumbnails = NDArray[np.uint8]
 
@@ -114,7 +114,7 @@ class _Ways:
         waits = np.diff(since)
         self._waits = np.ones(len(self._steps), np.float32)
         if len(waits):
-            self._waits[changed] = np.clip(waits / max(float(median(waits)), 1e-3), 1, LONGEST_WAIT)
+            self._waits[changed] = np.clip(waits / max(float(np.median(waits)), 1e-3), 1, LONGEST_WAIT)
 
     def _levels(self, some: slice) -> NDArray[np.float32]:
         """Return frames, each without its mean: lamps that flicker make no other picture."""
