@@ -22,11 +22,11 @@ import numpy as np
 
 from app.assessment.formula import MAX_MATCHED
 from app.duplicates import geometry, matching
-from app.video import borders, insets, pdq
+from app.video import borders, insets
 from app.video import features as packing
 from app.video.frames import Still
 from app.video.measures import GreyFrame
-from app.video.scan import LONG_SIDE
+from app.video.scan import LONG_SIDE, hash_frame
 
 RATE = 8
 SECONDS = 6
@@ -112,7 +112,8 @@ def _sized(pictures: list[GreyFrame], side: int) -> GreyFrame:
 
 
 def _hashed(pictures: GreyFrame, seconds: list[float]) -> tuple[matching.Fingerprint, matching.Fingerprint]:
-    hashes = pdq.hashes(borders.find(pictures).of(pictures), seconds)
+    shown_in = borders.find(pictures)
+    hashes = (hash_frame(shown_in.of(picture), at) for picture, at in zip(pictures, seconds, strict=True))
     return matching.fingerprints(found for found in hashes if found)
 
 

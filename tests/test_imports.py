@@ -9,7 +9,7 @@ import pytest
 from tests.documents import ROOT
 
 SERVER = ["flask", "flask_sqlalchemy", "sqlalchemy", "psycopg2", "redis", "rq", "rq_scheduler"]
-ENGINE = ["numpy", "cv2", "PIL", "requests", "bittensor"]
+ENGINE = ["numpy", "cv2", "PIL", "pdqhash", "requests", "bittensor"]
 # every module of the package sys.argv[1]
 IMPORT_ALL = """
 from importlib import import_module
