@@ -27,7 +27,7 @@ from app.video.frames import FrameHash
 COMPARED = 10
 # of so many that share most features, with a quarter as many of the first, corners are looked at; so many are
 # read at once
-LOOKED_AT = 80
+LOOKED_AT = 100
 READ_AT_ONCE = 20
 # those that are remembered while a video is compared have to share so many, as in schema.sql
 MIN_SHARED_FEATURES = 2

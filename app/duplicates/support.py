@@ -18,6 +18,8 @@ PIECES = 4
 MOST_ALIKE = 36
 # corners look alike if their descriptors differ by at most so many bits
 ALIKE = 52
+# views in which fewer do have nothing to agree on
+LEAST = 4
 # turns and scales that are told apart
 TURNS = 16
 SCALES = 2 * OCTAVES + 1
@@ -38,7 +40,8 @@ class _Corners:
     angles: NDArray[np.int64]
     octaves: NDArray[np.int64]
     descriptors: NDArray[np.uint64]
-    pieces: NDArray[np.uint16]
+    # the first pieces of all corners, then the second ones ...
+    pieces: NDArray[np.int64]
 
 
 def _corners(views: tuple[View, ...]) -> _Corners:
@@ -51,8 +54,8 @@ def _corners(views: tuple[View, ...]) -> _Corners:
         np.concatenate([np.empty((0, 2)), *(view.places for view in views)]) @ np.array([1, 1j]),
         np.concatenate([np.empty(0, np.int64), *(view.angles for view in views)]),
         np.concatenate([np.empty(0, np.int64), *(view.octaves for view in views)]),
-        descriptors.view(np.uint64),
-        descriptors.view(np.uint16).T[:PIECES],
+        np.ascontiguousarray(descriptors.view(np.uint64).T),
+        (descriptors.view(np.uint16).T[:PIECES] + (np.arange(PIECES)[:, None] << 16)).reshape(-1),
     )
 
 
@@ -62,10 +65,11 @@ class Sought:
     def __init__(self, features: Features) -> None:
         self._plain = len(features.views)
         self._corners = _corners((*features.views, *features.mirrored))
-        self._sorted = [np.argsort(piece, kind="stable") for piece in self._corners.pieces]
-        counts = [np.bincount(piece, minlength=2**16) for piece in self._corners.pieces]
-        self._starts = [np.cumsum(count) - count for count in counts]
-        self._counts = [np.where(count <= MOST_ALIKE, count, 0) for count in counts]
+        self._sorted = np.argsort(self._corners.pieces, kind="stable") % max(1, len(self._corners.view))
+        counts = np.bincount(self._corners.pieces, minlength=PIECES << 16)
+        # small numbers, which stay in the processor's cache
+        self._starts = (np.cumsum(counts) - counts).astype(np.uint16)
+        self._counts = np.where(counts <= MOST_ALIKE, counts, 0).astype(np.uint8)
 
     def support(self, known: Features) -> int:
         """How many corners look like those of another video, and agree on how one picture lies on the other.
@@ -82,36 +86,35 @@ class Sought:
 
     def _alike(self, its: _Corners) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The pairs of corners that share a piece and look alike."""
-        found = []
-        for piece, order, starts, counts in zip(
-            its.pieces, self._sorted, self._starts, self._counts, strict=True
-        ):
-            sharing = counts[piece]
-            theirs = np.repeat(np.arange(len(piece)), sharing)
-            among = np.arange(len(theirs)) - np.repeat(np.cumsum(sharing) - sharing, sharing)
-            mine = order[starts[piece[theirs]] + among]
-            differing = np.bitwise_count(self._corners.descriptors[mine] ^ its.descriptors[theirs])
-            alike = differing.sum(axis=1) <= ALIKE
-            found.append(mine[alike] * len(piece) + theirs[alike])
+        count = len(its.view)
+        sharing = self._counts[its.pieces].astype(np.int64)
+        theirs = np.repeat(np.tile(np.arange(count), PIECES), sharing)
+        first = self._starts[its.pieces] - (np.cumsum(sharing) - sharing)
+        mine = self._sorted[np.repeat(first, sharing) + np.arange(len(theirs))]
+        differing = np.bitwise_count(self._corners.descriptors[:, mine] ^ its.descriptors[:, theirs])
+        alike = differing.sum(axis=0) <= ALIKE
         # each pair once, whatever pieces it shares
-        return np.divmod(np.unique(np.concatenate(found)), max(1, len(its.view)))
+        return np.divmod(np.unique(mine[alike] * count + theirs[alike]), max(1, count))
 
 
 def _agreeing(
     one: _Corners, other: _Corners, mine: NDArray[np.intp], theirs: NDArray[np.intp]
 ) -> NDArray[np.int64]:
     """Of these pairs of corners, how many agree on turn, scale and place: for each view of both."""
-    count = one.views * other.views
-    pair = one.view[mine] * other.views + other.view[theirs]
+    views = one.view[mine] * other.views + other.view[theirs]
+    many = np.bincount(views, minlength=one.views * other.views) >= LEAST
+    kept = many[views]
+    mine, theirs, pair = mine[kept], theirs[kept], (np.cumsum(many) - 1)[views[kept]]
+    count = int(many.sum())
     turned = (other.angles[theirs] - one.angles[mine]) % 256
     scaled = other.octaves[theirs] - one.octaves[mine]
     turn, scale = turned * TURNS // 256, scaled + OCTAVES
-    votes = np.bincount((pair * TURNS + turn) * SCALES + scale, minlength=count * TURNS * SCALES)
-    votes = votes.reshape(count, TURNS, SCALES)
+    cast = np.bincount((pair * TURNS + turn) * SCALES + scale, minlength=count * TURNS * SCALES)
+    votes = cast.astype(np.int16).reshape(count, TURNS, SCALES)
     # with their neighbours
     votes = votes + np.roll(votes, 1, 1) + np.roll(votes, -1, 1)
     votes[:, :, 1:-1] = votes[:, :, :-2] + votes[:, :, 1:-1] + votes[:, :, 2:]
-    best_turn, best_scale = np.divmod(votes.reshape(count, -1).argmax(axis=1), SCALES)
+    best_turn, best_scale = np.divmod(votes.reshape(count, TURNS * SCALES).argmax(axis=1), SCALES)
     agree = ((turn - best_turn[pair] + 1) % TURNS <= 2) & (np.abs(scale - best_scale[pair]) <= 1)
     pair, mine, theirs = pair[agree], mine[agree], theirs[agree]
     # the mean of those that agree
@@ -131,4 +134,6 @@ def _agreeing(
             )
             cells, corners = np.unique((pair * _CELLS + x) * _CELLS + y, return_counts=True)
             np.maximum.at(most, cells // _CELLS**2, corners)
-    return most.reshape(one.views, other.views)
+    agreeing = np.zeros(len(many), np.int64)
+    agreeing[many] = most
+    return agreeing.reshape(one.views, other.views)

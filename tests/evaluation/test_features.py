@@ -410,14 +410,14 @@ def test_a_copy_askew_is_found_that_is_recorded_at_the_same_time(context, submit
 def remember_decoys(context):  # noqa: F811
     """Remembers scored videos that share all these keys, but show something else, and returns their ids."""
 
-    def remember(keys):
-        other = features.stored(seen(scene(2)))
+    def remember(keys, shown=None):
+        other = features.stored(shown or seen(scene(2)))
         # without moments, which would take long to compare
         bare = replace(other, seconds=other.seconds[:1], glances=other.glances.only([0]))
-        shown = {"features": features.pack(bare), "keys": keys}
+        kept = {"features": features.pack(bare), "keys": keys}
         decoys = [make_result(prompt_id="p", miner_hotkey=ALICE) for _ in range(DECOYS)]
         for id in decoys:
-            db.session.execute(REMEMBER_DECOY, {"id": id} | shown)
+            db.session.execute(REMEMBER_DECOY, {"id": id} | kept)
         db.session.commit()
         return decoys
 
@@ -432,6 +432,25 @@ def test_an_original_behind_many_decoys_is_found(submit, evaluate, remember_deco
     late = submit(BOB)
     reason = evaluation.find_known_footage(take_up(late), hashes(film(9, SECONDS)), features.pack(copy))
     assert reason and uuid_of(first) in reason
+    verdict, _ = evaluate(film(9, SECONDS), BOB, features=features.pack(copy))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+
+
+def test_an_original_before_decoys_that_look_more_like_its_copy_is_found(
+    submit,  # noqa: F811
+    evaluate,  # noqa: F811
+    remember_decoys,
+    copy,
+):
+    first = submit(ALICE)
+    evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
+    half = [
+        features.View(
+            each.seconds, *(kept[::2] for kept in (each.places, each.angles, each.octaves, each.descriptors))
+        )
+        for each in copy.views
+    ]
+    remember_decoys(geometry.keys(copy, geometry.WANTED_KEYS), replace(copy, views=tuple(half)))
     verdict, _ = evaluate(film(9, SECONDS), BOB, features=features.pack(copy))
     assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
 
