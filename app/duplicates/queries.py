@@ -164,7 +164,6 @@ _FIND_KNOWN = Prepared(f"""
 _LIST_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.submission_id = ANY (CAST(:ids AS bigint[]))
-    ORDER BY array_position(CAST(:ids AS bigint[]), f.submission_id)
 """)
 _FIND_COMPARED = Prepared("""
     SELECT u.seconds, u.hashes, u.mirrored, u.features, u.quality_score, e.technical_score, e.relevance_score
@@ -429,7 +428,7 @@ def find_known(submission_id: int) -> Known | None:
 
 
 def list_known(ids: Sequence[int]) -> list[Known]:
-    """These videos with their features, in this order."""
+    """These videos with their features, in any order."""
     return fetch_all(Known, _LIST_KNOWN, ids=_array(ids))
 
 

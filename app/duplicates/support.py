@@ -27,6 +27,7 @@ SCALES = 2 * OCTAVES + 1
 NEAR = 100
 # counted are so many views of a video, those that agree best
 VIEWS = 3
+# the cells of a row, after which they are counted from the first again
 _CELLS = 1000
 
 
@@ -67,7 +68,7 @@ class Sought:
         self._corners = _corners((*features.views, *features.mirrored))
         self._sorted = np.argsort(self._corners.pieces, kind="stable") % max(1, len(self._corners.view))
         counts = np.bincount(self._corners.pieces, minlength=PIECES << 16)
-        # small numbers, which stay in the processor's cache
+        # at most 14,400 corners: small numbers stay in the processor's cache
         self._starts = (np.cumsum(counts) - counts).astype(np.uint16)
         self._counts = np.where(counts <= MOST_ALIKE, counts, 0).astype(np.uint8)
 
