@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +101,10 @@ def film(pictures: list[GreyFrame]) -> Film:
     shown = np.linspace(0.05, 0.95, 32) * (len(pictures) - 1)
     stills = [Still(seconds[index], jpegs[index].tobytes()) for index in np.unique(shown.round().astype(int))]
     plain, mirrored = _hashed(small, seconds)
-    inner = [_hashed(shown, seconds) for shown in insets.cut(_sized(decoded, LONG_SIDE))]
+    inner = [
+        _hashed(shown, seconds)
+        for shown in islice(insets.cut(_sized(decoded, LONG_SIDE)), packing.MAX_INSETS)
+    ]
     return Film(packing.extract(stills, small, seconds), plain, mirrored, inner)
 
 

@@ -90,8 +90,8 @@ _LIST_SHARING = Prepared(f"""
     WHERE k.by_likelihood <= :limit OR k.by_time <= :limit
     ORDER BY k.by_likelihood
 """)
-_LIST_SHARING_FEATURES = Prepared(f"""
-    SELECT {_WITH_FEATURES}
+_LIST_SHARING_FEATURES = Prepared("""
+    SELECT submission_id
     FROM (
         SELECT submission_id,
                row_number() OVER (ORDER BY likelihood DESC, submission_id) AS by_likelihood,
@@ -101,10 +101,8 @@ _LIST_SHARING_FEATURES = Prepared(f"""
             FROM features_sharing(CAST(:keys AS integer[]), :at_most, :demoted, :id, :prompt_id, false)
         ) sharing
     ) k
-    JOIN fingerprints f ON f.submission_id = k.submission_id
-    JOIN submissions s ON s.id = f.submission_id
-    WHERE k.by_likelihood <= :limit OR k.by_time <= :limit / 2
-    ORDER BY k.by_likelihood
+    WHERE by_likelihood <= :limit OR by_time <= :limit / 4
+    ORDER BY by_likelihood
 """)
 # Planned each time: a plan for any number would read far too much. The second statement has a snapshot of its
 # own, taken when the lock is held.
@@ -162,6 +160,10 @@ _LIST_OWN_LATER = Prepared(f"""
 _FIND_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.submission_id = :id
+""")
+_LIST_KNOWN = Prepared(f"""
+    SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
+    WHERE f.submission_id = ANY (CAST(:ids AS bigint[]))
 """)
 _FIND_COMPARED = Prepared("""
     SELECT u.seconds, u.hashes, u.mirrored, u.features, u.quality_score, e.technical_score, e.relevance_score
@@ -380,13 +382,13 @@ def list_sharing(keys: list[int], subject: Subject, limit: int) -> list[Known]:
     return fetch_all(Known, _LIST_SHARING, **binds)
 
 
-def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[Known]:
-    """Of the videos that count against `subject`, those that share most features, with theirs.
+def list_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[int]:
+    """Of the videos that count against `subject`, the ids of those that share most features.
 
-    Half as many more are those submitted first of those that are not far behind.
+    A quarter as many more are those submitted first of those that are not far behind.
     """
     binds = {"keys": _array(keys), "at_most": MAX_SHARING_FEATURES, "limit": limit, **subject.binds}
-    return fetch_all(Known, _LIST_SHARING_FEATURES, **binds)
+    return fetch_values(_LIST_SHARING_FEATURES, **binds)
 
 
 def list_later_sharing_features(keys: list[int], subject: Subject, limit: int) -> list[int]:
@@ -423,6 +425,11 @@ def _window(subject: Subject, hours: int, limit: int) -> dict[str, object]:
 
 def find_known(submission_id: int) -> Known | None:
     return fetch_one(Known, _FIND_KNOWN, id=submission_id)
+
+
+def list_known(ids: Sequence[int]) -> list[Known]:
+    """These videos with their features, in any order."""
+    return fetch_all(Known, _LIST_KNOWN, ids=_array(ids))
 
 
 def find_compared(submission_id: int) -> Compared | None:

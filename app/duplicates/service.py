@@ -15,7 +15,7 @@ from app.assessment.report import DuplicatesPart, MatchPart, SameScenePart, Span
 from app.corrections import queries as corrections
 from app.corrections import service as correcting
 from app.corrections.models import Decision
-from app.duplicates import geometry, matching, queries
+from app.duplicates import geometry, matching, queries, support
 from app.duplicates.matching import Fingerprint, Match
 from app.duplicates.queries import HashAssertion, Known, Recent, Stored, Subject
 from app.enums import CorrectionKind, SubmissionStatus
@@ -25,10 +25,14 @@ from app.video.frames import FrameHash
 
 # the likeliest videos, and as many of the first, are compared with in full
 COMPARED = 10
-# and so many that share most features, with half as many of the first
+# of so many that share most features, with a quarter as many of the first, corners are looked at; so many are
+# read at once
+LOOKED_AT = 100
+READ_AT_ONCE = 20
+# those that are remembered while a video is compared have to share so many, as in schema.sql
+MIN_SHARED_FEATURES = 2
+# and so many that most corners speak for are compared with in full, with half as many of the first
 COMPARED_BY_FEATURES = 4
-# those that are remembered while a video is compared have to share so many
-MIN_SHARED_FEATURES = 4
 # lines through other videos that are tried for one video, and once more through those that were recorded
 # meanwhile, so that none takes long to judge: an honest one takes a few. What is shown inside of its picture
 # has as many of its own.
@@ -136,9 +140,8 @@ def compare(claim: Claim, outcome: Outcome) -> Comparison | Originality:
     later = set(queries.list_later(sought.keys, subject, COMPARED))
     later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
     if features:
-        later |= set(
-            queries.list_later_sharing_features(sought.keys_of_features, subject, COMPARED_BY_FEATURES)
-        )
+        ids = queries.list_later_sharing_features(sought.keys_of_features, subject, LOOKED_AT)
+        later |= set(_likeliest(features, ids))
     stored = _stored(plain, features)
     recent = queries.lock_memory_and_list_since(latest)
     found = _look_at_recent(subject, sought, found, recent)
@@ -185,18 +188,18 @@ def _look_at_recent(
     found = [*found, *match_all(subject.miner_hotkey, sought.plain, sought.mirrored, sharing)]
     found = _merged(found, match_insets(sought.plain, sought.insets, _sharing(before, sought.keys_inside)))
     if sought.features:
-        for each in _sharing_features(before, sought.keys_of_features):
-            video = queries.find_known(each.submission_id)
-            if video and (match := match_features(sought.plain, sought.features, video)):
-                found = _merged(found, [match])
+        ids = _sharing_features(before, sought.keys_of_features)
+        found = _merged(found, _match_likeliest(sought.plain, sought.features, ids))
     return found
 
 
 def _list_recent_later(subject: Subject, sought: _Sought, recent: list[Recent]) -> set[int]:
     """Of the videos remembered since, those that came after the subject and may show its footage."""
     later = [each for each in recent if each.is_later(subject)]
-    sharing = [*_sharing(later, sought.keys), *_sharing_features(later, sought.keys_of_features)]
-    return {each.submission_id for each in sharing}
+    found = {each.submission_id for each in _sharing(later, sought.keys)}
+    if sought.features:
+        found |= set(_likeliest(sought.features, _sharing_features(later, sought.keys_of_features)))
+    return found
 
 
 def _sharing(videos: list[Recent], keys: list[int]) -> list[Recent]:
@@ -205,11 +208,12 @@ def _sharing(videos: list[Recent], keys: list[int]) -> list[Recent]:
     return [each for each in videos if not wanted.isdisjoint(each.keys)]
 
 
-def _sharing_features(videos: list[Recent], keys: list[int]) -> list[Recent]:
-    """The first of the videos that share features."""
+def _sharing_features(videos: list[Recent], keys: list[int]) -> list[int]:
+    """Of the videos, the ids of those that share most features."""
     wanted = frozenset(keys)
-    sharing = [each for each in videos if len(wanted.intersection(each.feature_keys)) >= MIN_SHARED_FEATURES]
-    return sharing[:COMPARED_BY_FEATURES]
+    shared = {each.submission_id: len(wanted.intersection(each.feature_keys)) for each in videos}
+    sharing = [id for id, count in shared.items() if count >= MIN_SHARED_FEATURES]
+    return sorted(sharing, key=lambda id: -shared[id])[:LOOKED_AT]
 
 
 def _look(subject: Subject, sought: _Sought) -> tuple[list["Compared"], list[Known]]:
@@ -236,8 +240,34 @@ def _look_by_features(
     known = frozenset[int]().union(*(each.match.frames for each in found))
     if len(known) > formula.MAX_MATCHED * len(sought.plain):
         return []
-    videos = queries.list_sharing_features(sought.keys_of_features, subject, COMPARED_BY_FEATURES)
-    return [each for video in videos if (each := match_features(sought.plain, features, video))]
+    ids = queries.list_sharing_features(sought.keys_of_features, subject, LOOKED_AT)
+    return _match_likeliest(sought.plain, features, ids)
+
+
+def _match_likeliest(plain: Fingerprint, features: Features, ids: list[int]) -> list["Compared"]:
+    """Compare by features with the likeliest of these videos."""
+    if not ids:
+        return []
+    videos = queries.list_known(_likeliest(features, ids))
+    return [each for video in videos if (each := match_features(plain, features, video))]
+
+
+def _likeliest(features: Features, ids: list[int]) -> list[int]:
+    """Of these videos, those to compare with in full: the ids of those that most corners speak for.
+
+    Of those that are not far behind, the first submitted come with them: decoys that look more like a copy
+    than its original does come after the original.
+    """
+    if not ids:
+        return []
+    sought, found = support.Sought(features), dict[int, int]()
+    for start in range(0, len(ids), READ_AT_ONCE):
+        for each in queries.list_known(ids[start : start + READ_AT_ONCE]):
+            if each.features:
+                found[each.submission_id] = sought.support(packing.unpack(bytes(each.features)))
+    ranked = sorted(found, key=lambda id: (-found[id], id))
+    first = sorted(id for id in found if found[id] >= found[ranked[0]] / 4)
+    return list(dict.fromkeys([*ranked[:COMPARED_BY_FEATURES], *first[: COMPARED_BY_FEATURES // 2]]))
 
 
 def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]:
@@ -373,8 +403,9 @@ def follow(submission_id: int, status: SubmissionStatus) -> list[int]:
     if len(known.fingerprint):
         later |= set(queries.list_later(known.fingerprint.keys(), subject, COMPARED))
     if known.features:
-        wanted = geometry.keys(packing.unpack(bytes(known.features)), geometry.WANTED_KEYS)
-        later |= set(queries.list_later_sharing_features(wanted, subject, COMPARED_BY_FEATURES))
+        features = packing.unpack(bytes(known.features))
+        wanted = geometry.keys(features, geometry.WANTED_KEYS)
+        later |= set(_likeliest(features, queries.list_later_sharing_features(wanted, subject, LOOKED_AT)))
     later |= set(queries.list_own_later(subject, WINDOW_HOURS, WINDOW))
     return [id for id in sorted(later - {submission_id}) if not _compare_again(id, known, subject)]
 

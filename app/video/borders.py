@@ -51,6 +51,12 @@ class Inner:
         """Cut one frame, or several, to it."""
         return frames[..., self.top : self.bottom, self.left : self.right]
 
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """Top left, then clockwise, as columns and rows (4 x 2)."""
+        top, bottom, left, right = self.top, self.bottom, self.left, self.right
+        return np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float64)
+
     def within(self, outer: "Inner") -> "Inner":
         """The same part, told by the frames of which `outer` was cut."""
         return Inner(

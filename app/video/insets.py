@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.video import borders
 from app.video.measures import GreyFrame, halved
 
 # so many frames tell where the lines are; so many pictures are told in them at the most
 LOOKED_AT = 24
 # and so many pictures are taken that end where the frame does, and so many others
-MOST_AT_EDGE = 2
+MOST_AT_EDGE = 3
 MOST_WITHIN = 2
 # A picture takes at least such a share of the frame, and of its width and height.
 LEAST_AREA = 0.1
@@ -53,9 +54,10 @@ MOST_STEP = 64
 SAMPLES = 64
 # The picture is cut out in this size: what is stored of known films was hashed in the same.
 CUT_SIDE = 192
-# And smaller by such shares: the pixels on its sides are half of what is around, and some have an edge of
-# their own. What ends where the frame does is cut by the first only.
-SHRUNK = (0.004, 0.02)
+# And smaller by such a share: the pixels on its sides are half of what is around. Some have an edge of their
+# own, so the likeliest of those that do not end where the frame does is cut by more as well.
+SHRUNK = 0.004
+SHRUNK_MORE = 0.02
 # frames that are cut at once
 TOGETHER = 4
 
@@ -66,13 +68,22 @@ Shares = NDArray[np.float32]
 def cut(frames: GreyFrame) -> Iterator[GreyFrame]:
     """Yield what is shown in each picture that is found inside the frames (n x height x width), upright.
 
-    A picture may come twice, cut in two ways.
+    A picture may come twice, cut in two ways. If the frames have a white border, they come first as a
+    negative: if they are one already, that is how the original was hashed, without its black border.
     """
     height, width = frames.shape[1:]
-    for corners in find(frames):
-        is_at_edge = ((corners == 0) | (corners == (width, height))).any()
-        for shrunk in SHRUNK[: 1 if is_at_edge else None]:
-            yield _cut(frames, corners, shrunk)
+    if _has_white_border(frames):
+        yield np.stack([halved(frame) for frame in ~frames])
+    for number, corners in enumerate(find(frames)):
+        yield _cut(frames, corners, SHRUNK)
+        if number == 0 and not ((corners == 0) | (corners == (width, height))).any():
+            yield _cut(frames, corners, SHRUNK_MORE)
+
+
+def _has_white_border(frames: GreyFrame) -> bool:
+    """Whether more would be cut off the frames' borders if dark and bright were exchanged."""
+    some = frames[:: max(1, len(frames) // LOOKED_AT)]
+    return borders.find(~some).of(some).size < borders.find(some).of(some).size
 
 
 def find(frames: GreyFrame) -> list[Places]:
@@ -179,11 +190,13 @@ def _quadrilaterals(frames: GreyFrame) -> list[Places]:
     # the last two lines of each direction are the frame's own sides
     within = (np.maximum(a, b) < len(down.at) - 2) & (np.maximum(c, d) < len(across.at) - 2)
     corners = np.array([[x[line, other], y[line, other]] for line, other in ((a, c), (b, c), (b, d), (a, d))])
+    # what lies in the frame's own border is hashed anyway
+    hashed = borders.find(frames).corners
     found: list[Places] = []
-    for some, most in ((within, MOST_WITHIN), (~within, MOST_AT_EDGE)):
+    for some, known, most in ((within, [], MOST_WITHIN), (~within, [hashed], MOST_AT_EDGE)):
         possible = np.flatnonzero(some & (likelihood > 0))
         ranked = possible[np.argsort(-likelihood[possible])][:TRIED]
-        found += _likeliest(corners[..., ranked].transpose(2, 0, 1), found, most, height, width)
+        found += _likeliest(corners[..., ranked].transpose(2, 0, 1), [*found, *known], most, height, width)
     return found
 
 

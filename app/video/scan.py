@@ -11,7 +11,7 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -455,7 +455,7 @@ def _hashes(
 def _insets(decoded: Decoded, seconds: Sequence[float]) -> tuple[tuple[FrameHash, ...], ...]:
     """Hash what is shown inside of the picture, without its borders, as the picture of a known film is."""
     found = []
-    for frames in insets.cut(decoded.large):
+    for frames in islice(insets.cut(decoded.large), features.MAX_INSETS):
         inner = borders.find(frames)
         hashes = (
             hash_frame(inner.of(frame), seconds[index])

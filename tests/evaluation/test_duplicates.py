@@ -25,6 +25,7 @@ from tests.processes import eventually
 from tests.videos import sha256
 
 ALICE, BOB = miner("alice").ss58_address, miner("bob").ss58_address
+REMEMBER_ANEW = text("UPDATE fingerprints SET remembered = DEFAULT WHERE submission_id = :id")
 
 
 @pytest.fixture
@@ -462,10 +463,10 @@ def test_one_file_of_two_miners_recorded_at_once_is_scored_once(context, submit)
     assert [effective(id)[0] for id in sorted(both)] == ["SCORED", "REJECTED"]
 
 
-def record_beside(app, waiting, meanwhile):
+def record_beside(app, waiting, meanwhile, again=()):
     """Record a result that has compared its video and waits, and another one while it waits.
 
-    Each is of (submission, bits, features).
+    Each is of (submission, bits, features). The videos `again` are remembered anew before the other one.
     """
     results = []
     for id, bits, packed in (waiting, meanwhile):
@@ -481,6 +482,8 @@ def record_beside(app, waiting, meanwhile):
     late.start()
     eventually(lambda: db.session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
     # in the transaction that has the lock
+    for id in again:
+        db.session.execute(REMEMBER_ANEW, {"id": id})
     service.record_result(*results[1], "worker", app.extensions["settings"])
     late.join(60)
     assert not late.is_alive()

@@ -13,12 +13,13 @@ from sqlalchemy import text
 
 from app.assessment.wire import MAX_FEATURES_KIB
 from app.db import db
-from app.duplicates import geometry, movement
+from app.duplicates import geometry, movement, support
 from app.duplicates.matching import Span
+from app.duplicates.service import COMPARED_BY_FEATURES
 from app.evaluation import service as evaluation
 from app.evaluation.models import SubmitIn, read_outcome
 from app.video import features
-from tests.evaluation.footage import film
+from tests.evaluation.footage import film, hashes
 from tests.evaluation.scenes import RATE, SECONDS, askew, scene, seen
 from tests.evaluation.test_duplicates import (  # noqa: F401
     ALICE,
@@ -31,6 +32,15 @@ from tests.evaluation.test_duplicates import (  # noqa: F401
     take_up,
     uuid_of,
 )
+from tests.factories import make_result
+
+# more than are compared
+DECOYS = COMPARED_BY_FEATURES + 1
+REMEMBER_DECOY = text("""
+    INSERT INTO fingerprints (submission_id, miner_hotkey, content_hash, seconds, hashes, keys, features,
+                              feature_keys)
+    SELECT id, miner_hotkey, video_hash, '{}', '', '{}', :features, :keys FROM submissions WHERE id = :id
+""")
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +289,7 @@ def test_features_of_the_largest_size_are_compared_in_bounded_time(known):
     assert len(features.pack(bomb)) * 4 / 3 < MAX_FEATURES_KIB * 1024
     assert len(geometry.keys(bomb, geometry.STORED_KEYS)) <= geometry.STORED_KEYS
     for one, other in ((bomb, features.stored(bomb)), (bomb, known), (known, features.stored(bomb))):
+        support.Sought(one).support(other)
         geometry.match(one, other)
     assert not geometry.match(bomb, known)
 
@@ -395,6 +406,91 @@ def test_a_copy_askew_is_found_that_is_recorded_at_the_same_time(context, submit
     assert effective(late[0])[0] == "REJECTED"
 
 
+@pytest.fixture
+def remember_decoys(context):  # noqa: F811
+    """Remembers scored videos that share all these keys, but show something else, and returns their ids."""
+
+    def remember(keys, shown=None):
+        other = features.stored(shown or seen(scene(2)))
+        # without moments, which would take long to compare
+        bare = replace(other, seconds=other.seconds[:1], glances=other.glances.only([0]))
+        kept = {"features": features.pack(bare), "keys": keys}
+        decoys = [make_result(prompt_id="p", miner_hotkey=ALICE) for _ in range(DECOYS)]
+        for id in decoys:
+            db.session.execute(REMEMBER_DECOY, {"id": id} | kept)
+        db.session.commit()
+        return decoys
+
+    return remember
+
+
+def test_an_original_behind_many_decoys_is_found(submit, evaluate, remember_decoys, copy):  # noqa: F811
+    # before the original: what was submitted first is compared as well
+    remember_decoys(geometry.keys(copy, geometry.WANTED_KEYS))
+    first = submit(ALICE)
+    evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
+    late = submit(BOB)
+    reason = evaluation.find_known_footage(take_up(late), hashes(film(9, SECONDS)), features.pack(copy))
+    assert reason and uuid_of(first) in reason
+    verdict, _ = evaluate(film(9, SECONDS), BOB, features=features.pack(copy))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+
+
+def test_an_original_before_decoys_that_look_more_like_its_copy_is_found(
+    submit,  # noqa: F811
+    evaluate,  # noqa: F811
+    remember_decoys,
+    copy,
+):
+    first = submit(ALICE)
+    evaluate(film(1, SECONDS), id=first, features=features.pack(seen(scene(1))))
+    half = [
+        features.View(
+            each.seconds, *(kept[::2] for kept in (each.places, each.angles, each.octaves, each.descriptors))
+        )
+        for each in copy.views
+    ]
+    remember_decoys(geometry.keys(copy, geometry.WANTED_KEYS), replace(copy, views=tuple(half)))
+    verdict, _ = evaluate(film(9, SECONDS), BOB, features=features.pack(copy))
+    assert verdict.status == "REJECTED" and uuid_of(first) in verdict.rejection_reason
+
+
+def test_a_copy_behind_many_decoys_is_corrected(submit, evaluate, remember_decoys, copy):  # noqa: F811
+    first, late = submit(ALICE), submit(BOB)
+    evaluate(film(9, SECONDS), id=late, features=features.pack(copy))
+    original = seen(scene(1))
+    remember_decoys(geometry.keys(original, geometry.WANTED_KEYS))
+    evaluate(film(1, SECONDS), id=first, features=features.pack(original))
+    status, score, reason = effective(late)
+    assert (status, score) == ("REJECTED", 0) and uuid_of(first) in reason
+
+
+@pytest.mark.parametrize("original_waits", [True, False])
+def test_a_copy_is_found_that_is_recorded_at_the_same_time_as_many_decoys(
+    context,  # noqa: F811
+    submit,  # noqa: F811
+    remember_decoys,
+    copy,
+    original_waits,
+):
+    shown = seen(scene(1))
+    original = (submit(ALICE), film(1, SECONDS), features.pack(shown))
+    decoys = remember_decoys(geometry.keys(shown if original_waits else copy, geometry.WANTED_KEYS))
+    late = (submit(BOB), film(9, SECONDS), features.pack(copy))
+    both = (original, late) if original_waits else (late, original)
+    record_beside(context, *both, again=decoys)
+    assert effective(original[0])[0] == "SCORED"
+    assert effective(late[0])[0] == "REJECTED"
+
+
+def test_corners_of_a_copy_agree_and_others_do_not(known, copy):
+    mirrored = seen([askew(np.ascontiguousarray(picture[:, ::-1])) for picture in scene(1)])
+    others = [features.stored(seen(scene(seed))) for seed in (2, 3)]
+    for one in (copy, mirrored):
+        sought = support.Sought(one)
+        assert sought.support(known) > 2 * max(sought.support(other) for other in others)
+
+
 def test_few_features_are_stored(submit, evaluate, copy):  # noqa: F811
     evaluate(film(1, SECONDS), features=features.pack(copy))
     size, keys = db.session.execute(
@@ -434,4 +530,5 @@ def test_what_a_remote_evaluator_makes_up_is_refused(copy):
 def test_a_video_without_corners_has_features_that_match_nothing(known):
     flat = features.unpack(features.pack(seen([np.full((360, 640), 90, np.uint8)] * RATE)))
     assert not geometry.match(flat, known) and not geometry.match(known, features.stored(flat))
+    assert support.Sought(flat).support(known) == support.Sought(known).support(flat) == 0
     assert geometry.keys(flat, geometry.STORED_KEYS) == []

@@ -10,8 +10,9 @@ from app.assessment import pipeline
 from app.duplicates import matching
 from app.duplicates import queries as memory
 from app.evaluation import service as evaluation
-from app.video import features, insets
+from app.video import borders, features, insets
 from app.video.frames import FrameHash
+from app.video.measures import halved
 from app.video.probe import probe
 from app.video.scan import scan
 from tests.evaluation.conftest import BRIEF
@@ -209,6 +210,28 @@ def test_too_small_a_picture_does_not_count():
     corners = np.array([[60, 40], [150, 40], [150, 90], [60, 90]], float)
     for each in insets.find(laid(scene(1), scene(2), corners)):
         assert np.ptp(each[:, 0]) > 90 and np.ptp(each[:, 1]) > 50
+
+
+def test_both_of_two_that_are_shown_side_by_side_are_found():
+    """Between black bars: what lies between these is hashed anyway."""
+    frames = np.full((len(scene(1)), 216, 384), 16, np.uint8)
+    for left, number in ((0, 1), (192, 2)):
+        frames[:, 36:180, left : left + 192] = [cv2.resize(each, (192, 144)) for each in scene(number)]
+    found = insets.find(frames)
+    for left in (0, 192):
+        corners = [[left, 36], [left + 192, 36], [left + 192, 180], [left, 180]]
+        assert min(np.abs(each - corners).max() for each in found) < 1.0
+
+
+@pytest.mark.parametrize("place", [np.s_[:, :24], np.s_[:, :, 340:]])
+def test_a_negative_is_known_without_its_white_border(place):
+    """At one side a border is cut off only if it is black."""
+    frames = np.array([cv2.resize(each, (384, 216)) for each in scene(1)])
+    frames[place] = 5
+    positive = next(insets.cut(~frames))
+    assert np.array_equal(positive, [halved(each) for each in frames])
+    assert borders.find(positive).of(positive).size < 0.95 * positive.size
+    assert not np.array_equal(next(insets.cut(frames), None), positive)
 
 
 def laid(around, inside, corners):
