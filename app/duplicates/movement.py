@@ -171,7 +171,7 @@ class _Overlay:
         self.mine = _blurred(mine, 0.45 * max(0.0, scale**-2 - 0.6) ** 0.5)
         self.seconds, self.its_seconds = seconds, its_seconds
         self.mean = self.its.mean(axis=0)
-        self.placements = np.repeat(laid[None], len(mine), axis=0)
+        self.laid = self.placements = np.repeat(laid[None], len(mine), axis=0)
         self.alike, self.unrest = 0.0, 0.0
         self.inside = inside
         shown = self.warped(np.arange(len(mine))).mean(axis=0)
@@ -204,6 +204,8 @@ class _Overlay:
         """
         inside, mean = self.inside, self.mean
         looked_at, smooth = self._track(degree)
+        if smooth is None:
+            self.placements = self.laid
         for coarse, broad in ((COARSE, 2 * BROAD), (0.0, BROAD)):
             fit = _Fit(_blurred(mean[None], coarse), self.its, inside, broad)
             for step in range(STEPS + 1):
