@@ -132,13 +132,13 @@ def match(one: Features, other: Features) -> tuple[Span, ...]:
             best = spans
         if _seconds(best) >= ENOUGH * duration:
             return best
-    for shown, is_mirrored, placement in [*plainly[:MAX_MOVEMENTS], *as_mirrored[:MAX_MOVEMENTS]]:
+    for shown, is_mirrored, tried in ((one, False, plainly), (mirrored, True, as_mirrored)):
         span = movement.match(
             shown.glances.pictures,
             shown.seconds,
             other.glances.pictures,
             other.seconds,
-            _of_glances(placement),
+            [_of_glances(placement) for *_, placement in tried[:MAX_MOVEMENTS]],
         )
         if span and span.end - span.start > _seconds(best):
             best = (replace(span, mirrored=is_mirrored),)

@@ -25,6 +25,14 @@ MAX_LAID = 120
 STEPS = 3
 COARSE = 2.0
 MAX_STEP = 2.5
+# What moves in a glance pulls it away. So first all are moved alike, by what so many of them
+# say; then evenly in time, as in a picture that is zoomed; at last each for itself, as in one that shakes.
+DEGREES = (0, 1, None)
+TRACKED = 16
+# if the mean pictures then correlate by less than this, one does not lie on the other
+LEAST_ALIKE = 0.3
+# if fewer than half of them then lie so many pixels off, nothing shakes
+LEAST_UNREST = 0.25
 # What a mark covers is found in so many steps, and is this many times as far from the other video as most of
 # the picture is.
 MARK_STEPS = 15
@@ -73,6 +81,8 @@ STILL = 0.25
 Picture = NDArray[np.float32]
 Pictures = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+# what moves in two videos, as pixels (n x p), with their rows and columns (2 x p)
+_Residuals = tuple[Pictures, Pictures, NDArray[np.intp]]
 
 
 def moving(pictures: Pictures, inside: Mask | None = None) -> float:
@@ -91,17 +101,43 @@ def match(
     seconds: NDArray[np.float32],
     its: Pictures,
     its_seconds: NDArray[np.float32],
-    laid: NDArray[np.float64],
+    placements: Sequence[NDArray[np.float64]],
 ) -> Span | None:
     """Find the span of a video that another one shows too, by what moves in it.
 
-    Given are the glances of both, and how those of the first lie on those of the second, about.
+    Given are the glances of both, and how those of the first may lie on those of the second, about.
     """
     if len(mine) > MAX_LAID:
         kept = np.linspace(0, len(mine) - 1, MAX_LAID).round().astype(int)
         mine, seconds = mine[kept], seconds[kept]
-    residuals = _residuals(mine, seconds, its, its_seconds, laid)
-    if residuals is None or min(np.abs(each).max() for each in residuals[:2]) < LEAST_MOVE:
+    best: Span | None = None
+    tried: list[NDArray[np.floating]] = []
+    for laid in placements:
+        overlay = _Overlay.of(mine, seconds, its, its_seconds, laid)
+        if overlay is None:
+            continue
+        for degree in DEGREES:
+            if degree is None and overlay.unrest < LEAST_UNREST:
+                break
+            residuals = overlay.residuals(degree)
+            if degree == 0:
+                corners = overlay.corners()
+                if overlay.alike < LEAST_ALIKE or any(np.abs(corners - each).max() < 1 for each in tried):
+                    break
+                tried.append(corners)
+            span = _told(residuals, seconds, its_seconds)
+            if span:
+                if best is None or span.end - span.start > best.end - best.start:
+                    best = span
+                break
+    return best
+
+
+def _told(
+    residuals: _Residuals, seconds: NDArray[np.float32], its_seconds: NDArray[np.float32]
+) -> Span | None:
+    """Return the span in which both move alike so that it is no chance."""
+    if min(np.abs(each).max() for each in residuals[:2]) < LEAST_MOVE:
         return None
     parts = [_excess(each, seconds, its_seconds) for each in _agreements(*residuals)]
     excess = np.mean(parts, axis=0)
@@ -117,48 +153,115 @@ def match(
     return None
 
 
-def _residuals(
-    mine: Pictures,
-    seconds: NDArray[np.float32],
-    its: Pictures,
-    its_seconds: NDArray[np.float32],
-    laid: NDArray[np.float64],
-) -> tuple[Pictures, Pictures, NDArray[np.intp]] | None:
-    """Return what moves in both, as pixels (n x p), with their rows and columns (2 x p).
+class _Overlay:
+    """The glances of one video, laid on the mean picture of another ever better."""
 
-    None if they hardly overlap.
-    """
-    height, width = its.shape[1:]
-    scale = _scale(laid, width, height)
-    reached = cv2.warpPerspective(
-        np.ones(mine.shape[1:], np.uint8), laid, (width, height), flags=cv2.INTER_NEAREST
-    )
-    margin = 2 * int(np.ceil(max(scale, 1.0))) + 1
-    inside = cv2.erode(reached, np.ones((margin, margin), np.uint8), borderValue=1).astype(bool)
-    if inside.sum() < LEAST_PIXELS:
-        return None
-    # both as sharp as the coarser of the two
-    its = _blurred(its, max(0.5, 0.45 * max(0.0, scale**2 - 0.6) ** 0.5))
-    mine = _blurred(mine, 0.45 * max(0.0, scale**-2 - 0.6) ** 0.5)
-    mean = its.mean(axis=0)
-    placements = np.repeat(laid[None], len(mine), axis=0)
-    inside = _without(inside, _marked(_warped(mine, placements, (width, height)).mean(axis=0), its, inside))
-    for coarse, broad in ((COARSE, 2 * BROAD), (0.0, BROAD)):
-        fit = _Fit(_blurred(mean[None], coarse), its, inside, broad)
-        for step in range(STEPS + 1):
-            # a mark beside what is compared must not be blurred into it
-            laid_on = np.where(inside, _warped(mine, placements, (width, height)), mean)
-            pixels = fit.pixels(_blurred(laid_on, coarse))
-            if step < STEPS:
-                placements = fit.moved(placements, pixels)
-        inside = _without(inside, fit.covered(pixels))
-    fit = _Fit(mean[None], its, inside, BROAD)
-    moving = (
-        _quick(fit.without_mean(fit.pixels(pictures)), times)
-        for pictures, times in ((_warped(mine, placements, (width, height)), seconds), (its, its_seconds))
-    )
-    one, other = (each[:, inside.reshape(-1)] for each in moving)
-    return one, other, np.array(np.nonzero(inside))
+    def __init__(
+        self,
+        mine: Pictures,
+        seconds: NDArray[np.float32],
+        its: Pictures,
+        its_seconds: NDArray[np.float32],
+        laid: NDArray[np.float64],
+        inside: Mask,
+    ) -> None:
+        scale = _scale(laid, its.shape[2], its.shape[1])
+        # both as sharp as the coarser of the two
+        self.its = _blurred(its, max(0.5, 0.45 * max(0.0, scale**2 - 0.6) ** 0.5))
+        self.mine = _blurred(mine, 0.45 * max(0.0, scale**-2 - 0.6) ** 0.5)
+        self.seconds, self.its_seconds = seconds, its_seconds
+        self.mean = self.its.mean(axis=0)
+        self.laid = self.placements = np.repeat(laid[None], len(mine), axis=0)
+        self.alike, self.unrest = 0.0, 0.0
+        self.inside = inside
+        shown = self.warped(np.arange(len(mine))).mean(axis=0)
+        self.inside = _without(inside, _marked(shown, self.its, inside))
+
+    @classmethod
+    def of(
+        cls,
+        mine: Pictures,
+        seconds: NDArray[np.float32],
+        its: Pictures,
+        its_seconds: NDArray[np.float32],
+        laid: NDArray[np.float64],
+    ) -> "_Overlay | None":
+        """Return None if the pictures hardly overlap."""
+        height, width = its.shape[1:]
+        inside = _reached(mine, laid[None], (width, height))
+        if inside.sum() < LEAST_PIXELS:
+            return None
+        return cls(mine, seconds, its, its_seconds, laid, inside)
+
+    def warped(self, which: NDArray[np.intp]) -> Pictures:
+        height, width = self.its.shape[1:]
+        return _warped(self.mine[which], self.placements[which], (width, height))
+
+    def residuals(self, degree: int | None) -> _Residuals:
+        """Return what moves in both, once each glance lies as well as it can.
+
+        How they lie changes with time as a polynomial of this degree says, or as each glance does for itself.
+        """
+        inside, mean = self.inside, self.mean
+        looked_at, smooth = self._track(degree)
+        if smooth is None:
+            self.placements = self.laid
+        for coarse, broad in ((COARSE, 2 * BROAD), (0.0, BROAD)):
+            fit = _Fit(_blurred(mean[None], coarse), self.its, inside, broad)
+            for step in range(STEPS + 1):
+                # a mark beside what is compared must not be blurred into it
+                laid_on = np.where(inside, self.warped(looked_at), mean)
+                pixels = fit.pixels(_blurred(laid_on, coarse))
+                if step < STEPS:
+                    steps = fit.steps(pixels)
+                    self.placements = fit.moved(self.placements, steps if smooth is None else smooth @ steps)
+            if degree:
+                height, width = self.its.shape[1:]
+                inside = _without(inside, ~_reached(self.mine, self.placements[[0, -1]], (width, height)))
+            inside = _without(inside, fit.covered(pixels))
+        self.alike = fit.alike(pixels)
+        if smooth is not None:
+            steps = fit.steps(pixels)[:, :2]
+            self.unrest = float(np.median(np.linalg.norm(steps - smooth[looked_at] @ steps, axis=1)))
+        fit = _Fit(mean[None], self.its, inside, BROAD)
+        moving = (
+            _quick(fit.without_mean(fit.pixels(pictures)), times)
+            for pictures, times in (
+                (self.warped(np.arange(len(self.mine))), self.seconds),
+                (self.its, self.its_seconds),
+            )
+        )
+        one, other = (each[:, inside.reshape(-1)] for each in moving)
+        return one, other, np.array(np.nonzero(inside))
+
+    def corners(self) -> NDArray[np.floating]:
+        """Where the corners of the first glance lie."""
+        height, width = self.mine.shape[1:]
+        corners = np.array([[[0, 0], [width, 0], [width, height], [0, height]]], np.float64)
+        laid: NDArray[np.floating] = cv2.perspectiveTransform(corners, self.placements[0])[0]
+        return laid
+
+    def _track(self, degree: int | None) -> tuple[NDArray[np.intp], NDArray[np.float64] | None]:
+        """Which glances tell how all move, and the matrix that says so."""
+        every = np.arange(len(self.mine))
+        if degree is None:
+            return every, None
+        few = np.unique(np.linspace(0, len(every) - 1, min(len(every), TRACKED)).round().astype(int))
+        middle, half = (self.seconds[0] + self.seconds[-1]) / 2, (self.seconds[-1] - self.seconds[0]) / 2
+        powers = np.vander((self.seconds - middle) / max(half, 1e-3), degree + 1).astype(np.float64)
+        return few, powers @ np.linalg.pinv(powers[few])
+
+
+def _reached(pictures: Pictures, placements: NDArray[np.float64], size: tuple[int, int]) -> Mask:
+    """Where pictures lie in all of these placements, without a margin."""
+    margin = 2 * int(np.ceil(max(_scale(placements[0], *size), 1.0))) + 1
+    whole = np.ones((len(placements), *pictures.shape[1:]), np.uint8)
+    reached = [
+        cv2.warpPerspective(each, placement, size, flags=cv2.INTER_NEAREST)
+        for each, placement in zip(whole, placements, strict=True)
+    ]
+    eroded = cv2.erode(np.min(reached, axis=0), np.ones((margin, margin), np.uint8), borderValue=1)
+    return eroded.astype(bool)
 
 
 class _Fit:
@@ -188,14 +291,18 @@ class _Fit:
     def pixels(self, pictures: Pictures) -> Pictures:
         return _fine(pictures, self.inside, self.broad).reshape(len(pictures), -1)
 
-    def moved(self, placements: NDArray[np.float64], pixels: Pictures) -> NDArray[np.float64]:
-        """Return the placements, each moved by what brings its picture nearer to the mean."""
+    def steps(self, pixels: Pictures) -> NDArray[np.float64]:
+        """Return what brings each picture nearer to the mean: its shift, and how it is turned and sized."""
         found = (self.solution @ pixels.T).T.astype(np.float64)
         contrast = found[:, 6]
         seen = contrast > 0.1
         steps = np.zeros((len(found), 6))
         steps[seen] = np.clip(found[seen, :6] / contrast[seen, None], -MAX_STEP, MAX_STEP)
-        moves = np.repeat(np.eye(3)[None], len(found), axis=0)
+        return steps
+
+    def moved(self, placements: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the placements, each moved by a step."""
+        moves = np.repeat(np.eye(3)[None], len(steps), axis=0)
         moves[:, :2, 2] = steps[:, :2]
         moves[:, :2, :2] += steps[:, 2:].reshape(-1, 2, 2) / self.unit
         height, width = self.shape
@@ -205,6 +312,14 @@ class _Fit:
 
     def without_mean(self, pixels: Pictures) -> Pictures:
         return np.asarray(pixels - (self.solution @ pixels.T).T @ self.parts.T, np.float32)
+
+    def alike(self, pixels: Pictures) -> float:
+        """Return how the mean of the pictures correlates with the mean picture of the other video."""
+        inside = self.inside.reshape(-1)
+        shown, known = (
+            each[inside] - each[inside].mean() for each in (pixels.mean(axis=0), self.parts[:, 6])
+        )
+        return float(shown @ known / max(float(np.linalg.norm(shown) * np.linalg.norm(known)), 1e-6))
 
     def covered(self, pixels: Pictures) -> Mask:
         """Where the pictures never show what the mean shows: marks, borders."""
