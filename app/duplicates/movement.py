@@ -113,9 +113,10 @@ def match(
     best: Span | None = None
     tried: list[NDArray[np.floating]] = []
     for laid in placements:
-        overlay = _Overlay.of(mine, seconds, its, its_seconds, laid)
-        if overlay is None:
+        inside = _reached(mine, laid[None], its.shape[1:])
+        if inside.sum() < LEAST_PIXELS:
             continue
+        overlay = _Overlay(mine, seconds, its, its_seconds, laid, inside)
         for degree in DEGREES:
             if degree is None and overlay.unrest < LEAST_UNREST:
                 break
@@ -177,22 +178,6 @@ class _Overlay:
         shown = self.warped(np.arange(len(mine))).mean(axis=0)
         self.inside = _without(inside, _marked(shown, self.its, inside))
 
-    @classmethod
-    def of(
-        cls,
-        mine: Pictures,
-        seconds: NDArray[np.float32],
-        its: Pictures,
-        its_seconds: NDArray[np.float32],
-        laid: NDArray[np.float64],
-    ) -> "_Overlay | None":
-        """Return None if the pictures hardly overlap."""
-        height, width = its.shape[1:]
-        inside = _reached(mine, laid[None], (width, height))
-        if inside.sum() < LEAST_PIXELS:
-            return None
-        return cls(mine, seconds, its, its_seconds, laid, inside)
-
     def warped(self, which: NDArray[np.intp]) -> Pictures:
         height, width = self.its.shape[1:]
         return _warped(self.mine[which], self.placements[which], (width, height))
@@ -216,8 +201,7 @@ class _Overlay:
                     steps = fit.steps(pixels)
                     self.placements = fit.moved(self.placements, steps if smooth is None else smooth @ steps)
             if degree:
-                height, width = self.its.shape[1:]
-                inside = _without(inside, ~_reached(self.mine, self.placements[[0, -1]], (width, height)))
+                inside = _without(inside, ~_reached(self.mine, self.placements[[0, -1]], inside.shape))
             inside = _without(inside, fit.covered(pixels))
         self.alike = fit.alike(pixels)
         if smooth is not None:
@@ -252,12 +236,13 @@ class _Overlay:
         return few, powers @ np.linalg.pinv(powers[few])
 
 
-def _reached(pictures: Pictures, placements: NDArray[np.float64], size: tuple[int, int]) -> Mask:
-    """Where pictures lie in all of these placements, without a margin."""
-    margin = 2 * int(np.ceil(max(_scale(placements[0], *size), 1.0))) + 1
+def _reached(pictures: Pictures, placements: NDArray[np.float64], shape: Sequence[int]) -> Mask:
+    """Where pictures lie in all of these placements, without a margin, on a picture of this shape."""
+    height, width = shape
+    margin = 2 * int(np.ceil(max(_scale(placements[0], width, height), 1.0))) + 1
     whole = np.ones((len(placements), *pictures.shape[1:]), np.uint8)
     reached = [
-        cv2.warpPerspective(each, placement, size, flags=cv2.INTER_NEAREST)
+        cv2.warpPerspective(each, placement, (width, height), flags=cv2.INTER_NEAREST)
         for each, placement in zip(whole, placements, strict=True)
     ]
     eroded = cv2.erode(np.min(reached, axis=0), np.ones((margin, margin), np.uint8), borderValue=1)
