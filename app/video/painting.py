@@ -171,11 +171,11 @@ def give_back_memory() -> None:
 
 
 def _command(status: int, limits: ResourceLimits) -> list[str]:
-    """Return how the program is started: it may open itself, Python, its libraries and the models."""
+    """Return how the program is started: it may open its package, Python, its libraries and the models."""
     sites = sorted({str(_package(name).parent) for name in LIBRARIES})
     python = os.path.realpath(sys.executable)
     library = (os.path.join(sys.base_prefix, "lib"), sysconfig.get_path("stdlib"))
-    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(models()))
+    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM.parent), str(models()))
     return [
         *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status}", f"parent={os.getpid()}"),
         *(f"memory={limits.memory_bytes}", f"cpu={limits.cpu_seconds}", f"file={limits.file_bytes}"),

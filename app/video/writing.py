@@ -11,8 +11,8 @@ What they find, and codes, are filled with the colours around them: nothing of w
 all stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
-imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
-…], "words": [[line, …], …]}: what some of the lines said, for people to know.
+imports of ours only what makes its detectors fast. It reads {"stills": [JPEG, …]} and prints {"stills":
+[JPEG, …], "covered": [share, …], "words": [[line, …], …]}: what some of the lines said, for people to know.
 """
 
 import base64
@@ -24,15 +24,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeAlias
 
 if __name__ == "__main__":
     # started without the site's packages: python -I -S writing.py MODELS DIRECTORY …
     sys.path += sys.argv[2:]
+    # the directory of this file as a package, without what is above it
+    sys.modules |= {name: ModuleType(name) for name in ("app", "app.video")}
+    sys.modules["app.video"].__path__ = [str(Path(__file__).parent)]
 
 import cv2
 import numpy as np
 import onnxruntime
+
+from app.video import graphs
 
 # BGR pictures, masks of 0 and 1, and maps of how likely a pixel is of writing
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -179,7 +185,9 @@ class Painter:
         cv2.setNumThreads(1)
         _share_memory()
         self._models = models
-        self._first, self._second = (_load(models, *model, alone) for model in (FIRST, SECOND))
+        self._first, self._second = (
+            _load(graphs.rewrite(_known(models, *model)), alone) for model in (FIRST, SECOND)
+        )
         self._qr = cv2.QRCodeDetectorAruco()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
@@ -212,7 +220,7 @@ class Painter:
 
     @cache  # noqa: B019 (a process has one painter)
     def _reader(self) -> Callable[[Pixels], str]:
-        session = _load(self._models, *READER)
+        session = _load(_known(self._models, *READER))
         listed = _known(self._models, *LETTERS).decode().replace("\r", "").rstrip("\n")
         letters = ["", *listed.split("\n"), " "]
 
@@ -348,8 +356,7 @@ def _known(models: Path, name: str, digest: str) -> bytes:
     return content
 
 
-def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
-    content = _known(models, name, digest)
+def _load(model: bytes, alone: bool = False) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
@@ -360,7 +367,7 @@ def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
         # long. What the first session of a process says here holds for all that it works out.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def look(session: Any, picture: Pixels) -> Map:
@@ -569,9 +576,11 @@ def fill(picture: Pixels, mask: Mask) -> Pixels:
     Each hole takes the mean of what is known near it: the picture is halved until none is left, and made
     large again. What was under the mask has no part in it.
     """
+    filled = picture.copy()
+    if not mask.any():
+        return filled
     bare = picture.copy()
     bare[mask > 0] = 0
-    filled = picture.copy()
     around = _halved_and_filled(bare, (1 - mask) * np.uint8(255))
     cv2.copyTo(cv2.resize(around, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR), mask, filled)
     return filled
