@@ -22,7 +22,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -151,6 +151,9 @@ IN_GRAIN = Trust(0.3, 0.95, 0.08)
 # than a share of the height, also if that much is seen in a view of it alone.
 THICK = 0.07
 SEEN_AGAIN = 0.3
+# Where something is written, so much is enough for what is no thin line. Of the bars of a shelf the
+# first one sees nothing in any view but in full.
+SEEN_AT_ALL = 0.1
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
 LARGE = 0.003
 THIN = 0.04
@@ -173,6 +176,20 @@ LOOK_PIXELS = 2**16
 MOST_LOOKS = 6
 # Where both detectors find writing, and so much of it, there may be more, to which they are blind.
 SOME = 0.01
+
+
+class _Looks:
+    """Has patches looked at one by one; after some, more are believed if half of those were writing."""
+
+    def __init__(self) -> None:
+        self._answers: list[bool] = []
+
+    def ask(self, is_writing: Callable[[], bool]) -> bool:
+        """Return whether a patch is writing, which `is_writing` tells by a look at it."""
+        if len(self._answers) == MOST_LOOKS:
+            return 2 * sum(self._answers) >= MOST_LOOKS
+        self._answers.append(is_writing())
+        return self._answers[-1]
 
 
 class Painter:
@@ -289,44 +306,56 @@ class Painter:
         if mask.mean() <= SOME or not is_found_by_both:
             return mask, False
         # Where something is written there is more: less is asked about, and lines go on for longer.
-        mask |= grow(likely, IN_FULL, self._confirm(picture, partial(sees, self._second, 2)), FAR_BEYOND)
-        mask |= grow(second, IN_WRITTEN, None, FAR_BEYOND)
+        looks = _Looks()
+
+        def is_more(patch: Patch) -> bool:
+            """Whether the first detector sees anything of what is no thin line, in another view."""
+            return (
+                patch.thickness <= THIN * picture.shape[0]
+                or sees(self._first, 2, patch, SEEN_AT_ALL)
+                or looks.ask(lambda: see_closer(self._first, picture, patch) >= SEEN_AT_ALL)
+            )
+
+        def is_more_by_first(patch: Patch) -> bool:
+            is_thing = patch.thickness > THICK * picture.shape[0] and patch.slender < SHORT
+            return (not is_thing or sees(self._second, 2, patch)) and is_more(patch)
+
+        mask |= grow(likely, IN_FULL, is_more_by_first, FAR_BEYOND)
+        mask |= grow(second, IN_WRITTEN, is_more, FAR_BEYOND)
         return mask, True
 
     def _confirm(
         self,
         picture: Pixels,
         is_seen: Confirm,
-        other: Any = None,
+        other: Any,
         is_word: Confirm = lambda patch: False,
     ) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
         It is, if `is_seen` says that another view shows it, too. What is long or not too thick is also looked
-        at by the `other` detector by itself, in the size of writing that the detectors know best; without
-        another it is believed. What is short must be seen so by the first detector in any case. But what
-        `is_word` says is one is believed, whatever the detectors see in it by itself.
+        at by the `other` detector by itself, in the size of writing that the detectors know best. What is
+        short must be seen so by the first detector in any case. But what `is_word` says is one is believed,
+        whatever the detectors see in it by itself.
         """
-        answers: list[bool] = []
+        looks = _Looks()
 
         def confirm(patch: Patch) -> bool:
-            return is_seen_enough(patch) or is_word(patch)
-
-        def is_seen_enough(patch: Patch) -> bool:
             is_thick = patch.thickness > THICK * picture.shape[0]
+            is_short = patch.slender < SHORT
             is_seen_again = is_seen(patch)
-            if is_thick and not is_seen_again and patch.slender < SHORT:
-                return False
-            if other is None or (is_seen_again and patch.slender >= SHORT):
-                return True
-            if len(answers) == MOST_LOOKS:
-                return 2 * sum(answers) >= MOST_LOOKS
-            is_writing = is_seen_again or see_closer(other, picture, patch) >= SEEN_AGAIN
-            if is_writing and patch.slender < SHORT:
+
+            def is_seen_alone() -> bool:
+                if not is_seen_again and see_closer(other, picture, patch) < SEEN_AGAIN:
+                    return False
                 needed = SEEN_FOR_SURE if is_thick else SEEN_AGAIN
-                is_writing = see_closer(self._first, picture, patch) >= needed
-            answers.append(is_writing)
-            return is_writing
+                return not is_short or see_closer(self._first, picture, patch) >= needed
+
+            if is_thick and is_short and not is_seen_again:
+                return is_word(patch)
+            if is_seen_again and not is_short:
+                return True
+            return looks.ask(is_seen_alone) or is_word(patch)
 
         return confirm
 
