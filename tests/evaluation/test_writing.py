@@ -1,6 +1,7 @@
 """The painter: what it covers, what it leaves, and what comes of its failures."""
 
 import io
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -278,13 +279,13 @@ def test_no_number_of_decoys_keeps_writing_from_being_painted():
 
 
 @pytest.mark.parametrize("other", [writing.FIRST[0], writing.SECOND[0]])
-def test_another_model_is_refused(tmp_path, other):
-    for name, _ in (writing.FIRST, writing.SECOND):
-        model = tmp_path / name
-        model.parent.mkdir(parents=True)
-        model.write_bytes((painting.models() / name).read_bytes() + (b"x" if name == other else b""))
-    with pytest.raises(ValueError, match="has the SHA-256"):
-        writing.Painter(tmp_path)
+def test_another_model_is_refused(tmp_path, monkeypatch, other):
+    shutil.copytree(writing.DETECTORS, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / other).open("ab") as model:
+        model.write(b"x")
+    monkeypatch.setattr(writing, "DETECTORS", tmp_path)
+    with pytest.raises(ValueError, match=f"{other} has the SHA-256"):
+        writing.Painter(painting.models())
 
 
 def still(picture, seconds=0.0):
