@@ -31,8 +31,8 @@ LOOKED_AT = 100
 READ_AT_ONCE = 20
 # those that are remembered while a video is compared have to share so many, as in schema.sql
 MIN_SHARED_FEATURES = 2
-# and so many that most corners speak for are compared with in full, with half as many of the first
-COMPARED_BY_FEATURES = 4
+# and so many that most corners speak for are compared with in full, with the first of those not far behind
+COMPARED_BY_FEATURES = 3
 # lines through other videos that are tried for one video, and once more through those that were recorded
 # meanwhile, so that none takes long to judge: an honest one takes a few. What is shown inside of its picture
 # has as many of its own.
@@ -255,7 +255,7 @@ def _match_likeliest(plain: Fingerprint, features: Features, ids: list[int]) -> 
 def _likeliest(features: Features, ids: list[int]) -> list[int]:
     """Of these videos, those to compare with in full: the ids of those that most corners speak for.
 
-    Of those that are not far behind, the first submitted come with them: decoys that look more like a copy
+    Of those that are not far behind, the first submitted comes with them: decoys that look more like a copy
     than its original does come after the original.
     """
     if not ids:
@@ -266,8 +266,8 @@ def _likeliest(features: Features, ids: list[int]) -> list[int]:
             if each.features:
                 found[each.submission_id] = sought.support(packing.unpack(bytes(each.features)))
     ranked = sorted(found, key=lambda id: (-found[id], id))
-    first = sorted(id for id in found if found[id] >= found[ranked[0]] / 4)
-    return list(dict.fromkeys([*ranked[:COMPARED_BY_FEATURES], *first[: COMPARED_BY_FEATURES // 2]]))
+    not_far_behind = sorted(id for id in found if found[id] >= found[ranked[0]] / 4)
+    return list(dict.fromkeys([*ranked[:COMPARED_BY_FEATURES], *not_far_behind[:1]]))
 
 
 def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]:
