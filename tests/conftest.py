@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from app import create_app, db
 from app.clients.storage import Storage
 from app.config import Settings, spare_loopback_the_proxy
+from app.local import process
 from app.local.process import start_all, stop_all
 from app.local.servers import Postgres, Seaweed, Valkey
 from cli import kibotos
@@ -51,6 +52,12 @@ hypothesis.settings.load_profile("kibotos")
 
 # the servers of the tests are on this machine, whatever proxy leads out of it
 spare_loopback_the_proxy()
+
+# All processes of tests start their servers at once. A port that another one has chosen is free until its
+# server listens, so each chooses among ports of its own.
+_SHARES = 16
+_share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+process.PORTS = process.PORTS[_share::_SHARES]
 
 
 def pytest_collection_finish():

@@ -234,7 +234,9 @@ def test_a_broken_tool_is_ours(name, script, broken_tool, evaluate, good, torn):
     assert status == "ours" or (name == "ffmpeg" and "Only " in reason)
 
 
-def test_a_tool_killed_in_the_middle_is_ours(evaluate, good):
+def test_a_tool_killed_in_the_middle_is_ours(evaluate, videos):
+    # more pictures than wait for us between two looks at the lease
+    long = videos.make("bikes", seconds=10, size="320x240")
     servers = children()
     killed = []
 
@@ -243,7 +245,7 @@ def test_a_tool_killed_in_the_middle_is_ours(evaluate, good):
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
-    status, reason = evaluate(good, check_lease=kill)
+    status, reason = evaluate(long, check_lease=kill)
     assert killed
     assert (status, "killed by signal 9" in reason) == ("ours", True)
 
