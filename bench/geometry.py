@@ -10,7 +10,7 @@ tenth of the time that video would. Reads the files by OpenCV.
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from app.assessment.formula import MAX_MATCHED
-from app.duplicates import geometry, matching
+from app.duplicates import geometry, matching, support
+from app.duplicates.service import COMPARED_BY_FEATURES, MIN_SHARED_FEATURES
 from app.video import borders, insets
 from app.video import features as packing
 from app.video.frames import Still
@@ -33,8 +34,8 @@ RATE = 8
 SECONDS = 6
 SIDE = 640
 QUALITY = 40
-# videos share at least so many keys to be compared, see schema.sql
-LEAST_KEYS = 2
+# the pictures of a copy are that far off those of its source, as a share of the time between two
+PHASE = 0.45
 HARD = {
     "in a picture, 60 %",
     "in a picture, 45 %",
@@ -73,12 +74,12 @@ class Film:
     insets: list[tuple[matching.Fingerprint, matching.Fingerprint]]
 
 
-def read(file: Path, seconds: float = 1e9) -> list[GreyFrame]:
-    """The grey pictures of a file, eight a second."""
+def read(file: Path, seconds: float = 1e9, phase: float = 0.0) -> list[GreyFrame]:
+    """The grey pictures of a file, eight a second, from a part of an eighth of a second on."""
     capture, pictures, count = cv2.VideoCapture(str(file)), [], 0
     rate = capture.get(cv2.CAP_PROP_FPS) or 25
     while count < seconds * rate and capture.grab():
-        if count >= len(pictures) * rate / RATE:
+        if count >= (len(pictures) + phase) * rate / RATE:
             picture = cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2GRAY)
             scale = SIDE / max(picture.shape)
             pictures.append(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
@@ -142,7 +143,7 @@ def by_hash(copy: Film, known: matching.Fingerprint) -> matching.Match:
     return match
 
 
-def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
+def measure_copies(files: Sequence[Path], part: int, parts: int) -> None:
     sources = {file.stem: spans(read(file, 3 * SECONDS))[0] for file in files}
     known = {name: stored(film(span)) for name, span in sources.items()}
     keys = {name: set(geometry.keys(features, geometry.STORED_KEYS)) for name, (features, _) in known.items()}
@@ -151,24 +152,23 @@ def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
     results: dict[str, list[tuple[str, float, float, bool]]] = {}
     confidences: list[tuple[float, bool]] = []
     wrong, pairs, took, copies = [], 0, 0.0, 0
-    for name, span in list(sources.items())[part::parts]:
+    for name, file in [(file.stem, file) for file in files][part::parts]:
+        span = spans(read(file, 3 * SECONDS, PHASE))[0]
         beside = next(other for label, other in reversed(sources.items()) if label != name)
         for alteration, alter in alterations(beside).items():
             copy = film([np.ascontiguousarray(alter(p, index / RATE)) for index, p in enumerate(span[2:-1])])
-            wanted = set(geometry.keys(copy.features, geometry.WANTED_KEYS))
-            sharing = {other: len(wanted & theirs) for other, theirs in keys.items()}
+            around = beside if alteration in HARD else None
+            others = {other: each for other, each in known.items() if sources[other] is not around}
             copies += 1
-            for other, each in known.items():
-                if alteration in HARD and beside is sources[other]:
-                    continue
-                began = time.process_time()
-                by_features, by_hashes = 0.0, 0.0
-                if sharing[other] >= LEAST_KEYS or other == name:
+            began = time.process_time()
+            compared = _compared(copy, others, keys)
+            for other, each in others.items():
+                by_features = 0.0
+                reached = other in compared
+                if reached or other == name:
                     by_hashes, by_features = shares(copy, each)
                 else:
-                    by_hashes = len(by_hash(copy, each[1]).frames)
-                took += time.process_time() - began
-                reached = sharing[other] >= LEAST_KEYS
+                    by_hashes = len(by_hash(copy, each[1]).frames) / max(1, len(copy.plain))
                 share = max(by_hashes, by_features if reached else 0.0)
                 confidences.append((share, other == name))
                 if other == name:
@@ -177,6 +177,7 @@ def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
                     pairs += 1
                     if share:
                         wrong.append((name, alteration, other, share))
+            took += time.process_time() - began
         print(f"{name} done", file=sys.stderr, flush=True)
     tell(results)
     print(f"\nDifferent footage taken for a copy: {len(wrong)} of {pairs:,} pairs")
@@ -185,6 +186,16 @@ def measure_copies(files: Iterable[Path], part: int, parts: int) -> None:
     print(
         f"\nµAP {average_precision(confidences, copies):.3f}; {took / copies:.2f} s of processor time a copy"
     )
+
+
+def _compared(
+    copy: Film, known: dict[str, tuple[packing.Features, matching.Fingerprint]], keys: dict[str, set[int]]
+) -> list[str]:
+    """The names of the videos that a copy is compared with by features, as in an evaluation."""
+    wanted, sought = set(geometry.keys(copy.features, geometry.WANTED_KEYS)), support.Sought(copy.features)
+    names = [name for name in known if len(wanted & keys[name]) >= MIN_SHARED_FEATURES]
+    supports = {index: sought.support(known[name][0]) for index, name in enumerate(names)}
+    return [names[index] for index in support.likeliest(supports, COMPARED_BY_FEATURES)]
 
 
 def tell(results: dict[str, list[tuple[str, float, float, bool]]]) -> None:

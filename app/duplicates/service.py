@@ -253,21 +253,15 @@ def _match_likeliest(plain: Fingerprint, features: Features, ids: list[int]) -> 
 
 
 def _likeliest(features: Features, ids: list[int]) -> list[int]:
-    """Of these videos, those to compare with in full: the ids of those that most corners speak for.
-
-    Of those that are not far behind, the first submitted comes with them: decoys that look more like a copy
-    than its original does come after the original.
-    """
+    """Of these videos, those to compare with in full: the ids of those that most corners speak for."""
     if not ids:
         return []
-    sought, found = support.Sought(features), dict[int, int]()
+    sought, supports = support.Sought(features), dict[int, int]()
     for start in range(0, len(ids), READ_AT_ONCE):
         for each in queries.list_known(ids[start : start + READ_AT_ONCE]):
             if each.features:
-                found[each.submission_id] = sought.support(packing.unpack(bytes(each.features)))
-    ranked = sorted(found, key=lambda id: (-found[id], id))
-    not_far_behind = sorted(id for id in found if found[id] >= found[ranked[0]] / 4)
-    return list(dict.fromkeys([*ranked[:COMPARED_BY_FEATURES], *not_far_behind[:1]]))
+                supports[each.submission_id] = sought.support(packing.unpack(bytes(each.features)))
+    return support.likeliest(supports, COMPARED_BY_FEATURES)
 
 
 def _merged(found: list["Compared"], more: list["Compared"]) -> list["Compared"]:

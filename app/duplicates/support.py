@@ -138,3 +138,14 @@ def _agreeing(
     agreeing = np.zeros(len(many), np.int64)
     agreeing[many] = most
     return agreeing.reshape(one.views, other.views)
+
+
+def likeliest(supports: dict[int, int], count: int) -> list[int]:
+    """Return the ids of the `count` videos with most support, and of the first of those not far behind.
+
+    Ids are in the order of submission. Decoys that look more like a copy than its original does come after
+    the original.
+    """
+    ranked = sorted(supports, key=lambda id: (-supports[id], id))
+    not_far_behind = sorted(id for id in supports if supports[id] >= supports[ranked[0]] / 4)
+    return list(dict.fromkeys([*ranked[:count], *not_far_behind[:1]]))
