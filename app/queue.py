@@ -24,9 +24,10 @@ from redis import Redis, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, Worker
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
+from rq.exceptions import InvalidJobOperation, NoSuchJobError, StopRequested
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.timeouts import BaseTimeoutException
 
 from app.config import ConfigError, Settings
 
@@ -145,7 +146,8 @@ class ListedJob(Job):
     def refresh(self) -> None:
         try:
             super().refresh()
-        except (NoSuchJobError, RedisConnectionError, RedisTimeoutError):
+        except (NoSuchJobError, RedisConnectionError, RedisTimeoutError, StopRequested, BaseTimeoutException):
+            # the last two come from signals: a worker is to stop, or its time is over
             raise
         except Exception as error:
             # a damaged hash can make RQ raise anything

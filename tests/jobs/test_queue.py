@@ -7,9 +7,10 @@ import time
 
 import pytest
 import rq
-from rq.exceptions import NoSuchJobError
+from rq.exceptions import NoSuchJobError, StopRequested
 from rq.job import Callback
 from rq.serializers import JSONSerializer
+from rq.timeouts import JobTimeoutException
 from rq.utils import import_attribute
 from rq.webhook import Webhook
 from rq_scheduler import Scheduler
@@ -189,6 +190,21 @@ def test_a_refused_job_is_gone(redis):
     with pytest.raises(NoSuchJobError):
         ListedJob.fetch(job.id, connection=redis)
     assert not redis.exists(job.key)
+
+
+@pytest.mark.parametrize("signalled", [StopRequested, JobTimeoutException])
+def test_a_worker_that_is_stopped_while_it_reads_a_job_stops_and_keeps_it(redis, monkeypatch, signalled):
+    """Signals raise anywhere."""
+    job = open_queue(TICKS, redis).enqueue(TICK_CYCLES)
+
+    def stop(*arguments):
+        raise signalled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ListedJob, "restore", stop)
+        with pytest.raises(signalled):
+            ListedJob.fetch(job.id, connection=redis)
+    assert ListedJob.fetch(job.id, connection=redis).func_name == TICK_CYCLES
 
 
 @pytest.mark.parametrize("name", sorted(JOBS))
