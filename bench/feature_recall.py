@@ -39,8 +39,11 @@ HARD = (
     "upright on",
     "shaken by 2",
     "cropped to a side",
+    "Ken Burns, 1.05",
+    "cropped, rotated",
+    "perspective of 25",
+    "rotated by 30",
 )
-HARD += ("Ken Burns, 1.05", "cropped, rotated", "perspective of 25", "rotated by 30")
 
 
 def main() -> None:

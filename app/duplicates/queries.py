@@ -157,10 +157,6 @@ _LIST_OWN_LATER = Prepared(f"""
     ) later
     ORDER BY submission_id LIMIT :limit
 """)
-_FIND_KNOWN = Prepared(f"""
-    SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
-    WHERE f.submission_id = :id
-""")
 _LIST_KNOWN = Prepared(f"""
     SELECT {_WITH_FEATURES} FROM fingerprints f JOIN submissions s ON s.id = f.submission_id
     WHERE f.submission_id = ANY (CAST(:ids AS bigint[]))
@@ -424,7 +420,7 @@ def _window(subject: Subject, hours: int, limit: int) -> dict[str, object]:
 
 
 def find_known(submission_id: int) -> Known | None:
-    return fetch_one(Known, _FIND_KNOWN, id=submission_id)
+    return next(iter(list_known([submission_id])), None)
 
 
 def list_known(ids: Sequence[int]) -> list[Known]:

@@ -39,6 +39,17 @@ def find(painter, picture):
     return mask
 
 
+@pytest.fixture
+def find_by(painter, monkeypatch):
+    """Where writing is found in a plain picture, by detectors that see what `look` says."""
+
+    def find_by(look):
+        monkeypatch.setattr(writing, "look", look)
+        return find(painter, np.full((SIZE[1], SIZE[0], 3), 120, np.uint8))
+
+    return find_by
+
+
 def written(points, **how):
     """A mask of `WORDS` in the middle of a still."""
     mask = Image.new("L", SIZE)
@@ -175,9 +186,7 @@ def test_what_is_large_and_no_line_must_be_confirmed(size, confirmed, is_painted
 
 
 @pytest.mark.parametrize("is_seen_closer", [False, True])
-def test_a_thing_is_left_that_both_see_and_the_first_does_not_see_by_itself(
-    painter, monkeypatch, is_seen_closer
-):
+def test_a_thing_is_left_that_both_see_and_the_first_does_not_see_by_itself(find_by, is_seen_closer):
     """As they do with a black cup that shines: by itself it does not look like a letter."""
 
     def look(session, picture):
@@ -190,13 +199,11 @@ def test_a_thing_is_left_that_both_see_and_the_first_does_not_see_by_itself(
             likely[:] = 1.0
         return likely
 
-    monkeypatch.setattr(writing, "look", look)
-    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
-    assert find(painter, picture)[130, 250] == is_seen_closer
+    assert find_by(look)[130, 250] == is_seen_closer
 
 
 @pytest.mark.parametrize("is_seen_closer", [False, True])
-def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, is_seen_closer):
+def test_a_long_thick_line_counts_if_it_is_seen_by_itself(find_by, is_seen_closer):
     """At half the size both may miss it: letters that are now dark, now bright."""
 
     def look(session, picture):
@@ -207,14 +214,12 @@ def test_a_long_thick_line_counts_if_it_is_seen_by_itself(painter, monkeypatch, 
             likely[:] = 1.0
         return likely
 
-    monkeypatch.setattr(writing, "look", look)
-    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
-    assert find(painter, picture)[120, 300] == is_seen_closer
+    assert find_by(look)[120, 300] == is_seen_closer
 
 
 @pytest.mark.parametrize("is_seen_elsewhere", [False, True])
 def test_a_bar_beside_writing_is_left_that_the_first_sees_in_no_other_view(
-    painter, monkeypatch, is_seen_elsewhere
+    painter, find_by, is_seen_elsewhere
 ):
     """As the bars of a shelf, once something on it is written."""
 
@@ -229,9 +234,7 @@ def test_a_bar_beside_writing_is_left_that_the_first_sees_in_no_other_view(
             likely[150 // times : 174 // times, 60 // times : 420 // times] = 1.0
         return likely
 
-    monkeypatch.setattr(writing, "look", look)
-    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
-    mask = find(painter, picture)
+    mask = find_by(look)
     assert mask[43, 240] and mask[160, 240] == is_seen_elsewhere
 
 
@@ -240,7 +243,7 @@ def test_a_bar_beside_writing_is_left_that_the_first_sees_in_no_other_view(
     [(150, (1, 2, 3), True), (150, (1, 2), False), (80, (1, 2, 3), False)],
     ids=["a word", "seen at half the size only", "a thing"],
 )
-def test_a_short_word_counts_that_both_see_at_three_sizes(painter, monkeypatch, length, seen_at, is_painted):
+def test_a_short_word_counts_that_both_see_at_three_sizes(find_by, length, seen_at, is_painted):
     """By itself the first detector may be blind to one: the head line of Hindi joins its letters."""
 
     def look(session, picture):
@@ -250,9 +253,7 @@ def test_a_short_word_counts_that_both_see_at_three_sizes(painter, monkeypatch, 
             likely[100 // times : 150 // times, 200 // times : (200 + length) // times] = 1.0
         return likely
 
-    monkeypatch.setattr(writing, "look", look)
-    picture = np.full((SIZE[1], SIZE[0], 3), 120, np.uint8)
-    assert find(painter, picture)[125, 240] == is_painted
+    assert find_by(look)[125, 240] == is_painted
 
 
 @pytest.mark.parametrize(("length", "is_painted"), [(150, False), (450, True)], ids=["a thing", "a word"])
